@@ -1,0 +1,35 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both set everything up first.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+RECIPE ?= conf/recipes/text_to_sql_demo.yaml
+
+.PHONY: demo test test-fast check base install clean
+
+demo: $(VENV)/installed ## retrain the embedded model, gate it, register it
+	$(BIN)/retune run $(RECIPE)
+
+test: $(VENV)/installed ## every test that this machine can run
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: $(VENV)/installed ## the tests that take seconds
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not service"
+
+check: $(VENV)/installed ## lint, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+base: $(VENV)/installed ## rebuild the embedded data, tokenizer and base from the generator
+	$(BIN)/python -m flows.pretrain
+
+install: $(VENV)/installed ## only set up
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean: ## remove the environment and all artifacts of this checkout
+	rm -rf $(VENV) .retune
