@@ -1,0 +1,56 @@
+"""Where an artifact came from: versions, machine, time. Never secrets, never the environment."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import retune
+
+
+def library_versions(names: Iterable[str]) -> dict[str, str]:
+    """Map installed libraries to their versions.
+
+    Args:
+        names: Distribution names.
+
+    Returns:
+        Version per name; ``"absent"`` for a library that is not installed.
+    """
+    return {name: _version(name) for name in sorted(names)}
+
+
+@lru_cache
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def machine_provenance() -> dict[str, Any]:
+    """Describe the machine and the code that compute an artifact."""
+    return {
+        "retune": retune.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+    }
+
+
+@lru_cache
+def _commit() -> str | None:
+    """Return the checkout's commit, or None outside of one."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

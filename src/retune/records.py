@@ -1,0 +1,252 @@
+"""The frozen records that stages pass on: a folder, its digest, counts and figures.
+
+Bytes live in the artifact store. A record's `digest` stands for its content, never for where it
+lies or when it was made, so that equal content gives equal stage keys on every machine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from retune.digests import digest_json
+
+MetricName = Literal["sql_execution_match", "sql_exact_match", "perplexity", "probe_pass_rate"]
+Side = Literal["train", "validation", "test"]
+Role = Literal["base", "adapter", "merged", "champion"]
+
+LOG_FOLDER = "log"
+"""Sub-folder of an artifact for what two equal runs may differ in (timings, live metrics)."""
+
+
+class Record(BaseModel):
+    """A frozen value that refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ContentRecord(Record):
+    """A record that can be a stage's input: it has a content digest."""
+
+    digest: str
+    """sha256 (hex) of the content."""
+
+
+class ArtifactRecord(ContentRecord):
+    """A record whose bytes lie in a folder."""
+
+    folder: Path
+    """Where the files are now; the store rewrites it when an artifact moves."""
+
+
+class Source(ContentRecord):
+    """A file outside the store that a recipe names."""
+
+    path: Path
+
+
+class DatasetRef(ArtifactRecord):
+    """Rows of one text-to-SQL dataset (`rows.parquet`) and their databases."""
+
+    rows: int
+    test_rows: int
+    """How many of the rows come from a fixed test file."""
+    databases: int
+
+
+class SplitRef(ArtifactRecord):
+    """The same rows on three sides (`<side>.parquet`)."""
+
+    train: int
+    validation: int
+    test: int
+    groups_shared: int
+    """Groups that lie on two sides; zero for a grouped split."""
+
+
+class SideRef(ArtifactRecord):
+    """One side's chats (`rows.parquet`) and the databases they ask about (`databases.parquet`).
+
+    Its digest covers this side alone: a new training row leaves what was scored on the test side.
+    """
+
+
+class ChatRef(ArtifactRecord):
+    """Rows as chats: prompt and answer texts, token ids and the loss mask, a folder per side."""
+
+    train: int
+    validation: int
+    test: int
+    side_digests: dict[Side, str]
+    tokenizer_digest: str
+    train_tokens: int
+    answer_tokens: int
+    """Training tokens that carry loss."""
+    longest_tokens: int
+
+    def side(self, side: Side) -> SideRef:
+        """Return one side."""
+        return SideRef(digest=self.side_digests[side], folder=self.folder / side)
+
+
+class BaseRef(ArtifactRecord):
+    """An unquantized snapshot: a local folder or a downloaded hub revision."""
+
+    model_id: str
+    revision: str | None
+    tokenizer_digest: str
+
+    def as_scored(self) -> ScoredModel:
+        """Return what scorers load."""
+        return ScoredModel(digest=self.digest, weights=self.folder, tokenizer=self.folder)
+
+
+class ModelRef(ArtifactRecord):
+    """The model that training starts from, quantized or not."""
+
+    quantization: Literal["none", "nf4"]
+    parameters: int
+    footprint_bytes: int
+    base_footprint_bytes: int
+    reference_perplexity: float
+    """Perplexity of the quantized model on the reference text."""
+    base_reference_perplexity: float
+
+    def weights(self, base: BaseRef) -> Path:
+        """Return the folder to train over: the quantized checkpoint, or the base itself."""
+        return base.folder if self.quantization == "none" else self.folder
+
+
+class AdapterRef(ArtifactRecord):
+    """A trained adapter (`adapter_model.safetensors`) and its figures."""
+
+    trainable_parameters: int
+    total_parameters: int
+    steps: int
+    best_step: int
+    resumed_from_step: int
+    train_loss: float
+    validation_loss: float | None
+    """Held-out loss in nats per answer token; None when the recipe asks for no evaluation."""
+    base_validation_loss: float | None
+
+    def as_scored(self, model: ModelRef, base: BaseRef) -> ScoredModel:
+        """Return what scorers load: the model it was trained over, with this adapter on top."""
+        return ScoredModel(
+            digest=digest_json({"adapter": self.digest, "model": model.digest}),
+            weights=model.weights(base),
+            adapter=self.folder,
+            tokenizer=base.folder,
+        )
+
+
+class MergedRef(ArtifactRecord):
+    """Merged weights in a plain snapshot folder, checked against the adapter."""
+
+    rows_checked: int
+    max_logit_difference: float
+    """Largest ``|merged - adapter|`` over the checked answer positions."""
+    logit_spread: float
+    """Standard deviation of the adapter's logits there: the scale of the difference."""
+    answers_equal: int
+    """Checked rows whose greedy answer is the same text."""
+
+    def as_scored(self) -> ScoredModel:
+        """Return what scorers load."""
+        return ScoredModel(digest=self.digest, weights=self.folder, tokenizer=self.folder)
+
+
+class ChampionRef(ContentRecord):
+    """The registered version that a challenger has to beat."""
+
+    version: int
+    weights: Path
+    tokenizer: Path
+
+    def as_scored(self) -> ScoredModel:
+        """Return what scorers load."""
+        return ScoredModel(digest=self.digest, weights=self.weights, tokenizer=self.tokenizer)
+
+
+class ScoredModel(ContentRecord):
+    """Where a model's parts lie; its role is not part of it, so equal weights score once."""
+
+    weights: Path
+    tokenizer: Path
+    adapter: Path | None = None
+
+
+class Metric(Record):
+    """One figure with its interval; ``value=None`` means that it could not be scored."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    """Rows that the value is over."""
+
+
+class ScoreReport(ArtifactRecord):
+    """Figures of one model on one side, with a per-row file (`rows.jsonl`)."""
+
+    metrics: dict[str, Metric]
+    rows: int
+    unscored: dict[str, int]
+    """Rows that could not be scored, by reason."""
+
+
+class ModelScores(ContentRecord):
+    """All reports of one model: what the gate compares."""
+
+    perplexity: ScoreReport
+    sql: ScoreReport
+    probes: ScoreReport | None = None
+    """None when the recipe has no probes."""
+
+    @classmethod
+    def of(
+        cls, perplexity: ScoreReport, sql: ScoreReport, probes: ScoreReport | None
+    ) -> ModelScores:
+        """Put one model's reports together; their digests make its own."""
+        digests = [report.digest if report else None for report in (perplexity, sql, probes)]
+        return cls(digest=digest_json(digests), perplexity=perplexity, sql=sql, probes=probes)
+
+    def metrics(self) -> dict[str, Metric]:
+        """Return every metric by name."""
+        probes = self.probes.metrics if self.probes else {}
+        return {**self.sql.metrics, **self.perplexity.metrics, **probes}
+
+
+class Comparison(Record):
+    """A paired comparison on the same rows."""
+
+    metric: str
+    against: Literal["base", "champion"]
+    difference: float | None
+    """Challenger minus opponent."""
+    low: float | None
+    high: float | None
+    p_value: float | None
+    n: int
+    verdict: Literal["better", "worse", "undecided"]
+
+
+class GateDecision(ContentRecord):
+    """What the gate says of the challenger, and why."""
+
+    promote: bool
+    """True when the challenger becomes champion."""
+    reasons: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
+
+
+class RegisteredRef(ContentRecord):
+    """A version in the model registry, reloaded by alias and compared."""
+
+    model_name: str
+    version: int
+    alias: Literal["champion", "challenger"]
+    rows_checked: int
+    answers_equal: int

@@ -1,0 +1,238 @@
+"""What a stage is: a name, a version and a pure function from inputs and settings to a record.
+
+``python -m retune.stage NAME request.json`` runs one stage by hand from its saved request.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict
+
+from retune.digests import digest_json
+from retune.errors import StageError
+from retune.provenance import library_versions, machine_provenance
+from retune.records import ContentRecord, Record
+from retune.store import Store, disk_error
+
+Output = TypeVar("Output", bound=ContentRecord)
+
+
+class Reporter(Protocol):
+    """Where a running stage says how far it is."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Say that `done` of `total` units of `what` are finished."""
+
+    def metric(self, name: str, value: float, step: int) -> None:
+        """Say a live figure, such as the training loss."""
+
+    def log(self, message: str) -> None:
+        """Say one line."""
+
+
+class SilentReporter:
+    """A reporter for calls that nobody watches."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def metric(self, name: str, value: float, step: int) -> None:
+        """Say nothing."""
+
+    def log(self, message: str) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Workdir:
+    """The folders of one computation.
+
+    Attributes:
+        artifact: Empty at the start; what lies there at the end becomes the artifact.
+        scratch: Kept when the computation dies, for checkpoints.
+        reporter: Where progress goes.
+    """
+
+    artifact: Path
+    scratch: Path
+    reporter: Reporter = field(default_factory=SilentReporter)
+
+
+@dataclass(frozen=True)
+class Stage(Generic[Output]):
+    """One entry of the stage table.
+
+    Attributes:
+        name: Verb and object, as the task and the artifact folder are called.
+        version: Raised whenever the code would give another result for the same key.
+        function: ``module:function``, imported only where the stage runs.
+        inputs: Record type whose fields are the input records.
+        section: Record type of the settings; its fields carry the recipe's section names.
+        output: Record type of the result.
+        libraries: Distributions whose version is part of the key.
+        not_identity: Dotted settings that cannot change the result; `runtime` never can.
+        on_device: Whether it runs in the stage process that holds torch and the accelerator.
+        still_true: ``module:function`` that says whether an effect outside the store still holds.
+    """
+
+    name: str
+    version: int
+    function: str
+    inputs: type[Record]
+    section: type[Record]
+    output: type[Output]
+    libraries: tuple[str, ...] = ()
+    not_identity: tuple[str, ...] = ()
+    on_device: bool = False
+    still_true: str | None = None
+
+
+class StageRequest(BaseModel):
+    """Everything that one computation of a stage needs, as a file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    key: str
+    inputs: dict[str, Any]
+    section: dict[str, Any]
+    store: Path
+    context: dict[str, str] = {}
+    """What the result does not depend on: the MLflow address, run ids."""
+
+
+def resolve_function(path: str) -> Callable[..., Any]:
+    """Import ``module:function``."""
+    module, _, name = path.partition(":")
+    return cast(Callable[..., Any], getattr(importlib.import_module(module), name))
+
+
+def key_parts(stage: Stage[Any], inputs: Record, section: Record) -> dict[str, Any]:
+    """Return what a stage key is made of.
+
+    Args:
+        stage: The table's entry.
+        inputs: Its input records; only their digests count.
+        section: Its settings; runtime fields and the stage's `not_identity` are left out.
+
+    Returns:
+        A flat, JSON-able mapping such as ``{"training.learning_rate": 0.002, "input.chat": "…"}``,
+        made so that two of them can be compared line by line.
+    """
+    settings = _flatten(section.model_dump(mode="json"), ())
+    kept = {name: value for name, value in settings.items() if _counts(name, stage.not_identity)}
+    return {
+        "stage": stage.name,
+        "version": stage.version,
+        **{f"input.{name}": digest for name, digest in _input_digests(inputs).items()},
+        **kept,
+        **{f"library.{k}": v for k, v in library_versions(stage.libraries).items()},
+    }
+
+
+def stage_key(parts: Mapping[str, Any]) -> str:
+    """Return the stage key: the first 32 hexadecimal digits of the parts' sha256."""
+    return digest_json(dict(parts))[:32]
+
+
+def _counts(name: str, not_identity: tuple[str, ...]) -> bool:
+    if "runtime" in name.split("."):
+        return False
+    return not any(name == left or name.startswith(f"{left}.") for left in not_identity)
+
+
+def _flatten(value: Any, path: tuple[str, ...]) -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        flat: dict[str, Any] = {}
+        for name, inner in value.items():
+            flat.update(_flatten(inner, (*path, name)))
+        return flat
+    return {".".join(path): value}
+
+
+def _input_digests(inputs: Record) -> dict[str, Any]:
+    return {name: _digests_of(getattr(inputs, name)) for name in type(inputs).model_fields}
+
+
+def _digests_of(value: Any) -> Any:
+    if isinstance(value, ContentRecord):
+        return value.digest
+    if isinstance(value, tuple | list):
+        return [_digests_of(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _digests_of(item) for name, item in value.items()}
+    return value
+
+
+def run_stage(
+    stage: Stage[Output], request: StageRequest, reporter: Reporter | None = None
+) -> Output:
+    """Return a stage's record, computed now or by whoever finished it first.
+
+    Args:
+        stage: The table's entry.
+        request: Inputs, settings and store.
+        reporter: Where progress goes.
+
+    Returns:
+        The sealed record.
+
+    Raises:
+        RetuneError: What the stage's function raises, or `ArtifactError` for a full disk.
+    """
+    store = Store(request.store)
+    reporter = reporter or SilentReporter()
+    with store.lock(request.key):
+        if store.damage(stage.name, request.key) is None and stage.still_true is None:
+            return store.load(stage.name, request.key, stage.output)
+        return _compute(stage, request, store, reporter)
+
+
+def _compute(
+    stage: Stage[Output], request: StageRequest, store: Store, reporter: Reporter
+) -> Output:
+    # Through JSON text, where pydantic's strict mode lets a list be the tuple that it was.
+    inputs = stage.inputs.model_validate_json(json.dumps(request.inputs))
+    section = stage.section.model_validate_json(json.dumps(request.section))
+    work = store.open_work(stage.name, request.key)
+    (work / "request.json").write_text(request.model_dump_json(indent=2), encoding="utf-8")
+    workdir = Workdir(work / "artifact", work / "scratch", reporter)
+    arguments = (request.context,) if stage.still_true else ()
+    started = time.monotonic()
+    try:
+        record = resolve_function(stage.function)(inputs, section, workdir, *arguments)
+    except OSError as error:
+        raise disk_error(Path(error.filename or work), error) from error
+    if not isinstance(record, stage.output):
+        raise StageError(f"{stage.name}: returned {type(record).__name__}, not {stage.output}.")
+    seconds = time.monotonic() - started
+    return store.seal(
+        stage.name,
+        request.key,
+        record,
+        key_parts=key_parts(stage, inputs, section),
+        provenance={**machine_provenance(), "seconds": seconds, "context": request.context},
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Run one stage by hand: ``python -m retune.stage NAME request.json``."""
+    from retune.stages import STAGES
+
+    name, path = arguments
+    request = StageRequest.model_validate_json(Path(path).read_bytes())
+    record = run_stage(STAGES[name], request)
+    print(json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,170 @@
+"""All stages in one table. A version is raised when a stage's code would give another result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from retune import requests
+from retune.embedded.settings import DRAW_TASK, PRETRAIN_BASE, TRAIN_TOKENIZER
+from retune.records import (
+    AdapterRef,
+    ChatRef,
+    DatasetRef,
+    GateDecision,
+    MergedRef,
+    ModelRef,
+    RegisteredRef,
+    ScoreReport,
+    SplitRef,
+)
+from retune.stage import Stage
+
+_MODEL = ("torch", "transformers")
+_ADAPTED = (*_MODEL, "peft", "bitsandbytes")
+
+# A model's id and a file's path say where something lies; what it holds is an input's digest.
+LOAD_ROWS = Stage(
+    name="load_rows",
+    version=1,
+    function="retune.data.rows:load_rows",
+    inputs=requests.LoadInputs,
+    section=requests.LoadSection,
+    output=DatasetRef,
+    libraries=("pyarrow",),
+    not_identity=("data.train", "data.test", "data.databases"),
+)
+SPLIT_ROWS = Stage(
+    name="split_rows",
+    version=1,
+    function="retune.data.splitting:split_rows",
+    inputs=requests.SplitInputs,
+    section=requests.SplitSection,
+    output=SplitRef,
+    libraries=("pyarrow",),
+)
+FORMAT_CHAT = Stage(
+    name="format_chat",
+    version=1,
+    function="retune.data.chat:format_chat",
+    inputs=requests.ChatInputs,
+    section=requests.ChatSection,
+    output=ChatRef,
+    libraries=("pyarrow", "tokenizers", "transformers"),
+    on_device=True,
+)
+QUANTIZE_MODEL = Stage(
+    name="quantize_model",
+    version=1,
+    function="retune.modeling.quantizing:quantize_model",
+    inputs=requests.QuantizeInputs,
+    section=requests.QuantizeSection,
+    output=ModelRef,
+    libraries=(*_MODEL, "bitsandbytes"),
+    not_identity=("model.id", "model.revision", "quantization.reference_text"),
+    on_device=True,
+)
+TRAIN_ADAPTER = Stage(
+    name="train_adapter",
+    version=1,
+    function="retune.training.supervised:train_adapter",
+    inputs=requests.TrainInputs,
+    section=requests.TrainSection,
+    output=AdapterRef,
+    libraries=(*_ADAPTED, "trl", "accelerate"),
+    not_identity=("model.id", "model.revision", "quantization.reference_text"),
+    on_device=True,
+)
+MERGE_ADAPTER = Stage(
+    name="merge_adapter",
+    version=1,
+    function="retune.modeling.merging:merge_adapter",
+    inputs=requests.MergeInputs,
+    section=requests.MergeSection,
+    output=MergedRef,
+    libraries=(*_MODEL, "peft", "safetensors"),
+    on_device=True,
+)
+SCORE_PERPLEXITY = Stage(
+    name="score_perplexity",
+    version=1,
+    function="retune.scoring.held_out:score_perplexity",
+    inputs=requests.ScoreInputs,
+    section=requests.ScoreSection,
+    output=ScoreReport,
+    libraries=_ADAPTED,
+    not_identity=(
+        "scoring.max_new_tokens",
+        "scoring.sql_dialect",
+        "scoring.sql_timeout_seconds",
+        "scoring.samples",
+    ),
+    on_device=True,
+)
+SCORE_SQL = Stage(
+    name="score_sql",
+    version=1,
+    function="retune.scoring.held_out:score_generated_sql",
+    inputs=requests.ScoreInputs,
+    section=requests.ScoreSection,
+    output=ScoreReport,
+    libraries=(*_ADAPTED, "sqlglot"),
+    not_identity=("scoring.samples", "scoring.resamples"),
+    on_device=True,
+)
+PROBE_MODEL = Stage(
+    name="probe_model",
+    version=1,
+    function="retune.scoring.probing:probe_model",
+    inputs=requests.ProbeInputs,
+    section=requests.ProbeSection,
+    output=ScoreReport,
+    libraries=_ADAPTED,
+    not_identity=("probes.file", "prompt.user", "prompt.max_length", "scoring"),
+    on_device=True,
+)
+DECIDE = Stage(
+    name="decide",
+    version=1,
+    function="retune.release.gate:decide",
+    inputs=requests.DecideInputs,
+    section=requests.DecideSection,
+    output=GateDecision,
+    libraries=("numpy", "scipy"),
+    not_identity=(
+        "scoring.max_new_tokens",
+        "scoring.sql_dialect",
+        "scoring.sql_timeout_seconds",
+        "scoring.samples",
+    ),
+)
+REGISTER_MODEL = Stage(
+    name="register_model",
+    version=1,
+    function="retune.registry:register_model",
+    inputs=requests.RegisterInputs,
+    section=requests.RegisterSection,
+    output=RegisteredRef,
+    libraries=(*_MODEL, "mlflow"),
+    on_device=True,
+    still_true="retune.registry:is_registered",
+)
+
+STAGES: dict[str, Stage[Any]] = {
+    stage.name: stage
+    for stage in (
+        LOAD_ROWS,
+        SPLIT_ROWS,
+        FORMAT_CHAT,
+        QUANTIZE_MODEL,
+        TRAIN_ADAPTER,
+        MERGE_ADAPTER,
+        SCORE_PERPLEXITY,
+        SCORE_SQL,
+        PROBE_MODEL,
+        DECIDE,
+        REGISTER_MODEL,
+        DRAW_TASK,
+        TRAIN_TOKENIZER,
+        PRETRAIN_BASE,
+    )
+}
