@@ -1,0 +1,55 @@
+"""The typed recipe: its sections, how it is loaded, old names, its JSON schema."""
+
+from retune.recipe.loading import LoadedRecipe, load_recipe
+from retune.recipe.recipe import Recipe
+from retune.recipe.schema import recipe_schema, recipe_schema_text
+from retune.recipe.sections import (
+    ColumnsConfig,
+    DataConfig,
+    GateConfig,
+    LoraConfig,
+    MergeConfig,
+    MethodConfig,
+    ModelConfig,
+    ProbesConfig,
+    PromptConfig,
+    QuantizationConfig,
+    RegistryConfig,
+    ScoringConfig,
+    ScoringRuntime,
+    Section,
+    SplitConfig,
+    StoreConfig,
+    TrackingConfig,
+    TrainingConfig,
+    TrainingRuntime,
+    identity,
+)
+
+__all__ = [
+    "ColumnsConfig",
+    "DataConfig",
+    "GateConfig",
+    "LoadedRecipe",
+    "LoraConfig",
+    "MergeConfig",
+    "MethodConfig",
+    "ModelConfig",
+    "ProbesConfig",
+    "PromptConfig",
+    "QuantizationConfig",
+    "Recipe",
+    "RegistryConfig",
+    "ScoringConfig",
+    "ScoringRuntime",
+    "Section",
+    "SplitConfig",
+    "StoreConfig",
+    "TrackingConfig",
+    "TrainingConfig",
+    "TrainingRuntime",
+    "identity",
+    "load_recipe",
+    "recipe_schema",
+    "recipe_schema_text",
+]

@@ -1,0 +1,207 @@
+"""Which dotted paths a recipe has, what each expects, and which one a misspelt key meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from retune.recipe.credentials import names_secret
+from retune.recipe.recipe import Recipe
+
+
+def section_at(path: Sequence[str | int]) -> type[BaseModel] | None:
+    """Find the section that a path names.
+
+    Args:
+        path: Keys from the top; empty for the recipe itself.
+
+    Returns:
+        The section's class; None where the path is unknown or a single value.
+    """
+    section: type[BaseModel] | None = Recipe
+    for key in path:
+        known = {} if section is None else section.model_fields
+        section = _section_in(known[key].annotation) if key in known else None
+    return section
+
+
+def is_known(path: Sequence[str]) -> bool:
+    """Tell whether a recipe has a key of this path.
+
+    Args:
+        path: Keys from the top.
+
+    Returns:
+        True for sections and single values.
+    """
+    return dotted_path(path) in known_paths()
+
+
+def dotted_path(path: Sequence[str]) -> str:
+    """Join keys with dots.
+
+    Args:
+        path: Keys from the top.
+
+    Returns:
+        For example `training.epochs`.
+    """
+    return ".".join(path)
+
+
+@cache
+def known_paths() -> tuple[str, ...]:
+    """List every dotted path of a recipe, sections before what stands in them.
+
+    Returns:
+        All paths, in the order of the sections.
+    """
+    return tuple(_paths_below(Recipe, ""))
+
+
+def _paths_below(section: type[BaseModel], prefix: str) -> list[str]:
+    paths = []
+    for key, info in section.model_fields.items():
+        paths.append(prefix + key)
+        inner = _section_in(info.annotation)
+        if inner is not None:
+            paths += _paths_below(inner, f"{prefix}{key}.")
+    return paths
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    found = [_section_in(part) for part in get_args(annotation)]
+    return next((each for each in found if each is not None), None)
+
+
+def suggestion(path: Sequence[str]) -> str | None:
+    """Guess which path a misspelt or misplaced one meant.
+
+    Args:
+        path: Keys from the top, the last one unknown.
+
+    Returns:
+        The dotted path of the key of that name in another section, else of the most similar key in
+        the same section, else of the most similar one anywhere; None where nothing is near.
+    """
+    names = {each: each.rpartition(".") for each in known_paths()}
+    above = dotted_path(path[:-1])
+    beside = [each for each, (section, _, _) in names.items() if section == above]
+    for candidates, likeness in ((names, 1.0), (beside, 0.7), (names, 0.7)):
+        # The first of several equal names is the one nearest to the top of the recipe.
+        tails = {names[each][2]: each for each in reversed(list(candidates))}
+        near = get_close_matches(path[-1], tails, n=1, cutoff=likeness)
+        if near:
+            return tails[near[0]]
+    return None
+
+
+def unknown(path: Sequence[str]) -> str:
+    """Say what to do about a key that no recipe has.
+
+    Args:
+        path: Keys from the top, the last one unknown.
+
+    Returns:
+        A guess at what was meant, or the keys that the section has.
+    """
+    if names_secret(path[-1]):
+        return (
+            "is no key: secrets never stand in a recipe; pass them in the environment "
+            "(HF_TOKEN, MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)"
+        )
+    near = suggestion(path)
+    if near:
+        return f"unknown key; did you mean {near}?"
+    section = section_at(path[:-1])
+    keys = f"; expected one of {', '.join(section.model_fields)}" if section else ""
+    return f"unknown key{keys}"
+
+
+def expectation(path: Sequence[str | int]) -> str:
+    """Say what the value of a key must be.
+
+    Args:
+        path: Keys and list positions from the top, of a known key.
+
+    Returns:
+        For example `a whole number of at least 1, or null`.
+    """
+    schema = _schema()
+    node: dict[str, Any] = schema
+    for part in path:
+        node = _step(node, part, schema)
+    return _phrase(node, schema)
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    # Only errors need it: building it takes longer than loading a recipe.
+    return Recipe.model_json_schema()
+
+
+def _step(node: dict[str, Any], part: str | int, schema: dict[str, Any]) -> dict[str, Any]:
+    for each in _variants(node, schema):
+        below = each.get("items") if isinstance(part, int) else each.get("properties", {}).get(part)
+        if below is not None:
+            return dict(below)
+    return {}
+
+
+def _variants(node: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:
+    if "$ref" in node:
+        return _variants(schema["$defs"][node["$ref"].rpartition("/")[2]], schema)
+    several = node.get("anyOf") or node.get("oneOf")
+    return [one for each in several for one in _variants(each, schema)] if several else [node]
+
+
+def _phrase(node: dict[str, Any], schema: dict[str, Any]) -> str:
+    return ", or ".join(_phrase_of_one(each, schema) for each in _variants(node, schema))
+
+
+def _phrase_of_one(node: dict[str, Any], schema: dict[str, Any]) -> str:
+    if "const" in node or "enum" in node:
+        names = [str(each) for each in node.get("enum", [node.get("const")])]
+        return names[0] if len(names) == 1 else f"one of {', '.join(names)}"
+    kind = node.get("type")
+    if kind == "object":
+        return f"a section with the keys {', '.join(node.get('properties', {}))}"
+    if kind == "array":
+        items = _phrase(node.get("items", {}), schema)
+        return f"a list of {items}" + (" (at least one)" if node.get("minItems") else "")
+    if kind == "string":
+        return _phrase_of_text(node)
+    words = {
+        "integer": "a whole number",
+        "number": "a number",
+        "boolean": "true or false",
+        "null": "null",
+    }
+    return words.get(str(kind), "a value") + _phrase_of_bounds(node)
+
+
+def _phrase_of_text(node: dict[str, Any]) -> str:
+    if "pattern" in node:
+        return f"text such as {' or '.join(node.get('examples', []))} (form {node['pattern']})"
+    return "a path" if node.get("format") == "path" else "text"
+
+
+def _phrase_of_bounds(node: dict[str, Any]) -> str:
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "under",
+    }
+    bounds = [
+        f"{word} {node[key]:g}" if node[key] < 1e6 else f"{word} {node[key]}"
+        for key, word in words.items()
+        if key in node
+    ]
+    return f", {' and '.join(bounds)}" if bounds else ""

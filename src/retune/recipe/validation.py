@@ -1,0 +1,110 @@
+"""Turns written values into a `Recipe`, and pydantic's errors into problems with a place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from retune.recipe.document import Document
+from retune.recipe.fields import expectation, unknown
+from retune.recipe.problems import KeyPath, Problem, dotted, shown
+from retune.recipe.recipe import Recipe
+
+# Errors that our own validators raise: their text says it all.
+_OWN = ("secret", "path", "template", "value_error")
+
+
+def validated(document: Document) -> Recipe | None:
+    """Make the recipe that a document describes.
+
+    Args:
+        document: Translated and overridden; what is wrong is added to its problems.
+
+    Returns:
+        The recipe; None where something is wrong with it.
+    """
+    try:
+        return Recipe.model_validate(document.values)
+    except ValidationError as error:
+        known = {each.path for each in document.problems}
+        for details in error.errors(include_url=False):
+            # A value that could not even be read was reported already.
+            document.problems += [
+                each for each in _problems(details, document) if each.path not in known
+            ]
+        return None
+
+
+def path_of(location: KeyPath, values: Any) -> KeyPath:
+    """Leave out of pydantic's location what does not stand in the file.
+
+    Args:
+        location: Where pydantic saw an error; holds the tag of a tagged union.
+        values: The written values.
+
+    Returns:
+        The keys as written.
+    """
+    path: list[str | int] = []
+    for at, part in enumerate(location):
+        last = at == len(location) - 1
+        if (
+            isinstance(values, dict)
+            and part not in values
+            and not last
+            and part == values.get("kind")
+        ):
+            continue
+        path.append(part)
+        values = _below(values, part)
+    return tuple(path)
+
+
+def _below(values: Any, part: str | int) -> Any:
+    if isinstance(values, dict):
+        return values.get(part)
+    is_item = isinstance(values, list) and isinstance(part, int) and part < len(values)
+    return values[part] if is_item else None
+
+
+def _problems(details: ErrorDetails, document: Document) -> list[Problem]:
+    path = path_of(details["loc"], document.values)
+    context = details.get("ctx", {})
+    if details["type"] == "conflict":
+        found = [((*path, *key.split(".")), reason) for key, reason in context["conflicts"]]
+        return [Problem(document.place(at), dotted(at), reason) for at, reason in found]
+    return [Problem(document.place(path), dotted(path), _text(details, path))]
+
+
+def _text(details: ErrorDetails, path: KeyPath) -> str:
+    if details["type"] == "extra_forbidden":
+        return unknown([str(part) for part in path])
+    if details["type"] == "missing":
+        return f"missing; expected {expectation(path)}"
+    if details["type"] in _OWN:
+        return details["msg"]
+    value = details["input"]
+    expected = expectation(path)
+    return f"found {shown(value)}, expected {expected}{_hint(value, expected)}"
+
+
+def _hint(value: Any, expected: str) -> str:
+    if isinstance(value, str) and "number" in expected and _is_number(value):
+        return " (remove the quotes)"
+    if isinstance(value, str) and "true or false" in expected:
+        return " (without quotes)" if value.lower() in ("true", "false") else ""
+    if isinstance(value, int | float) and ("text" in expected or "path" in expected):
+        return " (put it in quotes)"
+    if value is None and "section" in expected:
+        return " (write keys below it, or remove the line)"
+    return ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
