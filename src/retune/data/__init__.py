@@ -1,0 +1,1 @@
+"""Rows: reading them, splitting them, and turning them into chats with a loss mask."""

@@ -1,0 +1,110 @@
+"""Tokenizers of snapshot folders: loading, end tokens, and a template for those without one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from retune.digests import digest_file, digest_tree
+from retune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    Tokenizer: TypeAlias = PreTrainedTokenizerBase
+else:
+    Tokenizer = Any
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+)
+
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}{{ message['content'] + eos_token }}"
+    "{% else %}{{ '### ' + message['role'] | capitalize + '\\n' + message['content'] + '\\n' }}"
+    "{% if loop.last or loop.nextitem['role'] == 'assistant' %}{{ '### Assistant\\n' }}{% endif %}"
+    "{% endif %}{% endfor %}"
+)
+"""For tokenizers without a template (GPT-2): headings for roles, the end token after answers."""
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """Return the digest of a snapshot's tokenizer, template included.
+
+    Args:
+        folder: A snapshot folder.
+
+    Returns:
+        64 hexadecimal digits; two snapshots with equal ones tokenize alike.
+
+    Raises:
+        ConfigError: The folder holds no tokenizer.
+    """
+    found = {
+        name: digest_file(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()
+    }
+    if not {"tokenizer.json", "vocab.json", "tokenizer.model"} & set(found):
+        raise ConfigError(
+            f"{folder}: no tokenizer. Expected tokenizer.json (or vocab.json, tokenizer.model) "
+            "next to the weights. Save it with tokenizer.save_pretrained(folder), "
+            "or correct model.id."
+        )
+    return digest_tree(found)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Load a snapshot's tokenizer, ready for chats.
+
+    Args:
+        folder: A snapshot folder.
+
+    Returns:
+        The tokenizer, with a chat template in any case.
+
+    Raises:
+        ConfigError: The folder holds no tokenizer, or one without an end token.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer_digest(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{folder}: its tokenizer cannot be loaded ({error}).") from error
+    if tokenizer.eos_token is None:
+        raise ConfigError(
+            f"{folder}: the tokenizer has no eos_token, so no answer could ever end. "
+            "Set it in tokenizer_config.json."
+        )
+    if tokenizer.pad_token is None:
+        # Padding is masked everywhere by position, never by id, so sharing the id is safe.
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    return tokenizer
+
+
+def end_token_ids(tokenizer: Tokenizer, folder: Path) -> list[int]:
+    """Return the ids that end an answer: the tokenizer's, then those of `generation_config.json`.
+
+    Args:
+        tokenizer: A loaded tokenizer.
+        folder: The snapshot folder it came from.
+
+    Returns:
+        Distinct ids, the tokenizer's end token first.
+    """
+    ids = [int(tokenizer.eos_token_id)]
+    path = folder / "generation_config.json"
+    if path.is_file():
+        also = json.loads(path.read_text("utf-8")).get("eos_token_id")
+        ids += also if isinstance(also, list) else [also] if also is not None else []
+    return list(dict.fromkeys(ids))
