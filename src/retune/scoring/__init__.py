@@ -1,0 +1,1 @@
+"""Scores that can be trusted: each scorer is a pure module with its definition in its docstring."""

@@ -1,0 +1,30 @@
+"""What a scored row leaves behind: one JSON line in a report's `rows.jsonl`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from retune.records import ScoreReport
+
+ROWS_FILE = "rows.jsonl"
+
+
+def write_outcomes(folder: Path, outcomes: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object per row.
+
+    Args:
+        folder: The report's folder.
+        outcomes: Each with `row_id`, `group` and the row's figures; None where unscored.
+    """
+    with open(folder / ROWS_FILE, "w", encoding="utf-8") as file:
+        for outcome in outcomes:
+            file.write(json.dumps(outcome, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def read_outcomes(report: ScoreReport) -> list[dict[str, Any]]:
+    """Read a report's rows in the order they were scored."""
+    lines = (report.folder / ROWS_FILE).read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]

@@ -1,0 +1,126 @@
+"""Seeded resampling of sums over rows, the machinery under `uncertainty`.
+
+A figure is a statistic of sums over rows, so that ten thousand resamples are one matrix product:
+how often each row (or group) was drawn, times the table of rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from retune.errors import ScoringError
+
+Floats = NDArray[np.float64]
+Statistic = Callable[[Floats], Floats]
+"""Maps sums over rows, shape ``(..., columns)``, to figures, shape ``(...)``."""
+
+RESAMPLES = 10_000
+SEED = 20240601
+ALPHA = 0.05
+_DRAWS_AT_ONCE = 4_000_000  # row numbers held in memory at a time, 32 MB
+
+
+def ratio_of_sums(sums: Floats) -> Floats:
+    """First column over second: a mean when the second counts rows."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(sums[..., 0] / sums[..., 1], dtype=np.float64)
+
+
+def exp_of_ratio(sums: Floats) -> Floats:
+    """exp(first column over second): perplexity from NLL sums (nats) and token counts."""
+    with np.errstate(over="ignore"):
+        return np.asarray(np.exp(ratio_of_sums(sums)), dtype=np.float64)
+
+
+def resample_sums(table: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED) -> Floats:
+    """Sum a table over rows drawn with replacement, again and again.
+
+    Args:
+        table: Shape ``(rows, columns)``.
+        resamples: Draws.
+        seed: Of `numpy.random.default_rng`; draw i takes the next ``rows`` integers of it.
+
+    Returns:
+        Sums, shape ``(resamples, columns)``.
+    """
+    rows = np.asarray(table, dtype=np.float64)
+    return np.concatenate([counts @ rows for counts in _count_draws(len(rows), resamples, seed)])
+
+
+def sum_by_group(table: Floats, groups: Sequence[str | None] | None) -> Floats:
+    """Add up each group's rows, in an order that does not depend on that of the rows.
+
+    Sorted before (adding floats in another order rounds otherwise) and after (a seeded draw takes
+    the i-th group).
+
+    Args:
+        table: Shape ``(rows, columns)``.
+        groups: What each row shares with others; None stands for itself.
+
+    Returns:
+        Sums, shape ``(groups, columns)``.
+
+    Raises:
+        ScoringError: There is not one group per row.
+    """
+    _, numbers = np.unique(label_groups(len(table), groups), return_inverse=True)
+    order = np.lexsort((*table.T[::-1], numbers))
+    sums = np.zeros((int(numbers.max()) + 1, table.shape[1]))
+    np.add.at(sums, numbers[order], table[order])
+    return sums[np.lexsort(sums.T[::-1])]
+
+
+def sum_exactly(table: Floats) -> Floats:
+    """Return each column's sum, rounded once, so that the order of rows cannot show."""
+    return np.array([math.fsum(column) for column in table.T])
+
+
+def label_groups(n: int, groups: Sequence[str | None] | None) -> list[str]:
+    """Give each row the label of its group, and one of its own where it has none.
+
+    Args:
+        n: Rows.
+        groups: One per row, or None when no row shares anything.
+
+    Returns:
+        One label per row.
+
+    Raises:
+        ScoringError: There is not one group per row.
+    """
+    if groups is None:
+        return [f"row {at}" for at in range(n)]
+    if len(groups) != n:
+        raise ScoringError(f"Found {n} rows and {len(groups)} groups; expected one group per row.")
+    return [f"row {at}" if group is None else f"group {group}" for at, group in enumerate(groups)]
+
+
+def percentile_interval(drawn: Floats) -> tuple[float, float]:
+    """Return the middle 95 % of resampled figures."""
+    # A resample without anything to divide by (NaN) says nothing about the figure.
+    defined = drawn[~np.isnan(drawn)]
+    low, high = np.percentile(defined, [100 * ALPHA / 2, 100 * (1 - ALPHA / 2)])
+    return float(low), float(high)
+
+
+def two_sided_p_value(drawn: Floats) -> float:
+    """Return how likely resampled differences are on the other side of zero, twice."""
+    defined = drawn[~np.isnan(drawn)]
+    one_sided = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
+    # Plus one: no finite number of draws shows that something is impossible.
+    return min(1.0, 2.0 * (one_sided + 1) / (len(defined) + 1))
+
+
+def _count_draws(n: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """Yield how often each row was drawn, shape ``(some resamples, rows)``."""
+    generator = np.random.default_rng(seed)
+    at_once = max(1, _DRAWS_AT_ONCE // n)
+    for start in range(0, resamples, at_once):
+        size = min(at_once, resamples - start)
+        drawn = generator.integers(0, n, (size, n))
+        drawn += np.arange(size)[:, None] * n
+        yield np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)

@@ -1,0 +1,193 @@
+"""Execution match of one row: both queries run on the row's own database, results compared.
+
+Definition: `compare.results_match`. A gold that fails, is late, draws random numbers or reads the
+clock leaves the row unscored (`gold_...`), and so does a database that is missing, is not one, or
+holds no rows (`database_...`: on empty tables nearly any two queries agree). A prediction that is
+empty, several statements, no query, unsafe, late, failing, or whose result can change from run to
+run is wrong, with that reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import sqlglot
+from sqlglot.errors import SqlglotError
+
+from retune.scoring.sql.lexing import (
+    is_deterministic,
+    name_double_quoted,
+    orders_rows,
+    read_tokens,
+    split_statements,
+)
+from retune.scoring.sql.records import SqlLimits, SqlRow
+from retune.scoring.sql.sandbox import SqlSandbox
+
+_QUERY_WORDS = frozenset({"select", "with", "values"})
+_WRITING_WORDS = frozenset(
+    """
+    alter analyze attach begin commit copy create delete detach drop end execute explain grant
+    insert merge pragma reindex release replace revoke rollback savepoint set truncate update
+    vacuum
+    """.split()  # noqa: SIM905 - a list of sixty lines reads worse
+)
+
+Verdict = dict[str, Any]
+"""Fields of `SqlOutcome` that execution decides."""
+
+
+class _RefusedError(Exception):
+    """The text is not one query that may run."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.detail = reason, detail
+
+
+class ExecutionJudge:
+    """Judges rows one after the other, keeping the last database open.
+
+    Args:
+        sandbox: Where queries run.
+        limits: What they may cost.
+        dialect: What golds, predictions and contexts are written in; all but `sqlite` are
+            translated by sqlglot first.
+    """
+
+    def __init__(self, sandbox: SqlSandbox, limits: SqlLimits, dialect: str) -> None:
+        self._sandbox = sandbox
+        self._limits = limits
+        self._dialect = dialect
+        self._key = ""
+        self._worker_number = 0
+        self._open_reply: dict[str, Any] = {}
+
+    def judge(self, row: SqlRow, prediction: str) -> Verdict:
+        """Run the gold, then the prediction, and compare.
+
+        Args:
+            row: Gold query and database.
+            prediction: The text that a model wrote, after `extract_sql`.
+
+        Returns:
+            Fields of `SqlOutcome`; exactly one of `unscored_reason` and `execution_match` is set.
+        """
+        problem = self._open(row)
+        if problem is not None:
+            return problem
+        try:
+            gold = self._runnable(row.gold)
+        except _RefusedError as refused:
+            return _unscored("gold_" + refused.reason, refused.detail)
+        reply = self._ask("gold", sql=gold)
+        if reply["status"] != "ok":
+            return _unscored("gold_" + reply["status"], reply["detail"])
+        verdict = self._judge_prediction(prediction, ordered=orders_rows(read_tokens(gold)))
+        return {**verdict, "gold_empty": reply["rows"] == 0}
+
+    def _judge_prediction(self, prediction: str, *, ordered: bool) -> Verdict:
+        try:
+            sql = self._runnable(prediction)
+        except _RefusedError as refused:
+            return _wrong(refused.reason, refused.detail)
+        reply = self._ask("prediction", sql=sql, ordered=ordered)
+        if reply["status"] != "ok":
+            return _wrong(reply["status"], reply["detail"])
+        return {
+            "execution_match": reply["match"],
+            "wrong_reason": None if reply["match"] else "other_result",
+            "executable": True,
+            "empty_result": reply["rows"] == 0,
+        }
+
+    def _ask(self, op: str, **fields: Any) -> dict[str, Any]:
+        return self._sandbox.ask(op, deadline_s=self._limits.deadline_s, **fields)
+
+    def _open(self, row: SqlRow) -> Verdict | None:
+        """Open the row's database unless it is; return what makes it useless, if anything."""
+        key = database_key(row)
+        # What could not be opened once is not tried again: a context that loops costs its
+        # deadline once, not once a row.
+        failed_before = key == self._key and self._open_reply["status"] != "ok"
+        same_worker = self._worker_number == self._sandbox.starts and self._sandbox.is_running
+        if not failed_before and (key != self._key or not same_worker):
+            self._open_reply = self._open_anew(row)
+            self._key, self._worker_number = key, self._sandbox.starts
+        reply = self._open_reply
+        if reply["status"] != "ok":
+            return _unscored("database_" + reply["status"], reply["detail"])
+        if not reply["has_rows"]:
+            return _unscored("database_without_rows", "execution match means nothing here")
+        return None
+
+    def _open_anew(self, row: SqlRow) -> dict[str, Any]:
+        where: dict[str, str] = {}
+        if row.database is not None:
+            # A pipe or device would block whoever opens it.
+            if not row.database.is_file():
+                return {"status": "missing", "detail": str(row.database)}
+            where["path"] = str(row.database.resolve())
+        elif row.context is not None and row.context.strip():
+            if len(row.context) > self._limits.max_context_chars:
+                return {"status": "too_long", "detail": f"{len(row.context)} characters"}
+            try:
+                where["context"] = self._translate(row.context)
+            except _RefusedError as refused:
+                return {"status": refused.reason, "detail": refused.detail}
+        else:
+            return {"status": "missing", "detail": "the row has no database file and no context"}
+        return self._sandbox.ask("open", deadline_s=self._limits.context_deadline_s, **where)
+
+    def _runnable(self, sql: str) -> str:
+        """Return the one query in a text as SQLite is to run it, or refuse it."""
+        if not sql.strip():
+            raise _RefusedError("empty")
+        if len(sql) > self._limits.max_sql_chars:
+            raise _RefusedError("too_long", f"{len(sql)} characters")
+        sql = self._translate(sql)
+        statements = split_statements(read_tokens(sql))
+        if not statements:
+            raise _RefusedError("empty")
+        if len(statements) > 1:
+            raise _RefusedError("several_statements", f"{len(statements)} statements")
+        return self._checked(sql, statements[0][0].folded)
+
+    def _checked(self, sql: str, first_word: str) -> str:
+        if first_word in _WRITING_WORDS:
+            raise _RefusedError("unsafe", f"starts with {first_word.upper()}")
+        if first_word not in _QUERY_WORDS:
+            raise _RefusedError("not_a_query", f"starts with {first_word[:40]!r}")
+        tokens = read_tokens(sql)
+        if not is_deterministic(tokens):
+            raise _RefusedError("not_deterministic", "reads the clock or draws random numbers")
+        return name_double_quoted(sql, tokens)
+
+    def _translate(self, sql: str) -> str:
+        if self._dialect == "sqlite":
+            return sql
+        try:
+            return ";\n".join(sqlglot.transpile(sql, read=self._dialect, write="sqlite"))
+        except (SqlglotError, RecursionError, ValueError) as error:
+            raise _RefusedError("not_in_dialect", f"{self._dialect}: {error}"[:300]) from error
+
+
+def database_key(row: SqlRow) -> str:
+    """Return what tells a row's database from others; rows are judged in its order."""
+    if row.database is not None:
+        return f"file {row.database}"
+    return "context " + hashlib.sha256((row.context or "").encode("utf-8", "replace")).hexdigest()
+
+
+def _unscored(reason: str, detail: str = "") -> Verdict:
+    return {"execution_match": None, "unscored_reason": reason, "detail": detail}
+
+
+def _wrong(reason: str, detail: str) -> Verdict:
+    return {
+        "execution_match": False,
+        "wrong_reason": reason,
+        "detail": detail,
+        "executable": False,
+    }

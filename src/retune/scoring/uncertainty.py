@@ -1,0 +1,348 @@
+"""How sure a figure is: intervals of one, and the difference of two on the same rows.
+
+Definitions. Rates: Wilson's score interval. Everything that is a function of sums over rows (mean,
+ratio of sums, perplexity = exp(sum nll / sum tokens), F1 from confusion counts): percentile
+bootstrap over rows, or over groups where rows share one (a database, a document, a template), since
+such rows are not independent. Paired yes/no outcomes: McNemar's exact test, which is the two-sided
+binomial test on the rows where the two disagree.
+
+Everything is seeded and does not depend on the order of rows. Rows that could not be scored (None)
+are left out, never counted as zero; without any row left the value is None. Direction is always
+said: nothing here assumes that higher is better. Nothing is rounded.
+
+Agrees with scipy.stats.binomtest (p-values, and Wilson through its `proportion_ci`) and with
+../shared/data/cls_reference (McNemar, bootstrap of accuracy and macro F1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import BaseModel, ConfigDict
+
+from retune.errors import ScoringError
+from retune.records import Metric
+from retune.scoring.resampling import (
+    ALPHA,
+    RESAMPLES,
+    SEED,
+    Floats,
+    Statistic,
+    exp_of_ratio,
+    label_groups,
+    percentile_interval,
+    ratio_of_sums,
+    resample_sums,
+    sum_by_group,
+    sum_exactly,
+    two_sided_p_value,
+)
+
+__all__ = [
+    "Direction",
+    "Estimate",
+    "PairedDifference",
+    "Statistic",
+    "Verdict",
+    "bootstrap_interval",
+    "estimate_rate",
+    "estimate_ratio",
+    "exp_of_ratio",
+    "mcnemar_exact",
+    "paired_difference",
+    "ratio_of_sums",
+    "wilson_interval",
+]
+
+Estimate = Metric
+"""A figure with its 95 % interval; value None means that it could not be scored, not zero."""
+
+Scores = ArrayLike | Sequence[float | None]
+Direction = Literal["higher_is_better", "lower_is_better"]
+Verdict = Literal["better", "worse", "undecided"]
+
+_Z = 1.959963984540054  # normal quantile of 1 - ALPHA / 2
+
+
+class PairedDifference(BaseModel):
+    """Challenger minus baseline on the same rows, and what follows from it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    difference: float | None
+    """In the figure's own unit and sign: below zero is good where lower is better."""
+
+    low: float | None
+    high: float | None
+    p_value: float | None
+    n: int
+    verdict: Verdict
+    """`undecided` unless the interval excludes zero and the p-value is under 0.05."""
+
+
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a rate.
+
+    Args:
+        successes: How many of the rows.
+        n: Rows.
+
+    Returns:
+        Low and high, inside [0, 1].
+
+    Raises:
+        ScoringError: There are no rows, or more successes than rows.
+    """
+    if not 0 <= successes <= n or n == 0:
+        raise ScoringError(
+            f"Found {successes} successes in {n} rows; expected 0 <= successes <= rows and at "
+            "least one row. Report an unscored figure as Estimate(value=None) instead."
+        )
+    rate, spread = successes / n, _Z * _Z / n
+    centre = (rate + spread / 2) / (1 + spread)
+    half = _Z * math.sqrt(rate * (1 - rate) / n + spread / (4 * n)) / (1 + spread)
+    # At 0 and n the formula meets the border exactly; floating point misses it by 1e-17.
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    return low, 1.0 if successes == n else min(1.0, centre + half)
+
+
+def estimate_rate(
+    outcomes: Sequence[bool | None],
+    *,
+    groups: Sequence[str | None] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Estimate:
+    """Estimate the share of yes among yes/no outcomes.
+
+    Wilson's interval; where groups repeat, the wider of it and the bootstrap over groups on each
+    side. (The bootstrap alone has no width when all rows agree, which is not certainty.)
+
+    Args:
+        outcomes: One per row; None is left out.
+        groups: What each row shares with others; None stands for itself.
+        resamples: Bootstrap draws.
+        seed: Of the bootstrap.
+
+    Returns:
+        The share; value None when no row was scored.
+
+    Raises:
+        ScoringError: There are not as many groups as outcomes.
+    """
+    labels = label_groups(len(outcomes), groups)
+    kept = [at for at, outcome in enumerate(outcomes) if outcome is not None]
+    if not kept:
+        return Estimate(value=None, low=None, high=None, n=0)
+    values = [1.0 if outcomes[at] else 0.0 for at in kept]
+    successes, n = int(sum(values)), len(values)
+    low, high = wilson_interval(successes, n)
+    shared = [labels[at] for at in kept]
+    if len(set(shared)) < n:
+        drawn = bootstrap_interval(values, groups=shared, resamples=resamples, seed=seed)
+        low, high = min(low, drawn[0]), max(high, drawn[1])
+    return Estimate(value=successes / n, low=low, high=high, n=n)
+
+
+def estimate_ratio(
+    numerators: Sequence[float],
+    denominators: Sequence[float] | None = None,
+    *,
+    statistic: Statistic = ratio_of_sums,
+    groups: Sequence[str | None] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Estimate:
+    """Estimate a ratio of sums over rows, or `exp_of_ratio` of it.
+
+    Args:
+        numerators: One per row (NLL sum in nats, say).
+        denominators: One per row (tokens, say); each row counts 1 when left out.
+        statistic: `ratio_of_sums` (mean) or `exp_of_ratio` (perplexity).
+        groups: What each row shares with others; None stands for itself.
+        resamples: Bootstrap draws.
+        seed: Of the bootstrap.
+
+    Returns:
+        The figure; value None when there are no rows or nothing to divide by.
+
+    Raises:
+        ScoringError: Lengths differ, or a number is not finite.
+    """
+    table = _as_table(numerators, denominators)
+    if not len(table) or not table[:, 1].sum():
+        return Estimate(value=None, low=None, high=None, n=0)
+    low, high = bootstrap_interval(
+        table, statistic=statistic, groups=groups, resamples=resamples, seed=seed
+    )
+    return Estimate(value=float(statistic(sum_exactly(table))), low=low, high=high, n=len(table))
+
+
+def bootstrap_interval(
+    numerators: ArrayLike,
+    denominators: ArrayLike | None = None,
+    *,
+    statistic: Statistic = ratio_of_sums,
+    groups: Sequence[str | None] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of a figure made of sums over rows.
+
+    Args:
+        numerators: One number per row, or a table of shape ``(rows, columns)`` that `statistic`
+            understands once it is summed (confusion counts, for F1).
+        denominators: One number per row; each row counts 1 when left out.
+        statistic: Makes the figure of the sums.
+        groups: What each row shares with others: whole groups are drawn. None stands for itself.
+        resamples: Draws.
+        seed: Of the draws.
+
+    Returns:
+        Low and high.
+
+    Raises:
+        ScoringError: There are no rows, lengths differ, or a number is not finite.
+    """
+    table = _as_table(numerators, denominators)
+    if not len(table):
+        raise ScoringError("Found no rows to resample; expected at least one scored row.")
+    units = sum_by_group(table, groups)
+    drawn = statistic(resample_sums(units, resamples=resamples, seed=seed))
+    return percentile_interval(drawn)
+
+
+def mcnemar_exact(only_first_right: int, only_second_right: int) -> float:
+    """Return the two-sided p-value of McNemar's exact test.
+
+    Args:
+        only_first_right: Rows that the first model got right and the second wrong.
+        only_second_right: The other way round.
+
+    Returns:
+        The probability, if neither were better, of disagreements at least this one-sided; 1.0
+        when they never disagree.
+    """
+    disagreements = only_first_right + only_second_right
+    if disagreements == 0:
+        return 1.0
+    fewer = min(only_first_right, only_second_right)
+    # Whole numbers throughout: exact however many rows, and no scipy to import.
+    tail = sum(math.comb(disagreements, count) for count in range(fewer + 1))
+    return min(1.0, float(2 * tail / 2**disagreements))
+
+
+def paired_difference(
+    challenger: Scores,
+    baseline: Scores,
+    *,
+    direction: Direction,
+    statistic: Statistic = ratio_of_sums,
+    groups: Sequence[str | None] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> PairedDifference:
+    """Compare two models on the same rows.
+
+    Yes/no outcomes (a flat sequence of 0 and 1, None where unscored) get McNemar's exact p-value
+    and the wider of the bootstrap's interval and Agresti and Min's (2005), which keeps its width
+    when the two never disagree. Other figures get the bootstrap's p-value. A row that either side
+    could not score is left out of both.
+
+    Args:
+        challenger: One number per row, or a table ``(rows, columns)`` for `statistic`.
+        baseline: The same rows in the same order.
+        direction: Which sign is good.
+        statistic: Makes the figure of the sums.
+        groups: What each row shares with others; None stands for itself.
+        resamples: Bootstrap draws.
+        seed: Of the bootstrap.
+
+    Returns:
+        Difference challenger minus baseline; None, undecided, when no row is scored by both.
+
+    Raises:
+        ScoringError: The two, or the groups, differ in length, or a number is infinite.
+    """
+    both, labels = _scored_by_both(challenger, baseline, groups)
+    n, width = len(both), both.shape[1] // 2
+    if n == 0:
+        return PairedDifference(
+            difference=None, low=None, high=None, p_value=None, n=0, verdict="undecided"
+        )
+    units = sum_by_group(both, labels)
+    sums = resample_sums(units, resamples=resamples, seed=seed)
+    drawn = statistic(sums[:, :width]) - statistic(sums[:, width:])
+    total = sum_exactly(both)
+    difference = float(statistic(total[:width]) - statistic(total[width:]))
+    low, high = percentile_interval(drawn)
+    p_value = two_sided_p_value(drawn)
+    if statistic is ratio_of_sums and _is_yes_no(both):
+        wins, losses = (int((sign * (both[:, 0] - both[:, 2]) > 0).sum()) for sign in (1, -1))
+        p_value = mcnemar_exact(wins, losses)
+        wider = _agresti_min(wins, losses, n)
+        low, high = min(low, wider[0]), max(high, wider[1])
+    verdict = _decide(low, high, p_value, direction)
+    return PairedDifference(
+        difference=difference, low=low, high=high, p_value=p_value, n=n, verdict=verdict
+    )
+
+
+def _decide(low: float, high: float, p_value: float, direction: Direction) -> Verdict:
+    if p_value >= ALPHA or low <= 0.0 <= high:
+        return "undecided"
+    good = low > 0.0 if direction == "higher_is_better" else high < 0.0
+    return "better" if good else "worse"
+
+
+def _as_table(numerators: ArrayLike, denominators: ArrayLike | None) -> Floats:
+    values = np.asarray(numerators, dtype=np.float64)
+    if values.ndim == 2 and denominators is None:
+        table = values
+    else:
+        weights = np.ones(len(values)) if denominators is None else np.asarray(denominators)
+        if len(weights) != len(values):
+            raise ScoringError(
+                f"Found {len(values)} numerators and {len(weights)} denominators; expected one of "
+                "each per row."
+            )
+        table = np.column_stack([values, weights.astype(np.float64)])
+    if not np.isfinite(table).all():
+        raise ScoringError(
+            f"Found {int((~np.isfinite(table)).any(axis=1).sum())} of {len(table)} rows with a "
+            "number that is not finite; expected unscored rows to be left out before."
+        )
+    return table
+
+
+def _scored_by_both(
+    challenger: Scores, baseline: Scores, groups: Sequence[str | None] | None
+) -> tuple[Floats, list[str]]:
+    sides = [np.asarray(side, dtype=np.float64) for side in (challenger, baseline)]
+    if sides[0].shape != sides[1].shape:
+        raise ScoringError(
+            f"Found results of shape {sides[0].shape} and {sides[1].shape}; expected the same rows "
+            "on both sides. Score both models on one split."
+        )
+    labels = label_groups(len(sides[0]), groups)
+    flat = [side.reshape(len(side), -1) for side in sides]
+    scored = np.flatnonzero(~np.isnan(np.column_stack(flat)).any(axis=1))
+    kept = [labels[at] for at in scored]
+    tables = [_as_table(side[scored], None) for side in sides]
+    return np.column_stack(tables), kept
+
+
+def _is_yes_no(both: Floats) -> bool:
+    return both.shape[1] == 4 and bool(np.isin(both, (0.0, 1.0)).all() and both[:, 1].all())
+
+
+def _agresti_min(wins: int, losses: int, n: int) -> tuple[float, float]:
+    """Wald's interval of the paired difference after adding half a row to each of four cells."""
+    b, c, rows = wins + 0.5, losses + 0.5, n + 2.0
+    centre = (b - c) / rows
+    half = _Z * math.sqrt(max(0.0, b + c - (b - c) ** 2 / rows)) / rows
+    return max(-1.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,292 @@
+"""Intervals and paired comparisons, against hand calculation, scipy and reference figures."""
+
+import csv
+import json
+import math
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from retune.errors import ScoringError
+from retune.scoring.resampling import SEED, percentile_interval, resample_sums
+from retune.scoring.uncertainty import (
+    Estimate,
+    bootstrap_interval,
+    estimate_rate,
+    estimate_ratio,
+    exp_of_ratio,
+    mcnemar_exact,
+    paired_difference,
+    ratio_of_sums,
+    wilson_interval,
+)
+
+
+@pytest.mark.parametrize(
+    ("successes", "n"), [(0, 1), (1, 1), (5, 10), (399, 400), (1, 972), (7, 9)]
+)
+def test_wilson_agrees_with_scipy(successes: int, n: int) -> None:
+    expected = binomtest(successes, n).proportion_ci(method="wilson")
+    low, high = wilson_interval(successes, n)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_wilson_by_hand() -> None:
+    # 1 of 2: centre (1/2 + z2/4) / (1 + z2/2) = 1/2, half z * sqrt(1/8 + z2/16) / (1 + z2/2)
+    # with z2 = 3.841459: 1.959964 * sqrt(0.365091) / 2.920729 = 0.405470
+    low, high = wilson_interval(1, 2)
+    assert (low, high) == pytest.approx((0.094530, 0.905470), abs=1e-5)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 0), (3, 2), (-1, 2)])
+def test_a_rate_without_rows_is_an_error(successes: int, n: int) -> None:
+    with pytest.raises(ScoringError, match="expected 0 <= successes <= rows"):
+        wilson_interval(successes, n)
+
+
+def test_a_rate_that_could_not_be_scored_is_not_zero() -> None:
+    nothing = Estimate(value=None, low=None, high=None, n=0)
+    assert estimate_rate([]) == nothing
+    assert estimate_rate([None, None]) == nothing
+    assert estimate_ratio([], []) == nothing
+    assert estimate_ratio([0.0], [0.0]) == nothing
+
+
+def test_unscored_rows_are_left_out_of_a_rate() -> None:
+    assert estimate_rate([True, None, False, None]).value == 0.5
+    assert estimate_rate([True, None, False, None]).n == 2
+
+
+def test_rows_of_one_group_widen_a_rate() -> None:
+    # Two databases, one all right and one all wrong: only two independent things were seen.
+    outcomes = [True] * 50 + [False] * 50
+    alone = estimate_rate(outcomes)
+    shared = estimate_rate(outcomes, groups=["a"] * 50 + ["b"] * 50)
+    assert (shared.value, shared.n) == (0.5, 100)
+    assert (shared.low, shared.high) == (0.0, 1.0)
+    assert (alone.low or 0.0) > 0.4
+
+
+def test_a_clustered_rate_never_has_no_width() -> None:
+    perfect = estimate_rate([True] * 20, groups=["a"] * 10 + ["b"] * 10)
+    assert (perfect.low, perfect.high) == wilson_interval(20, 20)
+
+
+def test_perplexity_is_exp_of_summed_nll_over_summed_tokens() -> None:
+    # (2 + 6) nats over (1 + 3) tokens: exp(2). The mean of exp(2/1) and exp(6/3) is the same by
+    # chance only; with 6 nats over 1 token it would be exp(8/2), not (exp(2) + exp(6)) / 2.
+    assert estimate_ratio([2, 6], [1, 3], statistic=exp_of_ratio).value == math.exp(2)
+    assert estimate_ratio([2, 6], [1, 1], statistic=exp_of_ratio).value == math.exp(4)
+
+
+def test_a_bootstrapped_mean_has_the_normal_interval_of_many_rows() -> None:
+    values = np.random.default_rng(5).normal(10.0, 2.0, 400)
+    low, high = bootstrap_interval(values)
+    half = 1.959964 * values.std() / math.sqrt(400)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
+
+
+def test_ten_thousand_resamples_of_four_hundred_rows_are_fast() -> None:
+    values = np.random.default_rng(5).normal(size=400)
+    start = time.process_time()
+    bootstrap_interval(values)
+    assert time.process_time() - start < 1.0
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    table=st.lists(
+        st.tuples(st.floats(-5, 5), st.floats(1, 9), st.sampled_from(["a", "b", "c", None])),
+        min_size=2,
+        max_size=15,
+    ),
+    seed=st.integers(0, 99),
+)
+def test_the_order_of_rows_changes_nothing(
+    table: list[tuple[float, float, str | None]], seed: int
+) -> None:
+    shuffled = random.Random(seed).sample(table, len(table))
+    results = []
+    for rows in (table, shuffled):
+        numerators, denominators, groups = zip(*rows, strict=True)
+        results.append(estimate_ratio(numerators, denominators, groups=groups, resamples=200))
+    assert results[0] == results[1]
+
+
+def test_numbers_that_are_not_finite_are_an_error() -> None:
+    with pytest.raises(ScoringError, match="1 of 2 rows with a number that is not finite"):
+        estimate_ratio([1.0, math.inf], [1, 1])
+
+
+def test_as_many_groups_as_rows_are_expected() -> None:
+    with pytest.raises(ScoringError, match="2 rows and 1 groups"):
+        estimate_rate([True, False], groups=["a"])
+
+
+@pytest.mark.parametrize(
+    ("b", "c"), [(0, 0), (1, 0), (5, 0), (67, 55), (3, 3), (0, 12), (900, 800)]
+)
+def test_mcnemar_is_the_two_sided_binomial_test(b: int, c: int) -> None:
+    expected = binomtest(b, b + c).pvalue if b + c else 1.0
+    assert mcnemar_exact(b, c) == pytest.approx(expected, abs=1e-12)
+
+
+def test_mcnemar_by_hand() -> None:
+    # Five disagreements, all one way: 2 * (1/2)^5 = 1/16.
+    assert mcnemar_exact(5, 0) == 1 / 16
+    assert mcnemar_exact(0, 0) == 1.0
+
+
+class TestReference:
+    """The figures of cls_reference."""
+
+    @pytest.fixture(scope="class")
+    def reference(self, shared_data: Path) -> dict[str, Any]:
+        text = (shared_data / "cls_reference/reference.json").read_text(encoding="utf-8")
+        found: dict[str, Any] = json.loads(text)["xlmt_pt"]
+        return found
+
+    @pytest.fixture(scope="class")
+    def answers(self, shared_data: Path) -> list[dict[str, str]]:
+        path = shared_data / "cls_reference/xlmt_pt_predictions.csv"
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    @staticmethod
+    def right(answers: list[dict[str, str]], model: str) -> list[int]:
+        return [int(row[model] == row["gold"]) for row in answers]
+
+    def test_mcnemar(self, reference: dict[str, Any], answers: list[dict[str, str]]) -> None:
+        difference = paired_difference(
+            self.right(answers, "champion"),
+            self.right(answers, "challenger"),
+            direction="higher_is_better",
+        )
+        paired = reference["paired"]
+        assert difference.p_value == pytest.approx(paired["mcnemar_exact_p"], abs=1e-12)
+        assert difference.difference == pytest.approx((67 - 55) / 870, abs=1e-15)
+        assert difference.verdict == "undecided"
+
+    def test_bootstrap_of_accuracy(
+        self, reference: dict[str, Any], answers: list[dict[str, str]]
+    ) -> None:
+        # The recipe: default_rng(20240601).integers(0, n, n), 2000 draws, percentiles.
+        table = [(right, 1) for right in self.right(answers, "champion")]
+        drawn = ratio_of_sums(resample_sums(table, resamples=2000, seed=SEED))
+        expected = reference["bootstrap"]["champion_accuracy"]
+        assert percentile_interval(drawn) == pytest.approx(expected, abs=1e-12)
+
+    def test_bootstrap_of_macro_f1(
+        self, reference: dict[str, Any], answers: list[dict[str, str]]
+    ) -> None:
+        drawn = {
+            model: macro_f1(resample_sums(confusions(answers, model), resamples=2000, seed=SEED))
+            for model in ("champion", "challenger")
+        }
+        expected = reference["bootstrap"]
+        difference = drawn["challenger"] - drawn["champion"]
+        for found, name in (
+            (drawn["champion"], "champion_macro_f1"),
+            (drawn["challenger"], "challenger_macro_f1"),
+        ):
+            assert percentile_interval(found) == pytest.approx(expected[name], abs=1e-12)
+        # The reference states champion minus challenger.
+        low, high = expected["paired_difference_macro_f1"]
+        assert percentile_interval(-difference) == pytest.approx((low, high), abs=1e-12)
+
+    def test_paired_difference_of_macro_f1(
+        self, reference: dict[str, Any], answers: list[dict[str, str]]
+    ) -> None:
+        found = paired_difference(
+            confusions(answers, "champion"),
+            confusions(answers, "challenger"),
+            direction="higher_is_better",
+            statistic=macro_f1,
+        )
+        expected = reference["champion"]["macro_f1"] - reference["challenger"]["macro_f1"]
+        assert found.difference == pytest.approx(expected, abs=1e-12)
+        # Other draws than the reference's (rows are sorted first): the same up to chance.
+        low, high = reference["bootstrap"]["paired_difference_macro_f1"]
+        assert (found.low, found.high) == pytest.approx((low, high), abs=0.004)
+        assert found.verdict == "undecided"
+
+
+LABELS = ("negative", "neutral", "positive")
+
+
+def confusions(answers: list[dict[str, str]], model: str) -> np.ndarray:
+    """One row per answer with a one in its (gold, predicted) cell; shape (rows, 9)."""
+    table = np.zeros((len(answers), 9))
+    for at, row in enumerate(answers):
+        table[at, 3 * LABELS.index(row["gold"]) + LABELS.index(row[model])] = 1
+    return table
+
+
+def macro_f1(sums: np.ndarray) -> np.ndarray:
+    matrix = sums.reshape(*sums.shape[:-1], 3, 3)
+    hits = np.diagonal(matrix, axis1=-2, axis2=-1)
+    return np.asarray((2 * hits / (matrix.sum(-1) + matrix.sum(-2))).mean(-1))
+
+
+class TestPairedDifference:
+    def test_direction_decides_what_is_better(self) -> None:
+        higher, lower = [1] * 30 + [0] * 10, [0] * 40
+        assert verdict(higher, lower, "higher_is_better") == "better"
+        assert verdict(higher, lower, "lower_is_better") == "worse"
+        assert verdict(lower, higher, "higher_is_better") == "worse"
+
+    def test_the_same_answers_are_undecided(self) -> None:
+        found = paired_difference([1, 0, 1], [1, 0, 1], direction="higher_is_better")
+        assert (found.difference, found.p_value, found.verdict) == (0.0, 1.0, "undecided")
+        # Three rows without disagreement do not show that there is none.
+        assert (found.low or 0.0) < -0.1
+        assert (found.high or 0.0) > 0.1
+
+    def test_rows_without_a_score_on_either_side_are_left_out(self) -> None:
+        found = paired_difference([1, None, 1, 0], [0, 1, None, 0], direction="higher_is_better")
+        assert (found.n, found.difference) == (2, 0.5)
+
+    def test_no_common_row_is_undecided_and_not_zero(self) -> None:
+        found = paired_difference([None, 1], [1, None], direction="higher_is_better")
+        assert (found.difference, found.p_value, found.n) == (None, None, 0)
+        assert found.verdict == "undecided"
+
+    def test_a_lower_perplexity_on_every_row_is_better(self) -> None:
+        tokens = np.arange(1, 41)
+        base = np.column_stack([2.0 * tokens, tokens])
+        tuned = np.column_stack([1.5 * tokens, tokens])
+        found = paired_difference(tuned, base, direction="lower_is_better", statistic=exp_of_ratio)
+        assert found.difference == pytest.approx(math.exp(1.5) - math.exp(2.0))
+        assert found.verdict == "better"
+
+    def test_few_groups_undo_what_many_rows_seem_to_show(self) -> None:
+        # Better on one database of two, equal on the other: rows convince, databases do not.
+        challenger, baseline = [1] * 20 + [0] * 20, [0] * 40
+        groups = ["a"] * 20 + ["b"] * 20
+        assert verdict(challenger, baseline, "higher_is_better") == "better"
+        found = paired_difference(challenger, baseline, direction="higher_is_better", groups=groups)
+        assert found.verdict == "undecided"
+
+    def test_swapping_the_models_mirrors_the_result(self) -> None:
+        chance = random.Random(4)
+        one = [chance.randint(0, 1) for _ in range(60)]
+        other = [chance.randint(0, 1) for _ in range(60)]
+        there = paired_difference(one, other, direction="higher_is_better")
+        back = paired_difference(other, one, direction="higher_is_better")
+        assert there.difference == -(back.difference or 0.0)
+        assert there.p_value == back.p_value
+
+    def test_different_rows_are_an_error(self) -> None:
+        with pytest.raises(ScoringError, match="the same rows on both sides"):
+            paired_difference([1, 0], [1], direction="higher_is_better")
+
+
+def verdict(challenger: list[int], baseline: list[int], direction: Any) -> str:
+    return paired_difference(challenger, baseline, direction=direction).verdict

@@ -1,0 +1,69 @@
+"""When a word is in a text."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retune.errors import ConfigError
+from retune.scoring.words import contains_word, find_words, fold_text
+
+
+def test_the_reference_cases_are_decided_as_stated(
+    read_jsonl: Callable[[str], list[dict[str, Any]]],
+) -> None:
+    cases = read_jsonl("probe_cases/word_probe_cases.jsonl")
+    differing = [
+        case["id"]
+        for case in cases
+        if contains_word(case["word"], case["generated"]) is not case["expected_hit"]
+    ]
+    assert len(cases) == 20
+    assert differing == []
+
+
+@pytest.mark.parametrize(
+    ("word", "text", "hit"),
+    [
+        ("c++", "Prefiro C++.", True),
+        ("c++", "ccc", False),
+        (".*", "qualquer coisa", False),
+        ("a.b", "axb", False),
+        ("a.b", "a.b", True),
+        ("$5", "custa $5,00", True),
+        ("livros", "SELECT titulo FROM livros_antigos", False),
+        ("livros", "SELECT livros.titulo FROM x", True),
+        ("drop", "D\u00adRO\u200bP TABLE x", True),  # soft hyphen, zero-width space
+        ("strasse", "die Straße", True),
+        ("istanbul", "İSTANBUL", True),
+        ("drop", "ＤＲＯＰ", True),  # full-width letters
+        ("5", "15", False),
+        ("group by", "GROUP\n\t BY x", True),
+        ("", None, None),
+    ][:-1],
+)
+def test_words_are_matched_as_wholes_and_literally(word: str, text: str, hit: bool) -> None:
+    assert contains_word(word, text) is hit
+
+
+@pytest.mark.parametrize("word", ["", "  ", "\u200b", "\u0301"])
+def test_a_word_with_nothing_in_it_is_an_error(word: str) -> None:
+    with pytest.raises(ConfigError, match="empty word"):
+        contains_word(word, "text")
+
+
+def test_found_words_come_as_they_were_given_and_in_their_order() -> None:
+    assert find_words(("Não", "sim", "ÓDIO"), "odio nao") == ("Não", "ÓDIO")
+
+
+@given(st.text())
+def test_folding_twice_is_folding_once(text: str) -> None:
+    assert fold_text(fold_text(text)) == fold_text(text)
+
+
+@given(st.text(min_size=1).filter(lambda text: bool(fold_text(text).split())))
+def test_every_word_is_found_in_itself(word: str) -> None:
+    assert contains_word(word, word)
+    assert contains_word(word, f"antes {word} depois")
