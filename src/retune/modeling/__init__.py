@@ -1,0 +1,1 @@
+"""Models: devices and dtypes, quantizing, loading, adapting and merging."""

@@ -1,0 +1,60 @@
+"""Which device computes, and in which dtype."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+def choose_device() -> torch.device:
+    """Return the accelerator that torch sees, else the CPU."""
+    return torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
+
+
+def choose_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
+    """Return the dtype that weights are loaded in.
+
+    Args:
+        name: A dtype's name; ``auto`` is bfloat16 on a GPU that has it, else float16, and float32
+            on a CPU, where only float32 gives the same answer for every batch size.
+        device: Where the model will run.
+
+    Returns:
+        The dtype.
+    """
+    if name != "auto":
+        return _by_name(name)
+    return _half(device) if device.type == "cuda" else torch.float32
+
+
+def choose_compute_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
+    """Return the dtype that training multiplies in.
+
+    Args:
+        name: A dtype's name; ``auto`` is bfloat16 where the device computes it natively, else
+            float16 on a GPU and float32 on a CPU.
+        device: Where the model will run.
+
+    Returns:
+        The dtype.
+    """
+    if name != "auto":
+        return _by_name(name)
+    if device.type == "cuda":
+        return _half(device)
+    # Without AVX512-BF16 a CPU emulates bfloat16 and is slower than in float32.
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+def _half(device: torch.device) -> torch.dtype:
+    with torch.cuda.device(device):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _by_name(name: str) -> torch.dtype:
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype

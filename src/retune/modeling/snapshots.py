@@ -1,0 +1,89 @@
+"""Finding a model: a local snapshot folder, or a hub id downloaded once at a fixed revision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retune.data.tokenizers import tokenizer_digest
+from retune.digests import digest_folder, digest_json
+from retune.errors import ConfigError
+from retune.records import BaseRef
+
+WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
+_FILES = (*WEIGHT_PATTERNS, "*.json", "*.jinja", "*.model", "*.txt", "tokenizer*")
+
+
+def locate_base(model: str, revision: str | None) -> BaseRef:
+    """Return the unquantized snapshot that a recipe names.
+
+    Args:
+        model: An existing folder, or a hub id.
+        revision: Branch, tag or commit on the hub; None is its main branch.
+
+    Returns:
+        The snapshot, its content digest and, for a hub id, the resolved commit.
+
+    Raises:
+        ConfigError: The folder lacks a part, or the hub does not give the model.
+    """
+    if Path(model).is_dir():
+        return _describe_folder(Path(model).resolve(), model_id=model)
+    return _download(model, revision)
+
+
+def check_snapshot(folder: Path) -> None:
+    """Look whether a folder holds what loading a model needs.
+
+    Args:
+        folder: A snapshot folder.
+
+    Raises:
+        ConfigError: The configuration, the weights or the tokenizer are missing.
+    """
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"{folder}: no config.json. Expected a model saved by save_pretrained.")
+    if not any(list(folder.glob(pattern)) for pattern in WEIGHT_PATTERNS):
+        raise ConfigError(
+            f"{folder}: no *.safetensors. Save the weights with "
+            "model.save_pretrained(folder); pickled weights are not loaded."
+        )
+    tokenizer_digest(folder)
+
+
+def _describe_folder(folder: Path, model_id: str) -> BaseRef:
+    check_snapshot(folder)
+    return BaseRef(
+        digest=digest_folder(folder, without=("README.md", ".git")),
+        folder=folder,
+        model_id=model_id,
+        revision=None,
+        tokenizer_digest=tokenizer_digest(folder),
+    )
+
+
+def _download(model: str, revision: str | None) -> BaseRef:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(_FILES)))
+    except HFValidationError as error:
+        raise ConfigError(
+            f"model.id {model!r}: neither a folder nor a hub id ({error})."
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ConfigError(
+            f"model.id {model!r}: not a local folder, and the hub did not give it "
+            f"({type(error).__name__}). Check the spelling and the network; for a gated model "
+            "accept its licence and set HF_TOKEN; without network, point model.id at a snapshot "
+            "folder."
+        ) from error
+    check_snapshot(folder)
+    # A snapshot's folder is named by its commit, which stands for the content.
+    return BaseRef(
+        digest=digest_json({"hub": model, "commit": folder.name}),
+        folder=folder,
+        model_id=model,
+        revision=folder.name,
+        tokenizer_digest=tokenizer_digest(folder),
+    )
