@@ -1,0 +1,1 @@
+"""Training: supervised fine-tuning that resumes from sealed checkpoints, bit for bit."""

@@ -1,0 +1,187 @@
+"""What happens beside the optimizer: live metrics, the best adapter, seals, and stops."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from retune.errors import StageError
+from retune.stage import Reporter
+from retune.stopping import StopSignal
+from retune.training.checkpoints import seal_checkpoint
+from retune.training.metrics import read_metrics
+
+_NAMES = {"loss": "train_loss", "eval_loss": "validation_loss", "grad_norm": "gradient_norm"}
+_KEPT = ("train_loss", "validation_loss", "gradient_norm", "learning_rate")
+
+
+class MetricsLog(TrainerCallback):
+    """Writes `metrics.jsonl`, the truth that MLflow mirrors, and reports progress.
+
+    Args:
+        path: The file; lines of steps after `resumed_from` are dropped, since they come again.
+        resumed_from: Step of the checkpoint that training resumes from, else 0.
+        reporter: Gets live figures.
+    """
+
+    def __init__(self, path: Path, resumed_from: int, reporter: Reporter) -> None:
+        self._path = path
+        self._reporter = reporter
+        kept = [line for line in read_metrics(path) if line["step"] <= resumed_from > 0]
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Report progress after each optimizer step."""
+        self._reporter.progress("steps", state.global_step, state.max_steps)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Keep the figures that have a step."""
+        with open(self._path, "a", encoding="utf-8") as file:
+            for name, value in (logs or {}).items():
+                known = _NAMES.get(name, name)
+                if known in _KEPT:
+                    line = {"name": known, "value": float(value), "step": state.global_step}
+                    file.write(json.dumps(line) + "\n")
+                    self._reporter.metric(known, float(value), state.global_step)
+
+
+class FiniteLoss(TrainerCallback):
+    """Stops a training whose loss or gradient is no longer a number.
+
+    The Trainer itself would log a loss of 0.0 and finish.
+    """
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Look at each logged loss and gradient norm.
+
+        Raises:
+            StageError: One is NaN or infinite.
+        """
+        for name in ("loss", "grad_norm", "eval_loss"):
+            value = (logs or {}).get(name)
+            if value is not None and not math.isfinite(float(value)):
+                raise StageError(
+                    f"train_adapter: {name} is {value} at step {state.global_step}. "
+                    "Lower training.learning_rate, or look for broken rows; the last good "
+                    "checkpoint is kept."
+                )
+
+
+class SealedCheckpoints(TrainerCallback):
+    """Checks the weights of each checkpoint and seals it."""
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: torch.nn.Module | None = None,
+        **_: Any,
+    ) -> None:
+        """Seal the checkpoint that was just written.
+
+        Raises:
+            StageError: A trained weight is not finite.
+        """
+        assert model is not None and args.output_dir is not None
+        refuse_non_finite(model, state.global_step)
+        seal_checkpoint(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
+def refuse_non_finite(model: torch.nn.Module, step: int) -> None:
+    """Refuse trained weights with NaN or infinity.
+
+    Raises:
+        StageError: A trainable tensor holds one; the message names it.
+    """
+    for name, weight in model.named_parameters():
+        if weight.requires_grad and not torch.isfinite(weight).all():
+            raise StageError(
+                f"train_adapter: {name} holds NaN or infinity after step {step}. "
+                "Lower training.learning_rate; the last good checkpoint is kept."
+            )
+
+
+class BestAdapter(TrainerCallback):
+    """Keeps the adapter with the lowest held-out loss.
+
+    Args:
+        folder: `adapter/` and `best.json` are kept here across a resume. A resumed training comes
+            by the same evaluations with the same losses, so that what it finds stays right.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._note = folder / "best.json"
+
+    @property
+    def best(self) -> dict[str, float] | None:
+        """Step and loss of the adapter that is kept, or None."""
+        return dict(json.loads(self._note.read_text("utf-8"))) if self._note.is_file() else None
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        model: torch.nn.Module | None = None,
+        **_: Any,
+    ) -> None:
+        """Keep the adapter when it is better than the one kept before."""
+        loss = (metrics or {}).get("eval_loss")
+        best = self.best
+        if loss is None or state.global_step == 0 or (best and loss >= best["loss"]):
+            return
+        assert isinstance(model, PeftModel)
+        temporary = self.folder / "new"
+        shutil.rmtree(temporary, ignore_errors=True)
+        model.save_pretrained(temporary)
+        self._note.unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "adapter", ignore_errors=True)
+        temporary.rename(self.folder / "adapter")
+        self._note.write_text(
+            json.dumps({"step": state.global_step, "loss": loss}), encoding="utf-8"
+        )
+
+
+class StopAtNextStep(TrainerCallback):
+    """Turns a stop signal into a checkpoint and an end after the step at hand.
+
+    Args:
+        stop: The process's stop signal.
+    """
+
+    def __init__(self, stop: StopSignal) -> None:
+        self._stop = stop
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Look at the signal after each optimizer step."""
+        if self._stop.requested:
+            control.should_save = True
+            control.should_training_stop = True

@@ -1,0 +1,75 @@
+"""Sealed checkpoints: a manifest of sizes and digests, written last, says that one is complete.
+
+transformers resumes from the highest number without looking: a folder that a crash left half
+written fails on every resume, and one without its optimizer or random state resumes with other
+weights and no error. Only sealed checkpoints are resumed from; the others are deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from retune.digests import digest_file, list_files
+
+SEAL = "sealed.json"
+
+
+def seal_checkpoint(folder: Path) -> None:
+    """Declare a checkpoint complete.
+
+    Args:
+        folder: A checkpoint whose files have all been written.
+    """
+    files = {
+        path.as_posix(): {
+            "bytes": (folder / path).stat().st_size,
+            "sha256": digest_file(folder / path),
+        }
+        for path in list_files(folder, without=(SEAL,))
+    }
+    temporary = folder / f"{SEAL}.tmp"
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(files, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, folder / SEAL)
+
+
+def is_sealed(folder: Path) -> bool:
+    """Say whether a checkpoint is complete and undamaged."""
+    try:
+        files = json.loads((folder / SEAL).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return all(
+        (folder / name).is_file()
+        and (folder / name).stat().st_size == found["bytes"]
+        and digest_file(folder / name) == found["sha256"]
+        for name, found in files.items()
+    )
+
+
+def step_of(folder: Path) -> int:
+    """Return the optimizer step in a checkpoint folder's name (``checkpoint-120`` is 120)."""
+    return int(folder.name.rsplit("-", 1)[1])
+
+
+def latest_sealed(folder: Path) -> Path | None:
+    """Return the latest sealed checkpoint, and delete those that are not sealed.
+
+    Args:
+        folder: Folder of ``checkpoint-N`` folders; need not exist.
+
+    Returns:
+        The folder to resume from, or None.
+    """
+    sealed = []
+    for checkpoint in folder.glob("checkpoint-*"):
+        if is_sealed(checkpoint):
+            sealed.append(checkpoint)
+        else:
+            shutil.rmtree(checkpoint)
+    return max(sealed, key=step_of, default=None)

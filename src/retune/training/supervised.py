@@ -1,0 +1,301 @@
+"""Supervised fine-tuning of an adapter with TRL: loss on answers, best weights, exact resume."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import PreTrainedModel, set_seed
+from trl import SFTConfig, SFTTrainer
+
+from retune.data.tables import read_rows
+from retune.data.tokenizers import load_tokenizer
+from retune.digests import digest_folder
+from retune.errors import DataError, StageError
+from retune.modeling.adapting import as_peft, check_target_modules
+from retune.modeling.devices import choose_compute_dtype, choose_device, choose_dtype
+from retune.modeling.loading import SLOT, load_causal_model, use_plain_4bit_kernels
+from retune.recipe.sections import TrainingConfig
+from retune.records import LOG_FOLDER, AdapterRef, SideRef
+from retune.requests import TrainInputs, TrainSection
+from retune.stage import Workdir
+from retune.stopping import STOP
+from retune.training.callbacks import (
+    BestAdapter,
+    FiniteLoss,
+    MetricsLog,
+    SealedCheckpoints,
+    StopAtNextStep,
+    refuse_non_finite,
+)
+from retune.training.checkpoints import latest_sealed, step_of
+
+# The tokenizer's threads and the data workers' forks do not go together.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def train_adapter(inputs: TrainInputs, section: TrainSection, work: Workdir) -> AdapterRef:
+    """Train an adapter, from the latest sealed checkpoint where there is one.
+
+    Args:
+        inputs: Chats and model.
+        section: Method and training settings.
+        work: Checkpoints go to its scratch folder, the adapter to its artifact folder.
+
+    Returns:
+        The adapter and how its training went.
+
+    Raises:
+        ConfigError: The method does not fit the model.
+        StageError: The loss is not finite, or training ended before its planned steps.
+        Interrupted: A stop was asked for; a checkpoint was sealed first.
+    """
+    SLOT.clear()
+    set_seed(section.seed)
+    model = _prepare_model(inputs, section)
+    checkpoint = latest_sealed(work.scratch / "checkpoints")
+    resumed_from = step_of(checkpoint) if checkpoint else 0
+    best = BestAdapter(_made(work.scratch / "best"))
+    rows = _dataset(inputs.train)
+    total_steps = count_steps(len(rows), section.training)
+    trainer = _build_trainer(model, rows, inputs, section, work, total_steps)
+    metrics_path = work.scratch / "metrics.jsonl"
+    for callback in (MetricsLog(metrics_path, resumed_from, work.reporter), FiniteLoss(), best):
+        trainer.add_callback(callback)
+    first_loss = _first_validation_loss(trainer, section.training, work.scratch)
+    # Whether that loss was measured now or before must not change the order of rows.
+    set_seed(section.seed)
+    with STOP.deferred():
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    STOP.raise_if_requested()
+    if trainer.state.global_step != total_steps:
+        raise StageError(
+            f"train_adapter: ended at step {trainer.state.global_step} of {total_steps}. "
+            "Run again to resume from the last checkpoint."
+        )
+    refuse_non_finite(model, total_steps)
+    _save_adapter(model, best, section.training, work)
+    trainable, total = model.get_nb_trainable_parameters()
+    kept = best.best if section.training.keep_best else None
+    return AdapterRef(
+        digest=digest_folder(work.artifact, without=(LOG_FOLDER, "README.md")),
+        folder=work.artifact,
+        trainable_parameters=trainable,
+        total_parameters=total,
+        steps=total_steps,
+        best_step=int(kept["step"]) if kept else total_steps,
+        resumed_from_step=resumed_from,
+        train_loss=float(result.training_loss),
+        validation_loss=float(kept["loss"]) if kept else _last_loss(trainer),
+        base_validation_loss=first_loss,
+    )
+
+
+def count_steps(rows: int, training: TrainingConfig) -> int:
+    """Return the optimizer steps that a training will take.
+
+    Args:
+        rows: Training rows.
+        training: Steps, or epochs and batch size.
+
+    Returns:
+        `max_steps` where set, else ``ceil(epochs * ceil(rows / batch_size))``.
+    """
+    if training.max_steps is not None:
+        return training.max_steps
+    return math.ceil(training.epochs * math.ceil(rows / training.batch_size))
+
+
+def as_sft(
+    training: TrainingConfig,
+    *,
+    output: Path,
+    total_steps: int,
+    seed: int,
+    compute_dtype: torch.dtype,
+    on_cpu: bool,
+) -> SFTConfig:
+    """Return TRL's form of the training settings.
+
+    Args:
+        training: The recipe's section.
+        output: Folder of the checkpoints.
+        total_steps: Planned optimizer steps.
+        seed: Seeds order, dropout and noise.
+        compute_dtype: bfloat16 or float16 turn autocast on.
+        on_cpu: Whether an accelerator must not be used.
+
+    Returns:
+        A configuration that reports nowhere and never cuts a row.
+    """
+    every = max(1, math.ceil(total_steps / max(1, training.evaluations)))
+    return SFTConfig(
+        output_dir=str(output),
+        max_steps=total_steps,
+        per_device_train_batch_size=training.rows_per_pass,
+        per_device_eval_batch_size=training.rows_per_pass * 2,
+        gradient_accumulation_steps=training.gradient_accumulation,
+        learning_rate=training.learning_rate,
+        warmup_steps=training.warmup_steps,
+        lr_scheduler_type=training.schedule,
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_gradient_norm,
+        optim=training.optimizer,
+        gradient_checkpointing=training.gradient_checkpointing,
+        neftune_noise_alpha=training.neftune_alpha,
+        packing=training.packing,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        eval_strategy="steps" if training.evaluations else "no",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=training.checkpoint_every_steps or every,
+        save_total_limit=2,
+        save_only_model=False,
+        logging_steps=training.runtime.log_every_steps,
+        logging_nan_inf_filter=False,
+        dataloader_num_workers=training.runtime.data_workers,
+        bf16=compute_dtype == torch.bfloat16,
+        fp16=compute_dtype == torch.float16,
+        use_cpu=on_cpu,
+        dataloader_pin_memory=not on_cpu,
+        seed=seed,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _prepare_model(inputs: TrainInputs, section: TrainSection) -> PeftModel:
+    device = choose_device()
+    attention = section.model.attention
+    model = load_causal_model(
+        inputs.model.weights(inputs.base),
+        dtype=choose_dtype(section.model.dtype, device),
+        device=device,
+        **({} if attention == "auto" else {"attn_implementation": attention}),
+    )
+    compute = choose_compute_dtype(section.quantization.compute_dtype, device)
+    use_plain_4bit_kernels(model, compute)
+    method = section.method
+    check_target_modules(model, method.target_modules)
+    if inputs.model.quantization != "none":
+        model = prepare_model_for_kbit_training(
+            model, use_gradient_checkpointing=section.training.gradient_checkpointing
+        )
+    return get_peft_model(
+        model,
+        as_peft(
+            r=method.r,
+            alpha=method.alpha,
+            dropout=method.dropout,
+            target_modules=method.target_modules,
+            rslora=method.rslora,
+        ),
+    )
+
+
+def _build_trainer(
+    model: PeftModel,
+    rows: Dataset,
+    inputs: TrainInputs,
+    section: TrainSection,
+    work: Workdir,
+    total_steps: int,
+) -> SFTTrainer:
+    device = choose_device()
+    trainer = SFTTrainer(
+        model=model,
+        args=as_sft(
+            section.training,
+            output=work.scratch / "checkpoints",
+            total_steps=total_steps,
+            seed=section.seed,
+            compute_dtype=choose_compute_dtype(section.quantization.compute_dtype, device),
+            on_cpu=device.type == "cpu",
+        ),
+        train_dataset=rows,
+        eval_dataset=_dataset(inputs.validation, limit=section.training.evaluation_rows),
+        processing_class=load_tokenizer(inputs.base.folder),
+        callbacks=[StopAtNextStep(STOP), SealedCheckpoints()],
+    )
+    check_loss_mask(trainer, read_rows(inputs.train.folder / "rows.parquet"))
+    return trainer
+
+
+def _dataset(side: SideRef, limit: int | None = None) -> Dataset:
+    rows = read_rows(side.folder / "rows.parquet")[:limit]
+    return Dataset.from_list([with_labels(row["prompt_ids"], row["answer_ids"]) for row in rows])
+
+
+def with_labels(prompt_ids: Sequence[int], answer_ids: Sequence[int]) -> dict[str, list[int]]:
+    """Return the columns that TRL trains on: loss on the answer alone (-100 elsewhere)."""
+    return {
+        "input_ids": [*prompt_ids, *answer_ids],
+        "labels": [-100] * len(prompt_ids) + list(answer_ids),
+    }
+
+
+def check_loss_mask(trainer: SFTTrainer, rows: Sequence[dict[str, Any]], count: int = 8) -> None:
+    """Collate real rows as the trainer does, and see that loss falls on the answers alone.
+
+    Args:
+        trainer: A built trainer.
+        rows: The chats it trains on, in the order of its dataset.
+        count: How many are looked at.
+
+    Raises:
+        DataError: The tokens that carry loss differ from a row's answer.
+    """
+    chosen = list(range(min(count, len(rows))))
+    batch = trainer.data_collator([trainer.train_dataset[index] for index in chosen])
+    for place, index in enumerate(chosen):
+        labels = batch["labels"][place]
+        learned = labels[labels != -100].tolist()
+        if learned != rows[index]["answer_ids"]:
+            raise DataError(
+                f"row {rows[index]['row_id']}: loss would fall on {len(learned)} tokens that are "
+                f"not its answer of {len(rows[index]['answer_ids'])} tokens. Training was not "
+                "started."
+            )
+
+
+def _first_validation_loss(
+    trainer: SFTTrainer, training: TrainingConfig, scratch: Path
+) -> float | None:
+    """Return the held-out loss before any step, measured once, also when training resumes."""
+    note = scratch / "base_validation_loss.txt"
+    if not training.evaluations:
+        return None
+    if not note.is_file():
+        loss = trainer.evaluate()["eval_loss"]
+        note.write_text(repr(float(loss)), encoding="utf-8")
+    return float(note.read_text("utf-8"))
+
+
+def _last_loss(trainer: SFTTrainer) -> float | None:
+    losses = [line["eval_loss"] for line in trainer.state.log_history if "eval_loss" in line]
+    return float(losses[-1]) if losses else None
+
+
+def _save_adapter(
+    model: PreTrainedModel, best: BestAdapter, training: TrainingConfig, work: Workdir
+) -> None:
+    if training.keep_best and best.best is not None:
+        shutil.copytree(best.folder / "adapter", work.artifact, dirs_exist_ok=True)
+    else:
+        model.save_pretrained(work.artifact)
+    (work.artifact / "README.md").unlink(missing_ok=True)
+    log = _made(work.artifact / LOG_FOLDER)
+    shutil.copy(work.scratch / "metrics.jsonl", log / "metrics.jsonl")
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
