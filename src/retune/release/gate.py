@@ -1,0 +1,198 @@
+"""The gate: a challenger becomes champion only when it is shown to be better, and nothing worse.
+
+It is compared with the base and, where there is one, with the champion, on the same rows, by the
+paired interval of the gain (`retune.scoring.uncertainty`). "Undecided" is an answer, and not a yes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from retune.digests import digest_json
+from retune.errors import ScoringError
+from retune.recipe.sections import GateConfig
+from retune.records import Comparison, GateDecision, ModelScores, ScoreReport
+from retune.requests import DecideInputs, DecideSection
+from retune.scoring.outcomes import read_outcomes
+from retune.scoring.uncertainty import (
+    Direction,
+    PairedDifference,
+    exp_of_ratio,
+    paired_difference,
+)
+from retune.stage import Workdir
+
+Opponent = Literal["base", "champion"]
+
+DIRECTIONS: Mapping[str, Direction] = {
+    "sql_execution_match": "higher_is_better",
+    "sql_exact_match": "higher_is_better",
+    "perplexity": "lower_is_better",
+    "probe_pass_rate": "higher_is_better",
+}
+"""The metrics that the gate compares, and which way is good."""
+
+
+def decide(inputs: DecideInputs, section: DecideSection, work: Workdir) -> GateDecision:
+    """Say whether the challenger may become champion, and why.
+
+    Args:
+        inputs: Scores.
+        section: What has to be shown.
+        work: Unused; the decision is its record.
+
+    Returns:
+        The decision with every comparison and all reasons.
+
+    Raises:
+        ScoringError: Two reports are not over the same rows.
+    """
+    comparisons = compare(inputs.challenger, inputs.base, "base", section.scoring.resamples)
+    if inputs.champion is not None:
+        comparisons += compare(
+            inputs.challenger, inputs.champion, "champion", section.scoring.resamples
+        )
+    refusals = [
+        *_unmet_bounds(inputs.challenger, section.gate),
+        *(r for c in comparisons if (r := _refusal(c, section.gate)) is not None),
+    ]
+    gains = [_describe(c) for c in comparisons if c.metric == section.gate.metric]
+    body: dict[str, Any] = {
+        "promote": not refusals,
+        "reasons": tuple(refusals or gains),
+        "comparisons": tuple(comparisons),
+    }
+    plain = GateDecision(digest="", **body).model_dump(mode="json")
+    return GateDecision(digest=digest_json(plain), **body)
+
+
+def compare(
+    challenger: ModelScores, opponent: ModelScores, against: Opponent, resamples: int
+) -> list[Comparison]:
+    """Compare two models metric by metric on the rows that both scored.
+
+    Args:
+        challenger: The tuned model's scores.
+        opponent: The other's, on the same rows.
+        against: Who the other is.
+        resamples: Bootstrap draws.
+
+    Returns:
+        One comparison per metric of `DIRECTIONS`; differences are challenger minus opponent.
+
+    Raises:
+        ScoringError: The reports are not over the same rows.
+    """
+    found = []
+    for metric in DIRECTIONS:
+        ours, theirs = _report(challenger, metric), _report(opponent, metric)
+        if ours is not None and theirs is not None:
+            paired = _paired(metric, ours, theirs, resamples)
+            found.append(Comparison(metric=metric, against=against, **paired.model_dump()))
+    return found
+
+
+def _report(scores: ModelScores, metric: str) -> ScoreReport | None:
+    if metric == "perplexity":
+        return scores.perplexity
+    return scores.probes if metric == "probe_pass_rate" else scores.sql
+
+
+def _paired(
+    metric: str, challenger: ScoreReport, opponent: ScoreReport, resamples: int
+) -> PairedDifference:
+    ours, theirs = read_outcomes(challenger), read_outcomes(opponent)
+    if [row["row_id"] for row in ours] != [row["row_id"] for row in theirs]:
+        raise ScoringError(
+            f"{metric}: challenger and opponent were not scored on the same rows "
+            f"({len(ours)} and {len(theirs)}). Score both with one recipe."
+        )
+    groups = [row["group"] for row in ours]
+    # A probe's category is what it is about, not a source that makes answers alike.
+    clusters = None if metric == "probe_pass_rate" else groups
+    if metric == "perplexity":
+        columns = [[(r["nll_sum_nats"], r["tokens"]) for r in side] for side in (ours, theirs)]
+        return paired_difference(
+            columns[0],
+            columns[1],
+            direction=DIRECTIONS[metric],
+            statistic=exp_of_ratio,
+            groups=clusters,
+            resamples=resamples,
+        )
+    values = [[_number(row[metric]) for row in side] for side in (ours, theirs)]
+    return paired_difference(
+        values[0],
+        values[1],
+        direction=DIRECTIONS[metric],
+        groups=clusters,
+        resamples=resamples,
+    )
+
+
+def _number(outcome: bool | None) -> float:
+    return math.nan if outcome is None else float(outcome)
+
+
+def _unmet_bounds(challenger: ModelScores, gate: GateConfig) -> list[str]:
+    unmet = []
+    metric = challenger.metrics()[gate.metric]
+    report = _report(challenger, gate.metric)
+    assert report is not None  # the recipe refuses a gate on probes without probes
+    unscored = sum(report.unscored.values()) / report.rows
+    if unscored > gate.max_unscored_fraction:
+        unmet.append(
+            f"{unscored:.1%} of the rows have no {gate.metric}; "
+            f"gate.max_unscored_fraction allows {gate.max_unscored_fraction:.1%}"
+        )
+    if metric.value is None:
+        unmet.append(f"{gate.metric} could not be scored on any row")
+    elif gate.min_value is not None and metric.value < gate.min_value:
+        unmet.append(f"{gate.metric} {metric.value:.3f} is under gate.min_value {gate.min_value}")
+    if gate.min_probe_pass_rate is not None:
+        passed = challenger.metrics()["probe_pass_rate"].value
+        if passed is None or passed < gate.min_probe_pass_rate:
+            found = "unscored" if passed is None else f"{passed:.3f}"
+            unmet.append(
+                f"probe_pass_rate is {found}, under gate.min_probe_pass_rate "
+                f"{gate.min_probe_pass_rate}"
+            )
+    return unmet
+
+
+def _refusal(comparison: Comparison, gate: GateConfig) -> str | None:
+    """Return why a comparison forbids promotion, or None.
+
+    The gate's own metric must be shown to be better by `min_gain`; every other one must not be
+    shown to be worse.
+    """
+    if comparison.metric != gate.metric:
+        if comparison.verdict == "worse":
+            return f"worse than the {comparison.against}: {_describe(comparison)}"
+        return None
+    gain = _smallest_gain(comparison)
+    if gain is not None and gain > gate.min_gain:
+        return None
+    return (
+        f"not shown to be better than the {comparison.against} by more than gate.min_gain "
+        f"{gate.min_gain:g}: {_describe(comparison)}"
+    )
+
+
+def _smallest_gain(comparison: Comparison) -> float | None:
+    """Return the end of the interval that is worst for the challenger, as a gain."""
+    if DIRECTIONS[comparison.metric] == "higher_is_better":
+        return comparison.low
+    return None if comparison.high is None else -comparison.high
+
+
+def _describe(comparison: Comparison) -> str:
+    c = comparison
+    if c.difference is None or c.low is None or c.high is None:
+        return f"{c.metric} could not be compared with the {c.against}"
+    return (
+        f"{c.metric} {c.difference:+.3f} [{c.low:+.3f}, {c.high:+.3f}] against the {c.against} "
+        f"on {c.n} rows"
+    )
