@@ -1,0 +1,1 @@
+"""Ring 1: order only. A flow reads like a table of contents."""

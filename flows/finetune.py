@@ -1,0 +1,103 @@
+"""The flow `finetune`: a recipe in, a decision out.
+
+Run it with ``python -m flows.finetune RECIPE``, ``retune run RECIPE``, or as a deployment.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from tasks.data import format_chat, load_rows, split_rows
+from tasks.modeling import merge_adapter, quantize_model, train_adapter
+from tasks.release import decide, find_champion, register_model
+from tasks.run import RecipeRun
+from tasks.running import finetune_run, locate_inputs
+from tasks.scoring import score_model
+from tasks.telling import tell_result
+
+
+def name_run() -> str:
+    """Name a flow run after its recipe."""
+    return Path(flow_run.parameters["recipe"]).stem
+
+
+def retrain(run: RecipeRun) -> dict[str, Any]:
+    """Retrain one model: the whole product, in order.
+
+    Args:
+        run: The current run; while it is planning, stages are looked up and not run.
+
+    Returns:
+        The run's summary; empty while planning.
+    """
+    source = locate_inputs(run)
+
+    rows = load_rows(run, train=source.train, test=source.test, databases=source.databases)
+    split = split_rows(run, rows=rows)
+    chat = format_chat(run, rows=rows, split=split, base=source.base)
+    test = chat.side("test")
+
+    model = quantize_model(run, base=source.base, reference_text=source.reference_text)
+    base_scores = score_model(run, "base", source.base.as_scored(), test, source.probes)
+
+    adapter = train_adapter(
+        run,
+        train=chat.side("train"),
+        validation=chat.side("validation"),
+        base=source.base,
+        model=model,
+    )
+    tuned = adapter.as_scored(model, source.base)
+    adapter_scores = score_model(run, "adapter", tuned, test, source.probes)
+
+    merged = merge_adapter(run, adapter=adapter, base=source.base, rows=chat.side("validation"))
+    merged_scores = score_model(run, "merged", merged.as_scored(), test, source.probes)
+
+    champion = find_champion(run, merged)
+    champion_scores = (
+        score_model(run, "champion", champion.as_scored(), test, source.probes)
+        if champion
+        else None
+    )
+    decision = decide(run, challenger=merged_scores, base=base_scores, champion=champion_scores)
+    registered = register_model(run, merged=merged, decision=decision, rows=test, base=source.base)
+    return tell_result(
+        run,
+        data=(rows, split, chat),
+        models=(model, adapter, merged),
+        scores={
+            "base": base_scores,
+            "adapter": adapter_scores,
+            "merged": merged_scores,
+            "champion": champion_scores,
+        },
+        release=(decision, registered),
+    )
+
+
+@flow(name="finetune", flow_run_name=name_run, persist_result=False)
+def finetune(recipe: Path, overrides: list[str] | None = None) -> dict[str, Any]:
+    """Retrain a model by a recipe, reusing every stage whose inputs and settings are the same.
+
+    Args:
+        recipe: The recipe's YAML file; a relative path starts at the working directory.
+        overrides: Settings that win over the file, such as ``training.learning_rate=1.0e-4``.
+
+    Returns:
+        The summary that ``retune run --json`` prints.
+
+    Raises:
+        RetuneError: The recipe, the data or a stage failed; the message says what to do.
+    """
+    with finetune_run(recipe, overrides or []) as run:
+        return retrain(run)
+
+
+if __name__ == "__main__":
+    print(json.dumps(finetune(Path(sys.argv[1]), sys.argv[2:])))

@@ -1,0 +1,1 @@
+"""Ring 2: stages as Prefect tasks: names, cache, retries, tags, progress, where a stage runs."""

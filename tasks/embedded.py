@@ -1,0 +1,37 @@
+"""Tasks that rebuild what ships in `assets/`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from retune.embedded.settings import (
+    DRAW_TASK,
+    PRETRAIN_BASE,
+    TRAIN_TOKENIZER,
+    DrawnRef,
+    PretrainedRef,
+)
+from tasks.stage_task import StageTask
+
+draw_task = StageTask(DRAW_TASK)
+train_tokenizer = StageTask(TRAIN_TOKENIZER)
+pretrain_base = StageTask(PRETRAIN_BASE)
+
+
+def export_assets(folder: Path, task: DrawnRef, base: PretrainedRef) -> None:
+    """Copy datasets and base to where they ship, replacing what is there.
+
+    Args:
+        folder: The `assets` folder.
+        task: The drawn datasets.
+        base: The base.
+    """
+    sources = {
+        "text_to_sql_pt": task.folder / "text_to_sql_pt",
+        "text_to_sql_en": task.folder / "text_to_sql_en",
+        "base_tiny": base.folder,
+    }
+    for name, source in sources.items():
+        shutil.rmtree(folder / name, ignore_errors=True)
+        shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("manifest.json"))

@@ -1,0 +1,74 @@
+"""A running stage's progress: to the watcher, to Prefect's UI, and its curves to MLflow."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+from tasks.run import Run
+
+_SECONDS_BETWEEN_UPDATES = 2.0
+TRAINING = "train_adapter"
+
+
+class LiveReporter:
+    """Passes on what a stage reports.
+
+    Args:
+        run: The current run.
+        stage: The stage's name.
+        key: Its key; a training's MLflow run is found again by it.
+    """
+
+    def __init__(self, run: Run, stage: str, key: str) -> None:
+        self._run = run
+        self._stage = stage
+        self._key = key
+        self._artifact: UUID | None = None
+        self._updated = 0.0
+        self._training_run = ""
+
+    def __enter__(self) -> LiveReporter:
+        if self._stage == TRAINING and self._run.mirror is not None:
+            self._training_run = self._run.mirror.open_training(
+                self._run.parent_run, self._key, f"{self._run.name}: training"
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._artifact is not None and error is None:
+            update_progress_artifact(self._artifact, progress=100.0)
+        if self._training_run and self._run.mirror is not None and error is not None:
+            self._run.mirror.close(self._training_run, "FAILED")
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Show how far the stage is; Prefect's artifact is written every two seconds at most."""
+        self._run.watcher.progress(self._stage, what, done, total)
+        now = time.monotonic()
+        if now - self._updated < _SECONDS_BETWEEN_UPDATES:
+            return
+        self._updated = now
+        percent = 100.0 * done / max(1, total)
+        if self._artifact is None:
+            key = f"progress-{self._stage.replace('_', '-')}"
+            found = create_progress_artifact(percent, key=key, description=f"{what} of {total}")
+            self._artifact = found if isinstance(found, UUID) else None
+        else:
+            update_progress_artifact(self._artifact, progress=percent)
+
+    def metric(self, name: str, value: float, step: int) -> None:
+        """Mirror a live figure."""
+        if self._run.mirror is not None and self._training_run:
+            self._run.mirror.metrics(self._training_run, {name: value}, step)
+
+    def log(self, message: str) -> None:
+        """Show a line."""
+        self._run.watcher.note(f"{self._stage}: {message}")

@@ -1,0 +1,57 @@
+"""Prefect results that are stage records: JSON that points at an artifact, verified when read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from prefect.serializers import Serializer
+
+from retune.records import Record
+from retune.stages import STAGES
+from retune.store import Store
+
+
+class StoredRecord(Record):
+    """What Prefect keeps as a task's result: where the record stands, not what it says."""
+
+    stage: str
+    key: str
+    store: Path
+
+    def load(self) -> Record:
+        """Return the record after verifying its artifact.
+
+        Raises:
+            ArtifactError: The artifact is missing or damaged.
+        """
+        record: Record = Store(self.store).load(self.stage, self.key, STAGES[self.stage].output)
+        return record
+
+
+class StoredRecordSerializer(Serializer):  # type: ignore[type-arg] # registers by plain name
+    """Writes a `StoredRecord`, and refuses to read one whose artifact is gone or damaged.
+
+    Prefect takes a result that cannot be read as absent and runs the task again, so that a damaged
+    artifact heals, while a good one shows as Cached in the UI.
+    """
+
+    type: str = "retune-stored-record"
+
+    def dumps(self, obj: Any) -> bytes:
+        """Write where the record stands."""
+        if not isinstance(obj, StoredRecord):
+            # A failed task's exception takes this way too; it is shown, never read back.
+            return json.dumps({"error": str(obj)}).encode()
+        return obj.model_dump_json().encode()
+
+    def loads(self, blob: bytes) -> StoredRecord:
+        """Read it, and verify the artifact.
+
+        Raises:
+            ArtifactError: The artifact is missing or damaged.
+        """
+        stored = StoredRecord.model_validate_json(blob)
+        stored.load()
+        return stored

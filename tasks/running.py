@@ -1,0 +1,168 @@
+"""Opening a run of the flow `finetune`: recipe, services and inputs, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_logger, get_run_logger
+
+from retune.data.sources import locate_source
+from retune.modeling.reference import REFERENCE_TEXT
+from retune.modeling.snapshots import locate_base
+from retune.recipe.loading import LoadedRecipe, load_recipe
+from retune.records import BaseRef, Source
+from retune.stage_process import StageProcess
+from retune.store import Store
+from retune.tracking import Mirror, RunStatus, check_tracking, default_artifact_root, default_uri
+from retune.watching import WATCHER, StageLine, Watcher
+from tasks.run import RecipeRun, open_run, stage_log
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that a recipe names outside of the store."""
+
+    train: Source
+    test: Source | None
+    databases: Source | None
+    probes: Source | None
+    reference_text: Source
+    base: BaseRef
+
+
+class LogWatcher:
+    """Writes what a run does to Prefect's log, where no terminal watches."""
+
+    def __init__(self) -> None:
+        try:
+            self._log = get_run_logger()
+        except MissingContextError:
+            self._log = get_logger("retune")
+
+    def started(self, label: str, reason: str) -> None:
+        """Log a stage's start."""
+        self._log.info("%s runs: %s", label, reason)
+
+    def progress(self, label: str, what: str, done: int, total: int) -> None:
+        """Say nothing: Prefect shows progress as an artifact."""
+
+    def finished(self, line: StageLine) -> None:
+        """Log a stage's end."""
+        self._log.info("%s %s in %.1f s: %s", line.label, line.state, line.seconds, line.reason)
+
+    def note(self, text: str) -> None:
+        """Log a note."""
+        self._log.info(text)
+
+
+def current_watcher() -> Watcher:
+    """Return who watches flows started from this context; a log where nobody does."""
+    return WATCHER.get() or LogWatcher()
+
+
+@contextmanager
+def finetune_run(recipe: Path, overrides: Sequence[str]) -> Iterator[RecipeRun]:
+    """Open a run that computes: recipe read, MLflow answering, parent run started.
+
+    Args:
+        recipe: The recipe's file.
+        overrides: Settings that win over it.
+
+    Yields:
+        The run.
+
+    Raises:
+        ConfigError: The recipe is wrong.
+        ServiceError: MLflow does not answer.
+    """
+    run = prepare_run(load_recipe(recipe, overrides))
+    check_tracking(run.context["tracking_uri"])
+    mirror = Mirror(
+        run.context["tracking_uri"],
+        run.context["experiment"],
+        artifact_root=run.context["artifact_root"],
+        store_root=run.store.root,
+    )
+    run.mirror = mirror
+    settings = run.loaded.recipe
+    run.parent_run = mirror.open_parent(settings.name, {"retune.recipe": str(run.loaded.path.name)})
+    run.context["run_id"] = run.parent_run
+    mirror.params(run.parent_run, settings.model_dump(mode="json"))
+    status: RunStatus = "FAILED"
+    try:
+        with open_run(run):
+            yield run
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    finally:
+        mirror.close(run.parent_run, status)
+        for warning in mirror.warnings:
+            run.watcher.note(warning)
+
+
+def prepare_run(loaded: LoadedRecipe, *, planning: bool = False) -> RecipeRun:
+    """Build a run from a loaded recipe, without touching any service.
+
+    Args:
+        loaded: The recipe.
+        planning: Whether stages are only looked up.
+
+    Returns:
+        The run.
+    """
+    store = Store(loaded.resolve(loaded.recipe.store.folder))
+    watcher = current_watcher()
+    for note in loaded.notes:
+        watcher.note(note)
+    context = {
+        "tracking_uri": loaded.recipe.tracking.uri or default_uri(store.root),
+        "artifact_root": default_artifact_root(store.root),
+        "experiment": loaded.recipe.tracking.experiment or loaded.recipe.name,
+    }
+    return RecipeRun(
+        name=loaded.recipe.name,
+        settings=loaded.recipe,
+        loaded=loaded,
+        store=store,
+        process=StageProcess(stage_log(store)),
+        watcher=watcher,
+        planning=planning,
+        context=context,
+    )
+
+
+def locate_inputs(run: RecipeRun) -> Inputs:
+    """Find every file and model that the recipe names, and take their digests.
+
+    Args:
+        run: The current run.
+
+    Returns:
+        The inputs of the first stages.
+
+    Raises:
+        ConfigError: The model is not there, or lacks a part.
+        DataError: A file is not there, or empty.
+    """
+    recipe, resolve = run.loaded.recipe, run.loaded.resolve
+
+    def source(path: Path | None, name: str) -> Source | None:
+        return None if path is None else locate_source(resolve(path), name)
+
+    reference = recipe.quantization.reference_text
+    return Inputs(
+        train=locate_source(resolve(recipe.data.train), "data.train"),
+        test=source(recipe.data.test, "data.test"),
+        databases=source(recipe.data.databases, "data.databases"),
+        probes=source(recipe.probes.file if recipe.probes else None, "probes.file"),
+        reference_text=locate_source(
+            resolve(reference) if reference else REFERENCE_TEXT, "quantization.reference_text"
+        ),
+        base=locate_base(run.loaded.resolve_model(recipe.model.id), recipe.model.revision),
+    )

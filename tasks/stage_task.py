@@ -1,0 +1,145 @@
+"""From a stage to a Prefect task: every stage is named, cached and shown alike."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Generic, TypeVar, cast
+
+from prefect import Task, task
+from prefect.cache_policies import CacheKeyFnPolicy
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+
+from retune.digests import digest_json
+from retune.errors import StageDied
+from retune.explaining import Lookup
+from retune.records import ContentRecord
+from retune.stage import Stage, StageRequest
+from retune.watching import StageLine
+from tasks.live import LiveReporter
+from tasks.record_results import StoredRecord, StoredRecordSerializer
+from tasks.run import CURRENT, Run
+
+Output = TypeVar("Output", bound=ContentRecord)
+
+
+class Pending:
+    """Stands for a record that a plan cannot know yet, and for whatever is asked of it."""
+
+    def __getattr__(self, name: str) -> Pending:
+        """Return itself: nothing about the record is known."""
+        return self
+
+    def __call__(self, *_: Any, **__: Any) -> Pending:
+        """Return itself: a method's result is not known either."""
+        return self
+
+
+def is_pending(value: Any) -> bool:
+    """Say whether a value is, or holds, a record that a plan cannot know yet."""
+    if isinstance(value, list | tuple):
+        return any(is_pending(item) for item in value)
+    return isinstance(value, Pending)
+
+
+class StageTask(Generic[Output]):
+    """A stage that a flow calls like a function.
+
+    Args:
+        stage: The table's entry.
+    """
+
+    def __init__(self, stage: Stage[Output]) -> None:
+        self.stage = stage
+        self.task = _as_task(stage)
+
+    def __call__(self, run: Run, *, role: str | None = None, **inputs: Any) -> Output:
+        """Return the stage's record, reused or computed.
+
+        Args:
+            run: The current run.
+            role: Which model is scored; shown, no part of the key.
+            inputs: Input records by name.
+
+        Returns:
+            The record; while planning, a `Pending` where the stage would run.
+
+        Raises:
+            RetuneError: The stage failed.
+        """
+        label = f"{self.stage.name} ({role})" if role else self.stage.name
+        if is_pending(list(inputs.values())):
+            return cast(Output, _plan_pending(run, self.stage.name, role, inputs))
+        request, lookup = run.request(self.stage, inputs)
+        line = _line(self.stage.name, role, lookup, request.key)
+        if run.planning:
+            run.lines.append(line)
+            run.watcher.finished(line)
+            return self._load(run, request) if lookup.state == "hit" else cast(Output, Pending())
+        if lookup.state == "run":
+            run.watcher.started(label, lookup.reason)
+        started = time.monotonic()
+        # A stage whose effect is gone has a good artifact, and must run all the same.
+        configured = self.task.with_options(
+            task_run_name=label, refresh_cache=lookup.state == "run"
+        )
+        stored = configured(request)
+        record = cast(Output, stored.load())
+        line = line.model_copy(update={"seconds": time.monotonic() - started})
+        run.lines.append(line)
+        run.watcher.finished(line)
+        return record
+
+    def _load(self, run: Run, request: StageRequest) -> Output:
+        return cast(Output, run.load(self.stage, request))
+
+
+def _as_task(stage: Stage[Any]) -> Task[[StageRequest], StoredRecord]:
+    @task(
+        name=stage.name,
+        description=f"{stage.function}, version {stage.version}",
+        tags=["device"] if stage.on_device else [],
+        cache_policy=CacheKeyFnPolicy(cache_key_fn=_cache_key),
+        result_serializer=StoredRecordSerializer(),
+        persist_result=True,
+        retries=1,
+        retry_condition_fn=_process_died,
+    )
+    def run_it(request: StageRequest) -> StoredRecord:
+        run = CURRENT.get()
+        if not run.is_stored(stage, request):
+            with LiveReporter(run, stage.name, request.key) as reporter:
+                run.compute(stage, request, reporter)
+        return StoredRecord(stage=stage.name, key=request.key, store=request.store)
+
+    return run_it
+
+
+def _cache_key(_: TaskRunContext, parameters: dict[str, Any]) -> str:
+    request: StageRequest = parameters["request"]
+    # The stage key, and the store that it stands in: Prefect's results are shared by all
+    # checkouts of a user, and a record of one must not answer for another.
+    return f"retune-{request.stage}-{request.key}-{digest_json(str(request.store))[:8]}"
+
+
+def _process_died(_: Task[Any, Any], __: TaskRun, state: State[Any]) -> bool:
+    return isinstance(state.data, StageDied) or "StageDied" in (state.message or "")
+
+
+def _line(name: str, role: str | None, lookup: Lookup, key: str) -> StageLine:
+    return StageLine(
+        name=name,
+        role=role,
+        state="reused" if lookup.state == "hit" else "ran",
+        reason=lookup.reason,
+        seconds=0.0,
+        key=key,
+    )
+
+
+def _plan_pending(run: Run, name: str, role: str | None, inputs: dict[str, Any]) -> Pending:
+    waiting = ", ".join(key for key, value in inputs.items() if is_pending(value))
+    line = _line(name, role, Lookup("run", f"{waiting} will be new"), "")
+    run.lines.append(line)
+    run.watcher.finished(line)
+    return Pending()

@@ -1,0 +1,189 @@
+"""Telling what a run found: to MLflow, to a report, to Prefect's UI.
+
+All of it is written from records, so that a run whose stages are all reused is told as completely
+as one that computed them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from retune.release.report import write_report
+
+from retune.records import (
+    LOG_FOLDER,
+    AdapterRef,
+    ChatRef,
+    DatasetRef,
+    GateDecision,
+    MergedRef,
+    ModelRef,
+    ModelScores,
+    RegisteredRef,
+    Role,
+    SplitRef,
+)
+from retune.release.summary import RunSummary, choose_samples, headline
+from retune.scoring.outcomes import ROWS_FILE
+from retune.stages import TRAIN_ADAPTER
+from retune.store import MANIFEST
+from retune.tracking import Mirror
+from retune.training.metrics import read_metrics
+from tasks.run import RecipeRun
+
+Data = tuple[DatasetRef, SplitRef, ChatRef]
+Models = tuple[ModelRef, AdapterRef, MergedRef]
+Release = tuple[GateDecision, RegisteredRef]
+
+
+def tell_result(
+    run: RecipeRun,
+    *,
+    data: Data,
+    models: Models,
+    scores: Mapping[Role, ModelScores | None],
+    release: Release,
+) -> dict[str, Any]:
+    """Write down what a run found.
+
+    Args:
+        run: The current run.
+        data: Loaded, split and formatted rows.
+        models: Quantized model, adapter, merged model.
+        scores: Reports by role; None where a role does not exist.
+        release: Decision and registered version.
+
+    Returns:
+        The summary as JSON; empty while planning, when there is nothing to tell.
+    """
+    if run.planning or run.mirror is None:
+        return {}
+    present = {role: each for role, each in scores.items() if each is not None}
+    summary = RunSummary(
+        recipe=run.loaded.recipe.name,
+        models={role: headline(each) for role, each in present.items()},
+        stages=tuple(run.lines),
+        decision=release[0],
+        registered=release[1],
+        samples=choose_samples(present, run.loaded.recipe.scoring.samples),
+        mlflow_run_id=run.parent_run,
+        tracking_uri=run.context["tracking_uri"],
+        report=run.store.root / "reports" / run.parent_run,
+    )
+    curves = models[1].folder / LOG_FOLDER / "metrics.jsonl"
+    write_report(summary, curves, data=data, models=models, folder=summary.report)
+    _tell_mlflow(run, run.mirror, summary, data, models, present)
+    _tell_training(run, run.mirror, curves)
+    _tell_prefect(summary)
+    return summary.model_dump(mode="json")
+
+
+def _tell_mlflow(
+    run: RecipeRun,
+    mirror: Mirror,
+    summary: RunSummary,
+    data: Data,
+    models: Models,
+    scores: Mapping[Role, ModelScores],
+) -> None:
+    figures: dict[str, float] = {}
+    for role, each in scores.items():
+        for name, metric in each.metrics().items():
+            for part in ("value", "low", "high"):
+                value = getattr(metric, part)
+                if value is not None:
+                    end = "" if part == "value" else f".{part}"
+                    figures[f"{role}.{name}{end}"] = value
+    for record in models:
+        figures.update(_numbers(type(record).__name__.removesuffix("Ref").lower(), record))
+    figures.update({f"seconds.{line.label}": line.seconds for line in summary.stages})
+    mirror.metrics(run.parent_run, {_metric_name(name): v for name, v in figures.items()})
+    mirror.tags(
+        run.parent_run,
+        {
+            "retune.promoted": str(summary.decision.promote).lower(),
+            "retune.version": f"{summary.registered.model_name}/{summary.registered.version}",
+            **{f"stage.{_metric_name(line.label)}": line.state for line in summary.stages},
+        },
+    )
+    rows, split, chat = data
+    mirror.dataset(run.parent_run, "rows", rows.digest, rows=rows.rows, context="all")
+    for side, count in (("train", split.train), ("test", split.test)):
+        digest = chat.side_digests[side]  # type: ignore[index]
+        mirror.dataset(run.parent_run, side, digest, rows=count, context=side)
+    mirror.artifact(run.parent_run, summary.report, "report")
+    for role, each in scores.items():
+        mirror.artifact(run.parent_run, each.sql.folder / ROWS_FILE, f"predictions/{role}")
+    for line in summary.stages:
+        manifest = run.store.folder(line.name, line.key) / MANIFEST
+        mirror.artifact(run.parent_run, manifest, f"manifests/{_metric_name(line.label)}")
+
+
+def _numbers(name: str, record: Any) -> dict[str, float]:
+    values = record.model_dump()
+    return {
+        f"{name}.{field}": float(value)
+        for field, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _metric_name(text: str) -> str:
+    # MLflow refuses parentheses in names.
+    return text.replace(" (", ".").replace(")", "")
+
+
+def _tell_training(run: RecipeRun, mirror: Mirror, curves: Path) -> None:
+    """Complete the nested run of the training, or link to it where the training was reused."""
+    line = next(line for line in run.lines if line.name == TRAIN_ADAPTER.name)
+    known = mirror.find_training(line.key) if line.state == "reused" else None
+    if known is None:
+        recipe = run.loaded.recipe
+        known = mirror.open_training(run.parent_run, line.key, f"{recipe.name}: training")
+        mirror.params(known, {"method": recipe.method.model_dump(mode="json")})
+        mirror.params(known, {"training": recipe.training.model_dump(mode="json")})
+        for point in read_metrics(curves):
+            mirror.metrics(known, {point["name"]: point["value"]}, point["step"])
+        mirror.close(known, "FINISHED")
+    mirror.tags(run.parent_run, {"retune.training_run": known, "retune.training_state": line.state})
+
+
+def _tell_prefect(summary: RunSummary) -> None:
+    create_table_artifact(
+        key="scores",
+        description=f"{summary.recipe}: held-out figures with 95 % intervals",
+        table=[
+            {
+                "model": role,
+                "metric": name,
+                "value": metric.value,
+                "low": metric.low,
+                "high": metric.high,
+                "rows": metric.n,
+            }
+            for role, metrics in summary.models.items()
+            for name, metric in metrics.items()
+        ],
+    )
+    create_table_artifact(
+        key="stages",
+        description="What ran, what was reused, and why",
+        table=[
+            {
+                "stage": line.label,
+                "state": line.state,
+                "seconds": round(line.seconds, 2),
+                "reason": line.reason,
+                "key": line.key,
+            }
+            for line in summary.stages
+        ],
+    )
+    create_markdown_artifact(
+        key="report",
+        description="The run's report",
+        markdown=(summary.report / "report.md").read_text("utf-8"),
+    )
