@@ -23,6 +23,7 @@ from retune.recipe.sections import (
 from retune.records import (
     AdapterRef,
     BaseRef,
+    ChampionRef,
     DatasetRef,
     GateDecision,
     MergedRef,
@@ -171,6 +172,8 @@ class RegisterInputs(Record):
 
     merged: MergedRef
     decision: GateDecision
+    champion: ChampionRef | None = None
+    """The version that the decision compared it with."""
     rows: SideRef
     base: BaseRef
 

@@ -1,0 +1,27 @@
+"""MLflow: what a run says. Importing this loads neither mlflow nor torch."""
+
+from retune.tracking.connecting import (
+    check_tracking,
+    connect,
+    default_artifact_root,
+    default_uri,
+    open_experiment,
+    shown_uri,
+    unreachable,
+)
+from retune.tracking.entries import flatten_params
+from retune.tracking.mirror import STAGE_KEY_TAG, Mirror, RunStatus
+
+__all__ = [
+    "STAGE_KEY_TAG",
+    "Mirror",
+    "RunStatus",
+    "check_tracking",
+    "connect",
+    "default_artifact_root",
+    "default_uri",
+    "flatten_params",
+    "open_experiment",
+    "shown_uri",
+    "unreachable",
+]
