@@ -141,7 +141,8 @@ def _unmet_bounds(challenger: ModelScores, gate: GateConfig) -> list[str]:
     metric = challenger.metrics()[gate.metric]
     report = _report(challenger, gate.metric)
     assert report is not None  # the recipe refuses a gate on probes without probes
-    unscored = sum(report.unscored.values()) / report.rows
+    # Not `report.unscored`, which counts by reason: a row may have one metric and lack another.
+    unscored = 1 - metric.n / report.rows
     if unscored > gate.max_unscored_fraction:
         unmet.append(
             f"{unscored:.1%} of the rows have no {gate.metric}; "

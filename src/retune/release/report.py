@@ -1,0 +1,213 @@
+"""A run's report: Markdown, one self-contained page, and the picture of its curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retune.provenance import library_versions, machine_provenance
+from retune.records import (
+    AdapterRef,
+    ChatRef,
+    DatasetRef,
+    GateDecision,
+    MergedRef,
+    Metric,
+    ModelRef,
+    Record,
+    RegisteredRef,
+    Role,
+    SplitRef,
+)
+from retune.release import showing
+from retune.release.curves import CurvePoint, draw_png, draw_svg
+from retune.release.summary import RunSummary, Sample
+from retune.training.metrics import read_metrics
+from retune.watching import StageLine
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_LIBRARIES = ("bitsandbytes", "mlflow", "peft", "prefect", "torch", "transformers", "trl")
+_DIGITS_SHOWN = 16
+
+
+class RunReport(Record):
+    """Everything that a report shows; plain values, so that it can be made without a run."""
+
+    recipe_name: str
+    made_at: str
+    """Date and time, UTC."""
+    decision: GateDecision
+    registered: RegisteredRef | None
+    models: dict[Role, dict[str, Metric]]
+    samples: tuple[Sample, ...]
+    stages: tuple[StageLine, ...]
+    curves: tuple[CurvePoint, ...]
+    dataset: dict[str, str]
+    """Label and text, in the order shown; so are the following two."""
+    figures: dict[str, str]
+    environment: dict[str, str]
+
+
+def write_report(
+    summary: RunSummary,
+    curves: Path,
+    *,
+    data: tuple[DatasetRef, SplitRef, ChatRef],
+    models: tuple[ModelRef, AdapterRef, MergedRef],
+    folder: Path,
+) -> None:
+    """Write the report of a run from its records.
+
+    Args:
+        summary: What the run found.
+        curves: `metrics.jsonl` of the training; need not exist.
+        data: Loaded, split and formatted rows.
+        models: Quantized model, adapter, merged model.
+        folder: Where `report.md`, `report.html` and `curves.png` go; made when missing.
+    """
+    write_pages(
+        folder,
+        RunReport(
+            recipe_name=summary.recipe,
+            made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            decision=summary.decision,
+            registered=summary.registered,
+            models=summary.models,
+            samples=summary.samples,
+            stages=summary.stages,
+            curves=tuple(CurvePoint.model_validate(point) for point in read_metrics(curves)),
+            dataset=describe_data(*data),
+            figures=describe_models(*models),
+            environment=describe_environment(),
+        ),
+    )
+
+
+def write_pages(folder: Path, report: RunReport) -> None:
+    """Write `report.md`, `report.html` and `curves.png`.
+
+    Args:
+        folder: Where they go; made when missing.
+        report: What they show.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "curves.png").write_bytes(draw_png(report.curves))
+    for name in ("report.md", "report.html"):
+        (folder / name).write_text(render(name, report), encoding="utf-8")
+
+
+def render(name: str, report: RunReport) -> str:
+    """Render one of the pages.
+
+    Args:
+        name: ``report.md`` or ``report.html``.
+        report: What it shows.
+
+    Returns:
+        The page's text.
+    """
+    fields: dict[str, Any] = {"report": report, "metrics": _metrics_of(report.models)}
+    if name.endswith(".html"):
+        fields["curves_svg"] = draw_svg(report.curves)
+        fields["scales"] = {metric: _scale(metric, report.models) for metric in fields["metrics"]}
+    return templates().get_template(f"{name}.j2").render(fields)
+
+
+def describe_data(rows: DatasetRef, split: SplitRef, chat: ChatRef) -> dict[str, str]:
+    """Say what the run was trained and scored on."""
+    counts = {
+        f"{side.capitalize()} rows": f"{getattr(split, side):,} (sha256 {_digits(digest)})"
+        for side, digest in chat.side_digests.items()
+    }
+    return {
+        "Rows": f"{rows.rows:,} (sha256 {_digits(rows.digest)})",
+        "Databases": f"{rows.databases:,}",
+        **counts,
+        "Groups on two sides": f"{split.groups_shared:,}",
+        "Training tokens": f"{chat.train_tokens:,}, of which {chat.answer_tokens:,} carry loss",
+        "Longest row": f"{chat.longest_tokens:,} tokens",
+    }
+
+
+def describe_models(model: ModelRef, adapter: AdapterRef, merged: MergedRef) -> dict[str, str]:
+    """Say how the model was quantized, trained and merged."""
+    share = adapter.trainable_parameters / max(1, adapter.total_parameters)
+    return {
+        "Parameters": f"{model.parameters:,}",
+        "Quantization": f"{model.quantization}, {showing.show_bytes(model.footprint_bytes)} "
+        f"instead of {showing.show_bytes(model.base_footprint_bytes)}",
+        "Perplexity on the reference text": f"{model.reference_perplexity:.3f} quantized, "
+        f"{model.base_reference_perplexity:.3f} not",
+        "Trainable parameters": f"{adapter.trainable_parameters:,} ({100 * share:.2f} %)",
+        "Steps": f"{adapter.steps:,}, best at {adapter.best_step:,}"
+        + (f", resumed from {adapter.resumed_from_step:,}" if adapter.resumed_from_step else ""),
+        "Training loss": _loss(adapter.train_loss),
+        "Validation loss": f"{_loss(adapter.validation_loss)} "
+        f"(before training {_loss(adapter.base_validation_loss)})",
+        "Merged against adapter": f"{merged.answers_equal} of {merged.rows_checked} answers equal, "
+        f"largest logit difference {merged.max_logit_difference:.2g} "
+        f"where logits spread {merged.logit_spread:.2g}",
+    }
+
+
+def describe_environment() -> dict[str, str]:
+    """Say what computed the run."""
+    machine = {name: str(value) for name, value in machine_provenance().items() if value}
+    return {**machine, **library_versions(_LIBRARIES)}
+
+
+@lru_cache
+def templates() -> Environment:
+    """Return the templates of this room; HTML ones escape what they are given."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=select_autoescape(["html.j2"], default=False),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals["show"] = showing
+    environment.filters["cell"] = as_markdown_cell
+    environment.filters["fenced"] = as_code_line
+    return environment
+
+
+def as_markdown_cell(text: str) -> str:
+    """Write a text so that it stays in its cell of a Markdown table."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def as_code_line(text: str) -> str:
+    """Write a text as inline code, whatever backticks it holds."""
+    line = " ".join(text.split())
+    fence = "``" if "`" in line else "`"
+    pad = " " if "`" in line else ""
+    return f"{fence}{pad}{line}{pad}{fence}"
+
+
+def _metrics_of(models: Mapping[Role, Mapping[str, Metric]]) -> list[str]:
+    return list(dict.fromkeys(name for metrics in models.values() for name in metrics))
+
+
+def _scale(metric: str, models: Mapping[Role, Mapping[str, Metric]]) -> float:
+    """Return the value at the right end of a metric's bars."""
+    if showing.is_rate(metric):
+        return 1.0
+    figures = [metrics[metric] for metrics in models.values() if metric in metrics]
+    return max((each.high or each.value or 0.0 for each in figures), default=1.0) or 1.0
+
+
+def _digits(digest: str) -> str:
+    return digest[:_DIGITS_SHOWN]
+
+
+def _loss(value: float | None) -> str:
+    return showing.ABSENT if value is None else f"{value:.4f}"

@@ -1,0 +1,113 @@
+"""Figures as text for people: percentages for rates, plain numbers for perplexity.
+
+Rounding happens here and nowhere earlier.
+"""
+
+from __future__ import annotations
+
+from retune.records import Comparison, Metric, Role
+
+LABELS = {
+    "sql_execution_match": "SQL execution match",
+    "sql_exact_match": "SQL exact match",
+    "perplexity": "Perplexity",
+    "probe_pass_rate": "Probe pass rate",
+}
+EXPLANATIONS = {
+    "sql_execution_match": "the query gives the reference's result on the row's own database",
+    "sql_exact_match": "the query is the reference's, after canonical form",
+    "perplexity": "of the reference answers, their tokens only",
+    "probe_pass_rate": "prompts with required and forbidden words that were answered as asked",
+}
+ROLE_LABELS: dict[Role, str] = {
+    "base": "Base",
+    "adapter": "Adapter",
+    "merged": "Merged",
+    "champion": "Champion",
+}
+LOWER_IS_BETTER = ("perplexity",)
+ABSENT = "–"
+"""What stands for a figure that does not exist."""
+
+
+def label_of(metric: str) -> str:
+    """Return a metric's name for people."""
+    return LABELS.get(metric, metric.replace("_", " ").capitalize())
+
+
+def direction_of(metric: str) -> str:
+    """Say which way is good."""
+    return "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
+
+
+def is_rate(metric: str) -> bool:
+    """Tell whether a metric is a part of rows, 0 to 1."""
+    return metric not in LOWER_IS_BETTER
+
+
+def show_value(metric: str, value: float | None) -> str:
+    """Write one value: ``86.2 %`` of a rate, ``1.234`` of perplexity."""
+    if value is None:
+        return ABSENT
+    return f"{100 * value:.1f} %" if is_rate(metric) else _short(value)
+
+
+def show_interval(metric: str, low: float | None, high: float | None) -> str:
+    """Write an interval in brackets, empty where there is none."""
+    if low is None or high is None:
+        return ""
+    return f"[{show_value(metric, low)}, {show_value(metric, high)}]"
+
+
+def show_metric(metric: str, figure: Metric | None) -> str:
+    """Write a figure with interval and rows: ``86.2 % [82.0 %, 89.7 %], n = 348``."""
+    if figure is None:
+        return ABSENT
+    if figure.value is None:
+        return f"not scored, n = {figure.n}"
+    interval = show_interval(metric, figure.low, figure.high)
+    parts = f"{show_value(metric, figure.value)} {interval}".strip()
+    return f"{parts}, n = {figure.n}"
+
+
+def show_difference(comparison: Comparison) -> str:
+    """Write a paired difference: ``+83.0 points [78.9, 86.7]``; points are percentage points."""
+    if comparison.difference is None:
+        return "not compared"
+    interval = ""
+    if comparison.low is not None and comparison.high is not None:
+        bounds = (_signed(comparison.metric, each) for each in (comparison.low, comparison.high))
+        interval = f" [{', '.join(bounds)}]"
+    unit = " points" if is_rate(comparison.metric) else ""
+    return f"{_signed(comparison.metric, comparison.difference)}{unit}{interval}"
+
+
+def show_p_value(p_value: float | None) -> str:
+    """Write a p-value; under one in ten thousand only the bound says anything."""
+    if p_value is None:
+        return ABSENT
+    return "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"
+
+
+def show_seconds(seconds: float) -> str:
+    """Write a duration: ``0.4 s``, ``75 s``, ``12 min 5 s``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+
+
+def show_bytes(count: int) -> str:
+    """Write a size in MiB, or GiB from one on."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def _signed(metric: str, value: float) -> str:
+    # A true minus sign, so that columns of + and − line up.
+    text = f"{100 * value:+.1f}" if is_rate(metric) else f"{value:+.3g}"
+    return text.replace("-", "−")
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 100 else f"{value:.3f}"
