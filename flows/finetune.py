@@ -13,11 +13,12 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
+from retune.inputs import locate_inputs
 from tasks.data import format_chat, load_rows, split_rows
 from tasks.modeling import merge_adapter, quantize_model, train_adapter
 from tasks.release import decide, find_champion, register_model
 from tasks.run import RecipeRun
-from tasks.running import finetune_run, locate_inputs
+from tasks.running import finetune_run
 from tasks.scoring import score_model
 from tasks.telling import tell_result
 
@@ -36,7 +37,7 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
     Returns:
         The run's summary; empty while planning.
     """
-    source = locate_inputs(run)
+    source = locate_inputs(run.loaded)
 
     rows = load_rows(run, train=source.train, test=source.test, databases=source.databases)
     split = split_rows(run, rows=rows)
@@ -66,7 +67,14 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
         else None
     )
     decision = decide(run, challenger=merged_scores, base=base_scores, champion=champion_scores)
-    registered = register_model(run, merged=merged, decision=decision, rows=test, base=source.base)
+    registered = register_model(
+        run,
+        merged=merged,
+        decision=decision,
+        champion=champion,
+        rows=test,
+        base=source.base,
+    )
     return tell_result(
         run,
         data=(rows, split, chat),

@@ -30,7 +30,7 @@ class StoredRecord(Record):
         return record
 
 
-class StoredRecordSerializer(Serializer):  # type: ignore[type-arg] # registers by plain name
+class StoredRecordSerializer(Serializer):  # not Serializer[Any]: Prefect registers plain names
     """Writes a `StoredRecord`, and refuses to read one whose artifact is gone or damaged.
 
     Prefect takes a result that cannot be read as absent and runs the task again, so that a damaged

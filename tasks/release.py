@@ -22,4 +22,9 @@ def find_champion(run: RecipeRun, merged: MergedRef) -> ChampionRef | None:
     """
     # A merged model that a plan cannot know yet is no registered one.
     digest = "" if is_pending(merged) else merged.digest
-    return find_opponent(run.context["tracking_uri"], run.loaded.recipe.registry.model_name, digest)
+    return find_opponent(
+        run.context["tracking_uri"],
+        run.loaded.recipe.registry.model_name,
+        digest,
+        cache_folder=run.store.root / "champions",
+    )

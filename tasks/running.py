@@ -1,37 +1,20 @@
-"""Opening a run of the flow `finetune`: recipe, services and inputs, checked before any work."""
+"""Opening a run of the flow `finetune`: recipe and services, checked before any work."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 
-from retune.data.sources import locate_source
-from retune.modeling.reference import REFERENCE_TEXT
-from retune.modeling.snapshots import locate_base
 from retune.recipe.loading import LoadedRecipe, load_recipe
-from retune.records import BaseRef, Source
 from retune.stage_process import StageProcess
 from retune.store import Store
 from retune.tracking import Mirror, RunStatus, check_tracking, default_artifact_root, default_uri
 from retune.watching import WATCHER, StageLine, Watcher
 from tasks.run import RecipeRun, open_run, stage_log
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Everything that a recipe names outside of the store."""
-
-    train: Source
-    test: Source | None
-    databases: Source | None
-    probes: Source | None
-    reference_text: Source
-    base: BaseRef
 
 
 class LogWatcher:
@@ -134,35 +117,4 @@ def prepare_run(loaded: LoadedRecipe, *, planning: bool = False) -> RecipeRun:
         watcher=watcher,
         planning=planning,
         context=context,
-    )
-
-
-def locate_inputs(run: RecipeRun) -> Inputs:
-    """Find every file and model that the recipe names, and take their digests.
-
-    Args:
-        run: The current run.
-
-    Returns:
-        The inputs of the first stages.
-
-    Raises:
-        ConfigError: The model is not there, or lacks a part.
-        DataError: A file is not there, or empty.
-    """
-    recipe, resolve = run.loaded.recipe, run.loaded.resolve
-
-    def source(path: Path | None, name: str) -> Source | None:
-        return None if path is None else locate_source(resolve(path), name)
-
-    reference = recipe.quantization.reference_text
-    return Inputs(
-        train=locate_source(resolve(recipe.data.train), "data.train"),
-        test=source(recipe.data.test, "data.test"),
-        databases=source(recipe.data.databases, "data.databases"),
-        probes=source(recipe.probes.file if recipe.probes else None, "probes.file"),
-        reference_text=locate_source(
-            resolve(reference) if reference else REFERENCE_TEXT, "quantization.reference_text"
-        ),
-        base=locate_base(run.loaded.resolve_model(recipe.model.id), recipe.model.revision),
     )

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from retune.release.report import write_report
 
 from retune.records import (
     LOG_FOLDER,
@@ -26,6 +25,8 @@ from retune.records import (
     Role,
     SplitRef,
 )
+from retune.release.model_card import ModelCard, render_model_card
+from retune.release.report import describe_data, write_report
 from retune.release.summary import RunSummary, choose_samples, headline
 from retune.scoring.outcomes import ROWS_FILE
 from retune.stages import TRAIN_ADAPTER
@@ -115,11 +116,28 @@ def _tell_mlflow(
         digest = chat.side_digests[side]  # type: ignore[index]
         mirror.dataset(run.parent_run, side, digest, rows=count, context=side)
     mirror.artifact(run.parent_run, summary.report, "report")
+    mirror.text(run.parent_run, _model_card(run, summary, data, models), "README.md")
     for role, each in scores.items():
         mirror.artifact(run.parent_run, each.sql.folder / ROWS_FILE, f"predictions/{role}")
     for line in summary.stages:
         manifest = run.store.folder(line.name, line.key) / MANIFEST
         mirror.artifact(run.parent_run, manifest, f"manifests/{_metric_name(line.label)}")
+
+
+def _model_card(run: RecipeRun, summary: RunSummary, data: Data, models: Models) -> str:
+    recipe = run.loaded.recipe
+    quantized = f"over {models[0].quantization.upper()} weights, " * (
+        models[0].quantization != "none"
+    )
+    return render_model_card(
+        ModelCard(
+            model_name=recipe.registry.model_name,
+            base_model=recipe.model.id,
+            method=f"LoRA {quantized}r = {recipe.method.r}, alpha = {recipe.method.alpha}",
+            data=describe_data(*data),
+            models=summary.models,
+        )
+    )
 
 
 def _numbers(name: str, record: Any) -> dict[str, float]:

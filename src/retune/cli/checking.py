@@ -11,6 +11,7 @@ from rich.text import Text
 
 from retune.cli.watching import TerminalWatcher
 from retune.data.tables import read_rows
+from retune.inputs import locate_inputs
 from retune.recipe.loading import load_recipe
 from retune.records import ChatRef, Side
 from retune.scoring.probes import load_probes
@@ -43,11 +44,11 @@ def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
 
 
 def _prepare(recipe: Path, overrides: Sequence[str], console: Console) -> tuple[ChatRef, Path]:
-    from tasks.running import locate_inputs, prepare_run
+    from tasks.running import prepare_run
 
     run = prepare_run(load_recipe(recipe, overrides))
     check_tracking(run.context["tracking_uri"])
-    found = locate_inputs(run)
+    found = locate_inputs(run.loaded)
     base = found.base
     console.print(f"model     {base.model_id} ({base.folder})", highlight=False, soft_wrap=True)
     if found.probes:

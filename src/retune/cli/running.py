@@ -16,6 +16,7 @@ from rich.text import Text
 from retune.cli import settings
 from retune.cli.watching import TerminalWatcher
 from retune.errors import ServiceError
+from retune.inputs import locate_inputs
 from retune.recipe.loading import load_recipe
 from retune.records import Metric
 from retune.release.summary import HEADLINE, RunSummary
@@ -37,7 +38,8 @@ def run_recipe(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> None
         RetuneError: Whatever stopped the run.
     """
     console = Console(stderr=as_json)
-    load_recipe(recipe, overrides)  # wrong recipes are refused before anything is started
+    # What is wrong or missing is said before anything is started.
+    locate_inputs(load_recipe(recipe, overrides))
     prepare_prefect()
     with console.status("starting Prefect"):
         from flows.finetune import finetune

@@ -1,0 +1,5 @@
+"""``python -m retune.cli`` is `retune`."""
+
+from retune.cli import main
+
+main()

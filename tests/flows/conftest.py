@@ -1,0 +1,100 @@
+"""A small project that a flow retrains in seconds, and one finished run of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.tiny_models import REPOSITORY, write_snapshot
+
+TRAIN_ROWS, TEST_ROWS = 48, 8
+
+
+def write_project(folder: Path, family: str = "llama") -> Path:
+    """Write a project: a few real rows, a tiny model, and a recipe.
+
+    Args:
+        folder: Where to.
+        family: Of the model.
+
+    Returns:
+        The recipe's file.
+    """
+    data = REPOSITORY / "assets" / "text_to_sql_pt"
+    (folder / "data").mkdir(parents=True)
+    for name, count in (("train", TRAIN_ROWS), ("test", TEST_ROWS)):
+        lines = (data / f"{name}.jsonl").read_text("utf-8").splitlines(keepends=True)
+        (folder / "data" / f"{name}.jsonl").write_text("".join(lines[:count]), "utf-8")
+    shutil.copy(data / "databases.jsonl", folder / "data")
+    shutil.copy(REPOSITORY / "conf" / "probes" / "text_to_sql_pt.yaml", folder / "probes.yaml")
+    write_snapshot(folder / "model", family)
+    (folder / "pyproject.toml").touch()  # marks the project's root
+    recipe: dict[str, Any] = {
+        "name": "small",
+        "data": {f: f"data/{f}.jsonl" for f in ("train", "test", "databases")},
+        "split": {"validation_fraction": 0.2},
+        "model": {"id": "model"},
+        "training": {"max_steps": 4, "batch_size": 4, "evaluations": 2, "learning_rate": 1.0e-2},
+        "scoring": {"max_new_tokens": 8, "resamples": 200},
+        "probes": {"file": "probes.yaml", "max_new_tokens": 4},
+        "merge": {"check_rows": 4},
+        "registry": {"model_name": "small", "check_rows": 2},
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe), "utf-8")
+    return path
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return an environment whose Prefect, cache and settings lie below `home`."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
+    return {
+        **kept,
+        "PREFECT_HOME": str(home / "prefect"),
+        "HF_HUB_OFFLINE": "1",
+        "COLUMNS": "140",
+    }
+
+
+def retune(recipe: Path, *arguments: str, command: str = "run") -> subprocess.CompletedProcess[str]:
+    """Run the command line on a recipe, as a user does."""
+    return subprocess.run(
+        [sys.executable, "-m", "retune.cli", command, str(recipe), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=recipe.parent,
+        env=environment(recipe.parent),
+        timeout=600,
+        check=False,
+    )
+
+
+def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Return the JSON object that a command printed last."""
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """One finished run: the recipe's file and its summary. Do not change; copy it."""
+    recipe = write_project(tmp_path_factory.mktemp("finished") / "project")
+    return recipe, last_json(retune(recipe, "--json"))
+
+
+@pytest.fixture
+def project(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> Iterator[Path]:
+    """A copy of the finished project, free to change; its stages are found where they now lie."""
+    copy = tmp_path / "project"
+    shutil.copytree(finished[0].parent, copy)
+    yield copy / "recipe.yaml"
