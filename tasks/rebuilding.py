@@ -10,7 +10,7 @@ from retune.embedded.settings import RebuildRecipe
 from retune.stage_process import StageProcess
 from retune.store import Store
 from tasks.run import Run, open_run, stage_log
-from tasks.running import current_watcher
+from tasks.watchers import current_watcher
 
 
 @contextmanager

@@ -6,45 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from prefect.exceptions import MissingContextError
-from prefect.logging import get_logger, get_run_logger
-
 from retune.recipe.loading import LoadedRecipe, load_recipe
 from retune.stage_process import StageProcess
 from retune.store import Store
 from retune.tracking import Mirror, RunStatus, check_tracking, default_artifact_root, default_uri
-from retune.watching import WATCHER, StageLine, Watcher
 from tasks.run import RecipeRun, open_run, stage_log
-
-
-class LogWatcher:
-    """Writes what a run does to Prefect's log, where no terminal watches."""
-
-    def __init__(self) -> None:
-        try:
-            self._log = get_run_logger()
-        except MissingContextError:
-            self._log = get_logger("retune")
-
-    def started(self, label: str, reason: str) -> None:
-        """Log a stage's start."""
-        self._log.info("%s runs: %s", label, reason)
-
-    def progress(self, label: str, what: str, done: int, total: int) -> None:
-        """Say nothing: Prefect shows progress as an artifact."""
-
-    def finished(self, line: StageLine) -> None:
-        """Log a stage's end."""
-        self._log.info("%s %s in %.1f s: %s", line.label, line.state, line.seconds, line.reason)
-
-    def note(self, text: str) -> None:
-        """Log a note."""
-        self._log.info(text)
-
-
-def current_watcher() -> Watcher:
-    """Return who watches flows started from this context; a log where nobody does."""
-    return WATCHER.get() or LogWatcher()
+from tasks.watchers import current_watcher
 
 
 @contextmanager

@@ -77,6 +77,8 @@ class StageTask(Generic[Output]):
             run.watcher.finished(line)
             return self._load(run, request) if lookup.state == "hit" else cast(Output, Pending())
         if lookup.state == "run":
+            # Its imports take seconds; whatever runs here in the meantime hides them.
+            run.process.start()
             run.watcher.started(label, lookup.reason)
         started = time.monotonic()
         # A stage whose effect is gone has a good artifact, and must run all the same.

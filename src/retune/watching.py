@@ -42,5 +42,21 @@ class Watcher(Protocol):
         """Something that a person should know."""
 
 
+class SilentWatcher:
+    """Watches and says nothing."""
+
+    def started(self, label: str, reason: str) -> None:
+        """Say nothing."""
+
+    def progress(self, label: str, what: str, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def finished(self, line: StageLine) -> None:
+        """Say nothing."""
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+
 WATCHER: ContextVar[Watcher | None] = ContextVar("retune_watcher", default=None)
 """The watcher of flows started from this context; None lets the flow write to its own log."""

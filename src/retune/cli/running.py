@@ -59,7 +59,8 @@ def prepare_prefect() -> None:
         ServiceError: An API address is configured and does not answer.
     """
     if not settings.debug:
-        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+        # Quiet here, where the watcher speaks; Prefect's UI gets the log all the same.
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_LOGGING_SERVER_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     # Two busy cores can take longer than the default 20 s.

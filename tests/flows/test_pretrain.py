@@ -1,0 +1,31 @@
+"""`make base` in small: the flow that rebuilds what ships in `assets/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.pretrain import pretrain
+from retune.embedded.settings import BaseRecipe, RebuildRecipe
+from retune.modeling.snapshots import check_snapshot
+from tests.tiny_models import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+
+def test_the_flow_writes_the_shipped_data_and_a_loadable_base(tmp_path: Path) -> None:
+    """Two steps of training instead of thousands; the data are those that ship, byte for byte."""
+    recipe = RebuildRecipe(base=BaseRecipe(steps=2, batch_rows=2))
+    with prefect_test_harness(server_startup_timeout=120):
+        figures = pretrain(assets=tmp_path / "assets", store=tmp_path / "store", recipe=recipe)
+    assert figures["steps"] == 2
+    check_snapshot(tmp_path / "assets" / "base_tiny")
+    shipped = REPOSITORY / "assets"
+    for name in (
+        "text_to_sql_pt/train.jsonl",
+        "text_to_sql_pt/test.jsonl",
+        "base_tiny/tokenizer.json",
+    ):
+        assert (tmp_path / "assets" / name).read_bytes() == (shipped / name).read_bytes(), name
