@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from retune.errors import DataError
 
 _CHUNK_BYTES = 4 * 1024 * 1024
+_CLOCK_TICK_NS = 100_000_000
 
 
 def canonical_json(value: Any) -> str:
@@ -41,7 +43,8 @@ def digest_file(path: Path) -> str:
 
     A file that has not been touched is read once per process: the memory is keyed by size,
     modification and change time and inode, and the change time cannot be set by a program, so a
-    file rewritten in place is read again.
+    file rewritten in place is read again. A file changed just now is not remembered: change times
+    advance in ticks of some milliseconds, and a second change within one would not show.
 
     Args:
         path: The file.
@@ -54,6 +57,8 @@ def digest_file(path: Path) -> str:
     """
     try:
         stat = path.stat()
+        if time.time_ns() - stat.st_ctime_ns < _CLOCK_TICK_NS:
+            return _read_digest(str(path))
         return _digest_unchanged(
             str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
         )
@@ -63,6 +68,10 @@ def digest_file(path: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _digest_unchanged(path: str, *_stat: int) -> str:
+    return _read_digest(path)
+
+
+def _read_digest(path: str) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK_BYTES):

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from retune.stage import Stage, StageRequest, resolve_function
+from retune.stage import Stage, StageRequest, find_lost_effect
 from retune.store import Store
 
 _MAX_PARTS_SHOWN = 3
+_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,7 @@ def effect_gone(store: Store, stage: Stage[Any], request: StageRequest) -> str |
     """Say why a stored stage's effect outside the store no longer holds; None when it does."""
     if stage.still_true is None:
         return None
-    record = store.load(stage.name, request.key, stage.output)
-    reason: str | None = resolve_function(stage.still_true)(record, request.context)
-    return reason
+    return find_lost_effect(stage, store.load(stage.name, request.key, stage.output), request)
 
 
 def _reason_to_run(store: Store, stage: str, key: str, parts: Mapping[str, Any], wrong: str) -> str:
@@ -80,9 +79,10 @@ def _nearest_difference(parts: Mapping[str, Any], known: list[dict[str, Any]]) -
 def _differences(now: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
     names = sorted(set(now) | set(earlier), key=lambda name: (name.startswith("library."), name))
     return [
-        _difference(name, earlier.get(name), now.get(name))
+        _difference(name, earlier.get(name, _ABSENT), now.get(name, _ABSENT))
         for name in names
-        if earlier.get(name) != now.get(name)
+        # A setting that is new and null is not the same as no such setting: the key differs.
+        if earlier.get(name, _ABSENT) != now.get(name, _ABSENT)
     ]
 
 
@@ -93,5 +93,5 @@ def _difference(name: str, earlier: Any, now: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = "absent" if value is None else str(value)
+    text = "absent" if value is _ABSENT else "null" if value is None else str(value)
     return text if len(text) <= 40 else f"{text[:37]}..."

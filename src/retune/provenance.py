@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterable
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import retune
@@ -46,11 +47,10 @@ def machine_provenance() -> dict[str, Any]:
 
 @lru_cache
 def _commit() -> str | None:
-    """Return the checkout's commit, or None outside of one."""
+    """Return the commit of the checkout that this code lies in, or None outside of one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -17,10 +19,13 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 from pydantic import BaseModel, ConfigDict
 
 from retune.digests import digest_json
-from retune.errors import StageError
+from retune.errors import RetuneError, StageError
 from retune.provenance import library_versions, machine_provenance
 from retune.records import ContentRecord, Record
 from retune.store import Store, disk_error
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+_FULL_DISK_BYTES = 1024 * 1024
 
 Output = TypeVar("Output", bound=ContentRecord)
 
@@ -109,10 +114,15 @@ class StageRequest(BaseModel):
     """What the result does not depend on: the MLflow address, run ids."""
 
 
+def resolve_name(path: str) -> Any:
+    """Import ``module:name``."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def resolve_function(path: str) -> Callable[..., Any]:
     """Import ``module:function``."""
-    module, _, name = path.partition(":")
-    return cast(Callable[..., Any], getattr(importlib.import_module(module), name))
+    return cast(Callable[..., Any], resolve_name(path))
 
 
 def key_parts(stage: Stage[Any], inputs: Record, section: Record) -> dict[str, Any]:
@@ -186,14 +196,25 @@ def run_stage(
         The sealed record.
 
     Raises:
-        RetuneError: What the stage's function raises, or `ArtifactError` for a full disk.
+        RetuneError: What the stage's function raises, `ArtifactError` for a full disk, or
+            `StageError` for a request whose key is not that of its content.
     """
     store = Store(request.store)
     reporter = reporter or SilentReporter()
     with store.lock(request.key):
-        if store.damage(stage.name, request.key) is None and stage.still_true is None:
-            return store.load(stage.name, request.key, stage.output)
+        if store.damage(stage.name, request.key) is None:
+            record = store.load(stage.name, request.key, stage.output)
+            if find_lost_effect(stage, record, request) is None:
+                return record
         return _compute(stage, request, store, reporter)
+
+
+def find_lost_effect(stage: Stage[Any], record: Record, request: StageRequest) -> str | None:
+    """Say why a stored stage's effect outside the store no longer holds; None when it does."""
+    if stage.still_true is None:
+        return None
+    reason: str | None = resolve_function(stage.still_true)(record, request.context)
+    return reason
 
 
 def _compute(
@@ -202,6 +223,13 @@ def _compute(
     # Through JSON text, where pydantic's strict mode lets a list be the tuple that it was.
     inputs = stage.inputs.model_validate_json(json.dumps(request.inputs))
     section = stage.section.model_validate_json(json.dumps(request.section))
+    parts = key_parts(stage, inputs, section)
+    if stage_key(parts) != request.key:
+        raise StageError(
+            f"{stage.name}: the request's key {request.key} is not that of its content: it was "
+            "edited, or made with other versions of the libraries. What it computes would be "
+            "taken for something else. Run the recipe again."
+        )
     work = store.open_work(stage.name, request.key)
     (work / "request.json").write_text(request.model_dump_json(indent=2), encoding="utf-8")
     workdir = Workdir(work / "artifact", work / "scratch", reporter)
@@ -209,8 +237,13 @@ def _compute(
     started = time.monotonic()
     try:
         record = resolve_function(stage.function)(inputs, section, workdir, *arguments)
-    except OSError as error:
-        raise disk_error(Path(error.filename or work), error) from error
+    except RetuneError:
+        raise
+    except Exception as error:
+        explained = _explain(stage.name, work, error)
+        if explained is error:
+            raise
+        raise explained from error
     if not isinstance(record, stage.output):
         raise StageError(f"{stage.name}: returned {type(record).__name__}, not {stage.output}.")
     seconds = time.monotonic() - started
@@ -218,9 +251,21 @@ def _compute(
         stage.name,
         request.key,
         record,
-        key_parts=key_parts(stage, inputs, section),
+        key_parts=parts,
         provenance={**machine_provenance(), "seconds": seconds, "context": request.context},
     )
+
+
+def _explain(stage: str, work: Path, error: Exception) -> Exception:
+    """Return what to raise for an error that no stage raises on purpose."""
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return disk_error(Path(str(error.filename or work)), error)
+    if shutil.disk_usage(work).free < _FULL_DISK_BYTES:
+        # torch and safetensors report a full disk as errors of their own, without a number.
+        return disk_error(work, OSError(errno.ENOSPC, str(error)))
+    if isinstance(error, OSError):
+        return StageError(f"{stage}: {type(error).__name__}: {error}")
+    return error
 
 
 def main(arguments: list[str]) -> int:

@@ -8,6 +8,7 @@ print goes to a log file. It ends when its parent does: standard input then reac
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import queue
@@ -21,7 +22,7 @@ from typing import IO, Any
 
 import retune.errors as errors
 from retune.errors import RetuneError, StageDied, StageError
-from retune.stage import Reporter, StageRequest, run_stage
+from retune.stage import Reporter, Stage, StageRequest, resolve_name, run_stage
 from retune.stopping import STOP
 
 STOP_GRACE_SECONDS = 30.0
@@ -34,10 +35,19 @@ class StageProcess:
 
     Args:
         log: File for what the process prints.
+        table: ``module:name`` of the stages that it knows.
+        import_ahead: Module that it imports at once, while the parent works.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(
+        self,
+        log: Path,
+        *,
+        table: str = "retune.stages:STAGES",
+        import_ahead: str = "retune.training.supervised",
+    ) -> None:
         self.log = log
+        self._arguments = (table, import_ahead)
         self._process: subprocess.Popen[str] | None = None
         self._events: IO[str] | None = None
 
@@ -45,16 +55,22 @@ class StageProcess:
         """Start the process unless it runs; its imports go on while other work is done."""
         if self._process is not None and self._process.poll() is None:
             return
+        self.stop()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         read_end, write_end = os.pipe()
         with open(self.log, "a", encoding="utf-8") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "retune.stage_process", str(write_end)],
+                # -P: no module of the folder that a user happens to stand in.
+                [
+                    sys.executable,
+                    *("-P", "-m", "retune.stage_process", str(write_end)),
+                    *self._arguments,
+                ],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 pass_fds=(write_end,),
-                text=True,
+                encoding="utf-8",
             )
         os.close(write_end)
         self._events = os.fdopen(read_end, encoding="utf-8")
@@ -78,19 +94,21 @@ class StageProcess:
         try:
             self._process.stdin.write(request.model_dump_json() + "\n")
             self._process.stdin.flush()
-            return self._follow(request.stage, reporter)
         except BrokenPipeError:
             raise self._died(request.stage) from None
-        except (KeyboardInterrupt, SystemExit):
+        try:
+            outcome = self._follow(request.stage, reporter)
+        except BaseException:
+            # Ctrl-C, Prefect's cancellation (a BaseException of its own), or a reporter that
+            # failed: the child is still busy, and its next events would be taken for the answer
+            # to the next request.
             self.stop()
             raise
-        except BaseException as error:
-            # Prefect's cancellation is a BaseException of its own, which must stop the child too.
-            if not isinstance(error, Exception):
-                self.stop()
-            raise
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    def _follow(self, stage: str, reporter: Reporter) -> dict[str, Any]:
+    def _follow(self, stage: str, reporter: Reporter) -> dict[str, Any] | Exception:
         assert self._events is not None
         for line in self._events:
             event = json.loads(line)
@@ -104,7 +122,7 @@ class StageProcess:
                 case "done":
                     return dict(event["record"])
                 case "failed":
-                    raise _rebuild_error(stage, event)
+                    return _rebuild_error(stage, event)
         raise self._died(stage)
 
     def stop(self) -> None:
@@ -127,7 +145,12 @@ class StageProcess:
 
     def _died(self, stage: str) -> StageDied:
         assert self._process is not None
-        code = self._process.wait()
+        try:
+            code = self._process.wait(STOP_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            # Its pipe is closed and yet it lives: nothing that it still does could be heard.
+            self._process.kill()
+            code = self._process.wait()
         self.stop()
         tail = self.log.read_text("utf-8", errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
         cause = _cause_of_death(code)
@@ -177,24 +200,20 @@ class _EventReporter:
 
 
 def _read_requests(requests: queue.SimpleQueue[str]) -> None:
-    for line in sys.stdin:
-        requests.put(line)
+    # Its own reading, not `sys.stdin`, whose encoding is that of the user's locale.
+    with open(0, encoding="utf-8", closefd=False) as lines:
+        for line in lines:
+            requests.put(line)
     # The parent is gone or done with us. Nothing may outlive it, a running stage included:
     # its checkpoints are sealed as they are written.
     os._exit(0)
 
 
-def _import_ahead() -> None:
-    # Imports dominate the start (torch, transformers, trl: 8 s); do them while the parent works.
-    import retune.training.supervised  # noqa: F401
-
-
-def _serve_one(line: str, reporter: _EventReporter) -> None:
-    from retune.stages import STAGES
-
+def _serve_one(line: str, table: str, reporter: _EventReporter) -> None:
     request = StageRequest.model_validate_json(line)
     try:
-        record = run_stage(STAGES[request.stage], request, reporter)
+        stages: dict[str, Stage[Any]] = resolve_name(table)
+        record = run_stage(stages[request.stage], request, reporter)
     except Exception as error:  # noqa: BLE001 - the parent raises it
         reporter.send(
             "failed",
@@ -206,24 +225,27 @@ def _serve_one(line: str, reporter: _EventReporter) -> None:
         reporter.send("done", record=record.model_dump(mode="json"))
 
 
-def serve(events_handle: int) -> None:
+def serve(events_handle: int, table: str, import_ahead: str) -> None:
     """Run requests until the parent closes standard input.
 
     Args:
         events_handle: File descriptor that events are written to.
+        table: ``module:name`` of the stages.
+        import_ahead: Module to import before the first request.
     """
     STOP.install()
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
     with os.fdopen(events_handle, "w", encoding="utf-8") as events:
         reporter = _EventReporter(events)
-        _import_ahead()
+        # Imports dominate the start (torch, transformers, trl: 8 s): done while the parent works.
+        importlib.import_module(import_ahead)
         while not STOP.requested:
-            _serve_one(requests.get(), reporter)
+            _serve_one(requests.get(), table, reporter)
 
 
 if __name__ == "__main__":
     try:
-        serve(int(sys.argv[1]))
+        serve(int(sys.argv[1]), *sys.argv[2:])
     except errors.Interrupted:
         sys.exit(errors.Interrupted.exit_code)

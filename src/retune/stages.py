@@ -65,7 +65,7 @@ QUANTIZE_MODEL = Stage(
 )
 TRAIN_ADAPTER = Stage(
     name="train_adapter",
-    version=1,
+    version=2,
     function="retune.training.supervised:train_adapter",
     inputs=requests.TrainInputs,
     section=requests.TrainSection,

@@ -18,15 +18,15 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from retune.digests import digest_file, digest_files, list_files
+from retune.digests import digest_file, digest_files, digest_json, list_files
 from retune.errors import ArtifactError
 from retune.records import ArtifactRecord, Record
 
@@ -48,6 +48,13 @@ class Manifest(BaseModel):
     record: dict[str, Any]
     files: dict[str, str]
     provenance: dict[str, Any]
+    checksum: str | None = None
+    """sha256 of all of the above: a bit that flips in the manifest itself shows too. None in
+    manifests from before there was one."""
+
+    def computed_checksum(self) -> str:
+        """Return what `checksum` has to be."""
+        return digest_json(self.model_dump(mode="json", exclude={"checksum"}))
 
 
 class Store:
@@ -82,6 +89,10 @@ class Store:
             manifest = self.manifest(stage, key)
         except ArtifactError:
             return "artifact damaged: manifest.json unreadable"
+        if (manifest.stage, manifest.key) != (stage, key):
+            return "artifact damaged: manifest.json of another artifact"
+        if manifest.checksum not in (None, manifest.computed_checksum()):
+            return "artifact damaged: manifest.json changed"
         return _first_difference(folder, manifest.files)
 
     def manifest(self, stage: str, key: str) -> Manifest:
@@ -114,7 +125,12 @@ class Store:
         """List the keys that a stage ever had here, latest first, with their parts."""
         folder = self.root / "known" / stage
         paths = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-        return [(path.stem, json.loads(path.read_text("utf-8"))) for path in reversed(paths)]
+        known = []
+        for path in reversed(paths):
+            # They only explain; one that a full disk cut short must not stop a run.
+            with suppress(ValueError):
+                known.append((path.stem, json.loads(path.read_text("utf-8"))))
+        return known
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
@@ -206,17 +222,27 @@ class Store:
             files=digest_files(artifact),
             provenance={**provenance, "sealed_at": datetime.now(UTC).isoformat()},
         )
+        manifest = manifest.model_copy(update={"checksum": manifest.computed_checksum()})
         _write_synced(artifact / MANIFEST, manifest.model_dump_json(indent=2))
+        for folder in (*(path for path in artifact.rglob("*") if path.is_dir()), artifact):
+            _sync(folder)
 
     def _located(self, manifest: Manifest, record_type: type[R]) -> R:
         body = dict(manifest.record)
         if issubclass(record_type, ArtifactRecord):
             body["folder"] = self.folder(manifest.stage, manifest.key)
-        return record_type.model_validate(body)
+        try:
+            return record_type.model_validate(body)
+        except ValidationError as error:
+            raise ArtifactError(
+                f"{self.folder(manifest.stage, manifest.key)}: its record does not fit "
+                f"{record_type.__name__} of this version of retune ({error.error_count()} fields). "
+                "Delete the folder and run the recipe again."
+            ) from error
 
 
 def disk_error(path: Path, error: OSError) -> ArtifactError:
-    """Turn an operating system error into advice about the store's disk."""
+    """Turn an error of writing to the store into advice about its disk."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ArtifactError(
             f"{path}: no disk space left. Free some, or set store.folder to another disk, and run "

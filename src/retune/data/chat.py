@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,26 @@ def build_messages(config: PromptConfig, *, question: str, schema: str) -> list[
 
 
 def render_prompt(tokenizer: Tokenizer, messages: Sequence[dict[str, str]]) -> str:
-    """Return the text that a model continues with its answer."""
-    return str(
+    """Return the text that a model continues with its answer.
+
+    Some templates write more before an answer than their generation prompt has: an empty block of
+    thought (Qwen 3), a channel's name (gpt-oss). That is read and not learned: without it a model
+    would be scored on words about its answer, not on the answer.
+    """
+    prompt = str(
         tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
     )
+    # Two answers that have no letter in common: what both chats begin with comes before an answer.
+    one, other = (_render_whole(tokenizer, messages, answer) for answer in ("0", "1"))
+    common = sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    )
+    return one[:common] if one[:common].startswith(prompt) else prompt
+
+
+def _render_whole(tokenizer: Tokenizer, messages: Sequence[dict[str, str]], answer: str) -> str:
+    chat = [*messages, {"role": "assistant", "content": answer}]
+    return str(tokenizer.apply_chat_template(chat, tokenize=False))
 
 
 def render_chat(
@@ -82,11 +99,7 @@ def render_chat(
             out the answer.
     """
     prompt = render_prompt(tokenizer, messages)
-    whole = str(
-        tokenizer.apply_chat_template(
-            [*messages, {"role": "assistant", "content": answer}], tokenize=False
-        )
-    )
+    whole = _render_whole(tokenizer, messages, answer)
     if not whole.startswith(prompt):
         raise DataError(
             "The chat template writes a finished chat that does not begin with its own generation "
@@ -177,7 +190,14 @@ class _Encoder:
         return ids
 
     def _ending(self, row_id: str, answer_ids: list[int]) -> list[int]:
-        if answer_ids[-1] not in self.end_ids:
+        ends = [place for place, token in enumerate(answer_ids, 1) if token in self.end_ids]
+        if ends and ends[0] < len(answer_ids):
+            raise DataError(
+                f"row {row_id}: its answer holds an end token ({', '.join(self.end_tokens)}) after "
+                f"{ends[0] - 1} of {len(answer_ids)} tokens: a model that learned it would stop "
+                "there. Mend or delete the row."
+            )
+        if not ends:
             raise DataError(
                 f"row {row_id}: its answer does not end with an end token "
                 f"({', '.join(self.end_tokens)}), so a model could never learn to stop. "

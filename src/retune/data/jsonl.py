@@ -22,11 +22,27 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         DataError: The file is missing, not UTF-8, or a line is not a JSON object.
     """
+    for number, line in read_lines(path):
+        yield number, parse_line(path, number, line)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield ``(line number, bytes)`` for each non-blank line, for who collects all bad lines.
+
+    Args:
+        path: The file.
+
+    Yields:
+        Line numbers that start at 1, and lines.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield number, _parse(path, number, line)
+                    yield number, line
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}). "
@@ -34,9 +50,24 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         ) from error
 
 
-def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
+def parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """Parse one line of `read_lines`.
+
+    Args:
+        path: The file, for the message.
+        number: The line's number.
+        line: Its bytes.
+
+    Returns:
+        The object.
+
+    Raises:
+        DataError: The line is not UTF-8 or not a JSON object.
+    """
     try:
-        value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"), parse_constant=_no)
+        # Without the line break, after which the decoder would count columns anew.
+        text = line.rstrip(b"\r\n").decode("utf-8-sig" if number == 1 else "utf-8")
+        value = json.loads(text, parse_constant=_no)
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path}:{number}: expected one JSON object on this line, but {_why(error)}. "

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from retune.data.jsonl import read_jsonl
+from retune.data.jsonl import parse_line, read_jsonl, read_lines
 from retune.data.tables import write_table
-from retune.digests import digest_folder
+from retune.digests import digest_file, digest_folder
 from retune.errors import DataError
 from retune.recipe.sections import ColumnsConfig
 from retune.records import DatasetRef, Source
@@ -48,13 +48,21 @@ def load_rows(inputs: LoadInputs, section: LoadSection, work: Workdir) -> Datase
     Raises:
         DataError: A file is broken or empty; all bad rows are listed at once (the first ten).
     """
+    _refuse_changed(inputs)
     columns = section.data.columns
     databases = list(_read_databases(inputs.databases)) if inputs.databases else []
     known = {database["db_id"] for database in databases} if inputs.databases else None
-    rows = _read_rows(inputs.train.path, columns, known, fixed_test=False)
-    if inputs.test is not None:
-        rows += _read_rows(inputs.test.path, columns, known, fixed_test=True)
-    _refuse_repeated_ids(rows)
+    rows: list[dict[str, Any]] = []
+    errors: list[str] = []
+    for source in (inputs.train, inputs.test):
+        if source is not None:
+            fixed = source is inputs.test
+            rows += _read_rows(source.path, columns, known, errors, fixed_test=fixed)
+    errors += _repeated_ids(inputs, rows)
+    if errors:
+        more = len(errors) - _MAX_ERRORS_SHOWN
+        tail = [f"... and {more} more bad rows"] if more > 0 else []
+        raise DataError("\n".join([*errors[:_MAX_ERRORS_SHOWN], *tail]))
     write_table(work.artifact / "rows.parquet", rows, ROW_SCHEMA)
     write_table(work.artifact / "databases.parquet", databases, DATABASE_SCHEMA)
     return DatasetRef(
@@ -66,21 +74,30 @@ def load_rows(inputs: LoadInputs, section: LoadSection, work: Workdir) -> Datase
     )
 
 
+def _refuse_changed(inputs: LoadInputs) -> None:
+    # The key was made of the digests: other bytes must not be stored under it.
+    for source in (inputs.train, inputs.test, inputs.databases):
+        if source is not None and digest_file(source.path) != source.digest:
+            raise DataError(f"{source.path}: changed since the run began. Run the recipe again.")
+
+
 def _read_rows(
-    path: Path, columns: ColumnsConfig, databases: set[str] | None, *, fixed_test: bool
+    path: Path,
+    columns: ColumnsConfig,
+    databases: set[str] | None,
+    errors: list[str],
+    *,
+    fixed_test: bool,
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    errors: list[str] = []
-    for line, value in read_jsonl(path):
+    before = len(errors)
+    for line, text in read_lines(path):
         try:
+            value = parse_line(path, line, text)
             rows.append(_normalise(path, line, value, columns, databases, fixed_test))
         except DataError as error:
             errors.append(str(error))
-    if errors:
-        shown = "\n".join(errors[:_MAX_ERRORS_SHOWN])
-        more = len(errors) - _MAX_ERRORS_SHOWN
-        raise DataError(shown + (f"\n... and {more} more rows of {path}" if more > 0 else ""))
-    if not rows:
+    if not rows and len(errors) == before:
         raise DataError(f"{path}: no rows. Expected one JSON object per line.")
     return rows
 
@@ -100,7 +117,9 @@ def _normalise(
             f"{where}: {columns.group} is {group!r}, which data.databases does not list. "
             "Add the database or correct the row."
         )
-    row_id = str(_text(value, columns.row_id, where)) if columns.row_id else f"{path.name}:{line}"
+    # Not by the file's name, which is not part of the stage's key.
+    numbered = f"{'test' if fixed_test else 'train'}:{line}"
+    row_id = _text(value, columns.row_id, where) if columns.row_id else numbered
     return {
         "row_id": row_id,
         "group": group or row_id,
@@ -114,8 +133,9 @@ def _normalise(
 
 def _text(value: dict[str, Any], column: str, where: str) -> str:
     if column not in value:
+        there = ", ".join(map(repr, sorted(value))) or "none"
         raise DataError(
-            f"{where}: no column {column!r}; the row has {', '.join(sorted(value)) or 'none'}. "
+            f"{where}: no column {column!r}; the row has {there}. "
             "Name the right one under data.columns."
         )
     found = value[column]
@@ -141,12 +161,17 @@ def _read_databases(source: Source) -> Iterator[dict[str, str]]:
         yield row
 
 
-def _refuse_repeated_ids(rows: list[dict[str, Any]]) -> None:
-    first: dict[str, int] = {}
+def _repeated_ids(inputs: LoadInputs, rows: list[dict[str, Any]]) -> list[str]:
+    first: dict[str, str] = {}
+    errors = []
     for row in rows:
+        source = inputs.test if row["fixed_test"] and inputs.test else inputs.train
+        where = f"{source.path}:{row['line']}"
         if row["row_id"] in first:
-            raise DataError(
-                f"row id {row['row_id']!r} stands twice (lines {first[row['row_id']]} and "
-                f"{row['line']}). Ids must be unique over train and test files."
+            errors.append(
+                f"{where}: row id {row['row_id']!r} stands twice, first at {first[row['row_id']]}. "
+                "Ids must be unique over train and test files."
             )
-        first[row["row_id"]] = row["line"]
+        else:
+            first[row["row_id"]] = where
+    return errors

@@ -20,6 +20,7 @@ TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "chat_template.jinja",
     "vocab.json",
     "merges.txt",
@@ -77,7 +78,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     tokenizer_digest(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the tokenizers library raises plain ones for a broken file
         raise ConfigError(f"{folder}: its tokenizer cannot be loaded ({error}).") from error
     if tokenizer.eos_token is None:
         raise ConfigError(

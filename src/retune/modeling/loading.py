@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from retune.data.tokenizers import Tokenizer, end_token_ids, load_tokenizer
 from retune.errors import ConfigError
 from retune.modeling.devices import choose_device, choose_dtype
 from retune.records import ScoredModel
+
+_MISSING_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -82,16 +85,28 @@ def load_causal_model(
         The model in evaluation mode.
 
     Raises:
-        ConfigError: transformers cannot load it.
+        ConfigError: transformers cannot load it, or would fill missing weights with random ones.
     """
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, device_map={"": device}, local_files_only=True, **options
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            device_map={"": device},
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
             f"{folder}: cannot be loaded as a causal language model ({error})."
         ) from error
+    missing = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
+    if missing:
+        raise ConfigError(
+            f"{folder}: {len(missing)} weights are missing or have another shape, and transformers "
+            f"would make them up at random: {', '.join(missing[:_MISSING_SHOWN])}. "
+            "Save the whole model with save_pretrained."
+        )
     use_plain_4bit_kernels(model, dtype if device.type == "cpu" else None)
     return cast(PreTrainedModel, model.eval())
 

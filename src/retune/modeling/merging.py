@@ -39,7 +39,8 @@ def merge_adapter(inputs: MergeInputs, section: MergeSection, work: Workdir) -> 
 
     The merge is into the *unquantized* base, in float32, saved in the base's own dtype. What the
     adapter says over that base before merging is the reference: the reloaded snapshot must give
-    the same logits within the tolerance, and the same answers.
+    the same logits within the tolerance. How many answers are the same is recorded; rounding to
+    the base's dtype may turn a close call between two tokens.
 
     Args:
         inputs: Adapter, base, rows.
@@ -64,12 +65,16 @@ def merge_adapter(inputs: MergeInputs, section: MergeSection, work: Workdir) -> 
     before = _look(LoadedModel(cast(PreTrainedModel, adapted), tokenizer, end_ids), rows)
     _save_merged(adapted, inputs.base.folder, work.artifact, section.merge.max_shard_size)
     tokenizer.save_pretrained(work.artifact)
+    # Two models of this size need not be held at once.
+    del base, adapted
+    SLOT.clear()
     reloaded = load_causal_model(work.artifact, dtype=torch.float32, device=device)
     after = _look(LoadedModel(reloaded, tokenizer, end_ids), rows)
     difference = float((before.logits - after.logits).abs().max())
     spread = float(before.logits.std())
     equal = sum(a == b for a, b in zip(before.answers, after.answers, strict=True))
-    if difference > section.merge.tolerance * spread:
+    # So written that NaN, which is larger than nothing, is refused too.
+    if not difference <= section.merge.tolerance * spread:
         raise StageError(
             f"merge_adapter: the merged model's logits differ from the adapter's by up to "
             f"{difference:.3g}, {difference / spread:.1%} of their spread {spread:.3g}; "

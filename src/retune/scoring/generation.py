@@ -6,9 +6,11 @@ new tokens are decoded. Weights are float32 on a CPU, where a batch changes a lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
+from transformers import GenerationConfig, PreTrainedModel
 
 from retune.errors import ScoringError
 from retune.modeling.loading import LoadedModel
@@ -93,22 +95,37 @@ def _generate(
     pad_id = int(loaded.tokenizer.pad_token_id)
     input_ids, attention_mask = pad_left(prompts, pad_id)
     device = loaded.model.device
-    with torch.inference_mode():
+    with torch.inference_mode(), _plain_greedy(loaded.model):
         written = loaded.model.generate(
             input_ids=input_ids.to(device),
             attention_mask=attention_mask.to(device),
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
-            # A snapshot's generation config may hold sampling settings; greedy ignores them.
-            temperature=None,
-            top_p=None,
-            top_k=None,
             eos_token_id=loaded.end_ids,
             pad_token_id=pad_id,
         )
     new = written[:, input_ids.shape[1] :].tolist()
     return [_decode(loaded, ids) for ids in new]
+
+
+@contextmanager
+def _plain_greedy(model: PreTrainedModel) -> Iterator[None]:
+    """Put a snapshot's own generation settings aside.
+
+    Some change greedy answers as well: a repetition penalty (Qwen 2.5 ships one) counts the
+    padding too, so that an answer would depend on its neighbours in the batch.
+    """
+    # peft writes the wrapper's settings into the model that it wraps.
+    holders = [model, *([model.get_base_model()] if hasattr(model, "get_base_model") else [])]
+    own = [holder.generation_config for holder in holders]
+    for holder in holders:
+        holder.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        for holder, config in zip(holders, own, strict=True):
+            holder.generation_config = config
 
 
 def _decode(loaded: LoadedModel, ids: list[int]) -> str:

@@ -87,7 +87,7 @@ def score_generated_sql(inputs: ScoreInputs, section: ScoreSection, work: Workdi
         The metrics `sql_execution_match` and `sql_exact_match`, and rates beside them.
 
     Raises:
-        ScoringError: No row could be run at all.
+        ScoringError: A prompt does not fit into the model's context, or no SQL worker can start.
     """
     rows = read_rows(inputs.rows.folder / "rows.parquet")
     loaded = SLOT.get(inputs.model)

@@ -59,8 +59,16 @@ def answer_losses(
         One loss per pair, in their order.
 
     Raises:
-        ScoringError: A loss is not finite: the weights are broken.
+        ScoringError: A loss is not finite (the weights are broken), or a row is longer than the
+            model's context.
     """
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = max((sum(map(len, pair)) for pair in pairs), default=0)
+    if limit is not None and longest > limit:
+        raise ScoringError(
+            f"the longest row has {longest} tokens, over the model's context of {limit}. "
+            "Lower prompt.max_length to the model's context; nothing is cut silently."
+        )
     order = sorted(range(len(pairs)), key=lambda index: -sum(map(len, pairs[index])))
     losses = [RowLoss(math.nan, 0)] * len(pairs)
     for start in range(0, len(order), batch_size):

@@ -15,11 +15,16 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from retune.errors import StageError
 from retune.stage import Reporter
 from retune.stopping import StopSignal
-from retune.training.checkpoints import seal_checkpoint
+from retune.training.checkpoints import seal_checkpoint, write_atomically
 from retune.training.metrics import read_metrics
 
-_NAMES = {"loss": "train_loss", "eval_loss": "validation_loss", "grad_norm": "gradient_norm"}
-_KEPT = ("train_loss", "validation_loss", "gradient_norm", "learning_rate")
+# The Trainer's last log has a `train_loss` of its own, the mean of all steps: no point of a curve.
+_NAMES = {
+    "loss": "train_loss",
+    "eval_loss": "validation_loss",
+    "grad_norm": "gradient_norm",
+    "learning_rate": "learning_rate",
+}
 
 
 class MetricsLog(TrainerCallback):
@@ -34,8 +39,9 @@ class MetricsLog(TrainerCallback):
     def __init__(self, path: Path, resumed_from: int, reporter: Reporter) -> None:
         self._path = path
         self._reporter = reporter
-        kept = [line for line in read_metrics(path) if line["step"] <= resumed_from > 0]
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        kept = [line for line in read_metrics(path) if line["step"] <= resumed_from]
+        self._written = {(line["name"], line["step"]) for line in kept}
+        write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -54,8 +60,10 @@ class MetricsLog(TrainerCallback):
         """Keep the figures that have a step."""
         with open(self._path, "a", encoding="utf-8") as file:
             for name, value in (logs or {}).items():
-                known = _NAMES.get(name, name)
-                if known in _KEPT:
+                known = _NAMES.get(name)
+                # The loss before the first step may come again after a kill.
+                if known is not None and (known, state.global_step) not in self._written:
+                    self._written.add((known, state.global_step))
                     line = {"name": known, "value": float(value), "step": state.global_step}
                     file.write(json.dumps(line) + "\n")
                     self._reporter.metric(known, float(value), state.global_step)
@@ -88,6 +96,17 @@ class FiniteLoss(TrainerCallback):
                     "Lower training.learning_rate, or look for broken rows; the last good "
                     "checkpoint is kept."
                 )
+
+
+class LogBeforeSaving(TrainerCallback):
+    """Logs at each checkpoint and at the end, so that a resumed curve lacks no step's loss."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Ask for a log where a checkpoint was asked for; the Trainer logs first."""
+        if control.should_save:
+            control.should_log = True
 
 
 class SealedCheckpoints(TrainerCallback):
@@ -163,9 +182,7 @@ class BestAdapter(TrainerCallback):
         self._note.unlink(missing_ok=True)
         shutil.rmtree(self.folder / "adapter", ignore_errors=True)
         temporary.rename(self.folder / "adapter")
-        self._note.write_text(
-            json.dumps({"step": state.global_step, "loss": loss}), encoding="utf-8"
-        )
+        write_atomically(self._note, json.dumps({"step": state.global_step, "loss": loss}))
 
 
 class StopAtNextStep(TrainerCallback):

@@ -30,26 +30,32 @@ def seal_checkpoint(folder: Path) -> None:
         }
         for path in list_files(folder, without=(SEAL,))
     }
-    temporary = folder / f"{SEAL}.tmp"
+    write_atomically(folder / SEAL, json.dumps(files, indent=1))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a kill leaves the old one or the new one, never half of it."""
+    temporary = path.with_name(f"{path.name}.tmp")
     with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(files, file, indent=1)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, folder / SEAL)
+    os.replace(temporary, path)
 
 
 def is_sealed(folder: Path) -> bool:
     """Say whether a checkpoint is complete and undamaged."""
     try:
-        files = json.loads((folder / SEAL).read_text("utf-8"))
-    except (OSError, ValueError):
+        files = dict(json.loads((folder / SEAL).read_text("utf-8")))
+        return all(
+            (folder / name).is_file()
+            and (folder / name).stat().st_size == found["bytes"]
+            and digest_file(folder / name) == found["sha256"]
+            for name, found in files.items()
+        )
+    except (OSError, ValueError, TypeError, KeyError):
+        # A seal that cannot be read, or is no mapping of files to figures, seals nothing.
         return False
-    return all(
-        (folder / name).is_file()
-        and (folder / name).stat().st_size == found["bytes"]
-        and digest_file(folder / name) == found["sha256"]
-        for name, found in files.items()
-    )
 
 
 def step_of(folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -11,8 +12,14 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import PeftModel, get_peft_model, prepare_model_for_kbit_training
-from transformers import PreTrainedModel, set_seed
+from peft import (
+    PeftModel,
+    get_peft_model,
+    prepare_model_for_kbit_training,
+    set_peft_model_state_dict,
+)
+from safetensors.torch import load_file
+from transformers import PreTrainedModel, TrainerState, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from retune.data.tables import read_rows
@@ -30,12 +37,13 @@ from retune.stopping import STOP
 from retune.training.callbacks import (
     BestAdapter,
     FiniteLoss,
+    LogBeforeSaving,
     MetricsLog,
     SealedCheckpoints,
     StopAtNextStep,
     refuse_non_finite,
 )
-from retune.training.checkpoints import latest_sealed, step_of
+from retune.training.checkpoints import latest_sealed, step_of, write_atomically
 
 # The tokenizer's threads and the data workers' forks do not go together.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -73,7 +81,7 @@ def train_adapter(inputs: TrainInputs, section: TrainSection, work: Workdir) -> 
     # Whether that loss was measured now or before must not change the order of rows.
     set_seed(section.seed)
     with STOP.deferred():
-        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        _train(trainer, checkpoint, total_steps)
     STOP.raise_if_requested()
     if trainer.state.global_step != total_steps:
         raise StageError(
@@ -81,7 +89,7 @@ def train_adapter(inputs: TrainInputs, section: TrainSection, work: Workdir) -> 
             "Run again to resume from the last checkpoint."
         )
     refuse_non_finite(model, total_steps)
-    _save_adapter(model, best, section.training, work)
+    _save_adapter(model, best, section.training, work, section.model.id)
     trainable, total = model.get_nb_trainable_parameters()
     kept = best.best if section.training.keep_best else None
     return AdapterRef(
@@ -92,7 +100,7 @@ def train_adapter(inputs: TrainInputs, section: TrainSection, work: Workdir) -> 
         steps=total_steps,
         best_step=int(kept["step"]) if kept else total_steps,
         resumed_from_step=resumed_from,
-        train_loss=float(result.training_loss),
+        train_loss=_mean_loss(trainer, total_steps),
         validation_loss=float(kept["loss"]) if kept else _last_loss(trainer),
         base_validation_loss=first_loss,
     )
@@ -223,8 +231,13 @@ def _build_trainer(
         train_dataset=rows,
         eval_dataset=_dataset(inputs.validation, limit=section.training.evaluation_rows),
         processing_class=load_tokenizer(inputs.base.folder),
-        callbacks=[StopAtNextStep(STOP), SealedCheckpoints()],
+        callbacks=[StopAtNextStep(STOP), LogBeforeSaving(), SealedCheckpoints()],
     )
+    # TRL turns the adapters of a quantized model into bfloat16, and a resume loads them in float32:
+    # the two would learn different weights. In float32 no small update is lost either.
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
     check_loss_mask(trainer, read_rows(inputs.train.folder / "rows.parquet"))
     return trainer
 
@@ -275,8 +288,41 @@ def _first_validation_loss(
         return None
     if not note.is_file():
         loss = trainer.evaluate()["eval_loss"]
-        note.write_text(repr(float(loss)), encoding="utf-8")
+        write_atomically(note, repr(float(loss)))
     return float(note.read_text("utf-8"))
+
+
+def _train(trainer: SFTTrainer, checkpoint: Path | None, total_steps: int) -> None:
+    if checkpoint is not None and step_of(checkpoint) == total_steps:
+        # Killed after the last step. The Trainer would take one step more, in mid-epoch.
+        load_adapter(trainer.model, checkpoint)
+        trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        return
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def load_adapter(model: PeftModel, folder: Path) -> None:
+    """Put a saved adapter's weights into a model that has an adapter of the same form.
+
+    Args:
+        model: With freshly made adapters.
+        folder: Holds `adapter_model.safetensors`.
+
+    Raises:
+        StageError: A weight of the adapter is missing there.
+    """
+    result = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+    missing = [name for name in result.missing_keys if "lora_" in name]
+    if missing or result.unexpected_keys:
+        raise StageError(f"{folder}: its weights do not fit the model's adapters ({missing[:3]}).")
+
+
+def _mean_loss(trainer: SFTTrainer, total_steps: int) -> float:
+    """Return the mean over all steps; the Trainer's own is over those since the last resume."""
+    points = [(line["step"], line["loss"]) for line in trainer.state.log_history if "loss" in line]
+    before = [0, *(step for step, _ in points)]
+    weighted = [loss * (step - start) for (step, loss), start in zip(points, before, strict=False)]
+    return math.fsum(weighted) / total_steps
 
 
 def _last_loss(trainer: SFTTrainer) -> float | None:
@@ -285,15 +331,30 @@ def _last_loss(trainer: SFTTrainer) -> float | None:
 
 
 def _save_adapter(
-    model: PreTrainedModel, best: BestAdapter, training: TrainingConfig, work: Workdir
+    model: PreTrainedModel,
+    best: BestAdapter,
+    training: TrainingConfig,
+    work: Workdir,
+    model_id: str,
 ) -> None:
     if training.keep_best and best.best is not None:
         shutil.copytree(best.folder / "adapter", work.artifact, dirs_exist_ok=True)
     else:
         model.save_pretrained(work.artifact)
     (work.artifact / "README.md").unlink(missing_ok=True)
+    _name_base(work.artifact / "adapter_config.json", model_id)
     log = _made(work.artifact / LOG_FOLDER)
     shutil.copy(work.scratch / "metrics.jsonl", log / "metrics.jsonl")
+
+
+def _name_base(path: Path, model_id: str) -> None:
+    """Write the base's name as the recipe has it over the folder that peft loaded it from.
+
+    A folder of this machine is no part of the result, and would change the adapter's digest.
+    """
+    config = json.loads(path.read_text("utf-8"))
+    config["base_model_name_or_path"] = model_id
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _made(folder: Path) -> Path:

@@ -1,0 +1,212 @@
+"""Small fixtures that all tests share: isolated homes, a tiny dataset, tiny models."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from retune.records import (
+    BaseRef,
+    ChatRef,
+    DatasetRef,
+    ModelRef,
+    SideRef,
+    Source,
+    SplitRef,
+)
+from retune.requests import LoadInputs, LoadSection, SplitInputs, SplitSection
+from retune.stage import Workdir
+from tests.making import make_workdir, section_of, source_of
+
+if TYPE_CHECKING:
+    from retune.requests import QuantizeSection
+
+_HOME = Path(tempfile.mkdtemp(prefix="retune-tests-"))
+# Libraries read these when they are imported, which is before any fixture runs.
+os.environ |= {
+    "HF_HOME": str(_HOME / "huggingface"),
+    "PREFECT_HOME": str(_HOME / "prefect"),
+    "XDG_CACHE_HOME": str(_HOME / "cache"),
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+for _name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "PREFECT_API_URL", "HF_TOKEN"):
+    os.environ.pop(_name, None)
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+ROWS = 40
+
+
+def pytest_unconfigure() -> None:
+    """Remove the homes that this process made."""
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Workdir:
+    """Return the empty folders of one computation."""
+    return make_workdir(tmp_path / "work")
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> Callable[..., Source]:
+    """Write rows (or raw lines) as a JSON Lines file."""
+
+    def write(rows: list[Any], name: str = "train.jsonl") -> Source:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [row if isinstance(row, bytes) else json.dumps(row).encode() for row in rows]
+        path.write_bytes(b"\n".join(lines) + b"\n")
+        return source_of(path)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def dataset_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Source]:
+    """The first rows of the shipped Portuguese dataset, and the databases that they ask about."""
+    folder = tmp_path_factory.mktemp("dataset")
+    shipped = REPOSITORY / "assets" / "text_to_sql_pt"
+    rows = (shipped / "train.jsonl").read_text("utf-8").splitlines()[:ROWS]
+    used = {json.loads(row)["db_id"] for row in rows}
+    databases = (shipped / "databases.jsonl").read_text("utf-8").splitlines()
+    databases = [line for line in databases if json.loads(line)["db_id"] in used]
+    for name, lines in (("train", rows), ("databases", databases)):
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    return source_of(folder / "train.jsonl"), source_of(folder / "databases.jsonl")
+
+
+@pytest.fixture(scope="session")
+def dataset(
+    dataset_files: tuple[Source, Source], tmp_path_factory: pytest.TempPathFactory
+) -> DatasetRef:
+    """The loaded rows."""
+    from retune.data.rows import load_rows
+
+    train, databases = dataset_files
+    return load_rows(
+        LoadInputs(train=train, databases=databases),
+        section_of(LoadSection, data={"train": "train.jsonl", "databases": "databases.jsonl"}),
+        make_workdir(tmp_path_factory.mktemp("load") / "work"),
+    )
+
+
+@pytest.fixture(scope="session")
+def split(dataset: DatasetRef, tmp_path_factory: pytest.TempPathFactory) -> SplitRef:
+    """The rows on three sides; by row, since so few rows have few databases."""
+    from retune.data.splitting import split_rows
+
+    return split_rows(
+        SplitInputs(rows=dataset),
+        section_of(
+            SplitSection,
+            split={"validation_fraction": 0.2, "test_fraction": 0.2, "grouped": False},
+        ),
+        make_workdir(tmp_path_factory.mktemp("split") / "work"),
+    )
+
+
+@pytest.fixture(scope="session")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a maker of tiny random snapshots by family; each is made once."""
+    made: dict[str, Path] = {}
+
+    def make(family: str) -> Path:
+        from tests.tiny_models import write_snapshot
+
+        if family not in made:
+            made[family] = write_snapshot(tmp_path_factory.mktemp(family) / family, family)
+        return made[family]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def base(snapshot: Callable[[str], Path]) -> BaseRef:
+    """A tiny random Llama as the base of a recipe."""
+    from retune.modeling.snapshots import locate_base
+
+    return locate_base(str(snapshot("llama")), None)
+
+
+@pytest.fixture(scope="session")
+def format_for(
+    dataset: DatasetRef, split: SplitRef, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., ChatRef]:
+    """Format the rows for a base."""
+    from retune.data.chat import format_chat
+    from retune.requests import ChatInputs, ChatSection
+
+    def format_rows(base: BaseRef, **prompt: Any) -> ChatRef:
+        return format_chat(
+            ChatInputs(rows=dataset, split=split, base=base),
+            section_of(ChatSection, prompt={"max_length": 1024, **prompt}),
+            make_workdir(tmp_path_factory.mktemp("chat") / "work"),
+        )
+
+    return format_rows
+
+
+@pytest.fixture(scope="session")
+def chats(base: BaseRef, format_for: Callable[..., ChatRef]) -> ChatRef:
+    """The rows as chats of the tiny Llama."""
+    return format_for(base)
+
+
+@pytest.fixture(scope="session")
+def held_out(chats: ChatRef) -> SideRef:
+    """The held-out chats."""
+    return chats.side("test")
+
+
+@pytest.fixture(scope="session")
+def reference_text(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """Two short texts that quantized models are compared on."""
+    path = tmp_path_factory.mktemp("reference") / "texts.jsonl"
+    texts = ["Quantas cidades há na tabela?", "SELECT nome FROM cidades WHERE estado = 'RN'"]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    return source_of(path)
+
+
+@pytest.fixture(scope="session")
+def quantize(
+    base: BaseRef, reference_text: Source, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], ModelRef]:
+    """Return a maker of the model that training starts from, by kind; each is made once."""
+    from retune.modeling.quantizing import quantize_model
+    from retune.requests import QuantizeInputs, QuantizeSection
+
+    made: dict[str, ModelRef] = {}
+
+    def make(kind: str) -> ModelRef:
+        if kind not in made:
+            section: QuantizeSection = section_of(
+                QuantizeSection, model={"id": "tiny"}, quantization={"kind": kind}
+            )
+            folder = make_workdir(tmp_path_factory.mktemp("quantize") / "work")
+            inputs = QuantizeInputs(base=base, reference_text=reference_text)
+            made[kind] = quantize_model(inputs, section, folder)
+        return made[kind]
+
+    return make
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
+    """Copy a shared folder, for tests that spoil it."""
+
+    def copy(folder: Path) -> Path:
+        target = tmp_path / f"copy-of-{folder.name}"
+        shutil.copytree(folder, target)
+        return target
+
+    return copy

@@ -1,0 +1,56 @@
+"""Finding a model, and saying what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from retune.errors import ConfigError
+from retune.modeling.snapshots import locate_base
+
+Snapshot = Callable[[str], Path]
+Copy = Callable[[Path], Path]
+
+
+def test_a_copy_is_the_same_base(snapshot: Snapshot, copied: Copy) -> None:
+    """Where it lies and what its README says do not count."""
+    copy = copied(snapshot("llama"))
+    (copy / "README.md").write_text("a card")
+    first, second = locate_base(str(snapshot("llama")), None), locate_base(str(copy), None)
+    assert first.digest == second.digest
+    assert first.folder != second.folder
+
+
+def test_one_weight_makes_another_base(snapshot: Snapshot, copied: Copy) -> None:
+    """The digest is over the bytes."""
+    copy = copied(snapshot("llama"))
+    weights = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    assert locate_base(str(copy), None).digest != locate_base(str(snapshot("llama")), None).digest
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        ("config.json", "no config.json"),
+        ("model.safetensors", "no .*safetensors.*pickled weights are not loaded"),
+        ("tokenizer.json", "no tokenizer"),
+    ],
+)
+def test_a_missing_part_is_named(
+    snapshot: Snapshot, copied: Copy, missing: str, expected: str
+) -> None:
+    """Before anything is loaded."""
+    copy = copied(snapshot("llama"))
+    (copy / missing).unlink()
+    with pytest.raises(ConfigError, match=expected):
+        locate_base(str(copy), None)
+
+
+@pytest.mark.parametrize("name", ["no/such-model", "/no/such/folder", "a b"])
+def test_a_model_that_is_nowhere_is_a_config_error(name: str) -> None:
+    """Neither a folder nor, without network, on the hub; the message says what to do."""
+    with pytest.raises(ConfigError, match=r"model\.id '" + name):
+        locate_base(name, None)

@@ -1,0 +1,272 @@
+"""The gate: shown to be better, and nothing worse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retune.digests import digest_folder
+from retune.errors import ScoringError
+from retune.records import GateDecision, Metric, ModelScores, ScoreReport
+from retune.release.gate import decide
+from retune.requests import DecideInputs, DecideSection
+from retune.scoring.outcomes import write_outcomes
+from retune.stage import Workdir
+from tests.making import section_of
+
+Outcomes = Sequence[bool | None]
+MakeScores = Callable[..., ModelScores]
+
+
+def yes(count: int, of: int = 40) -> list[bool]:
+    """The first `count` of `of` rows are right."""
+    return [at < count for at in range(of)]
+
+
+@pytest.fixture
+def scores(tmp_path: Path) -> MakeScores:
+    """Write a model's outcome files by hand: rows of their own group, NLL in nats of one token."""
+
+    def report(name: str, rows: list[dict[str, Any]], metrics: dict[str, Metric]) -> ScoreReport:
+        folder = tmp_path / f"{len(list(tmp_path.iterdir()))}-{name}"
+        folder.mkdir()
+        write_outcomes(folder, rows)
+        return ScoreReport(
+            digest=digest_folder(folder),
+            folder=folder,
+            metrics=metrics,
+            rows=len(rows),
+            unscored={},
+        )
+
+    def rate(values: Outcomes) -> Metric:
+        scored = [value for value in values if value is not None]
+        share = sum(scored) / len(scored) if scored else None
+        return Metric(value=share, low=None, high=None, n=len(scored))
+
+    def make(
+        execution: Outcomes,
+        *,
+        exact: Outcomes | None = None,
+        nll: Sequence[float] = (1.0,) * 40,
+        probes: Outcomes | None = None,
+        names: str = "r",
+    ) -> ModelScores:
+        exact = execution if exact is None else exact
+        sql = report(
+            "sql",
+            [
+                {
+                    "row_id": f"{names}{at}",
+                    "group": f"g{at}",
+                    "sql_execution_match": one,
+                    "sql_exact_match": other,
+                }
+                for at, (one, other) in enumerate(zip(execution, exact, strict=True))
+            ],
+            {"sql_execution_match": rate(execution), "sql_exact_match": rate(exact)},
+        )
+        surprise = math.exp(math.fsum(nll) / len(nll))
+        perplexity = report(
+            "perplexity",
+            [
+                {"row_id": f"r{at}", "group": f"g{at}", "nll_sum_nats": one, "tokens": 1}
+                for at, one in enumerate(nll)
+            ],
+            {"perplexity": Metric(value=surprise, low=None, high=None, n=len(nll))},
+        )
+        probed = probes and report(
+            "probes",
+            [
+                {"row_id": f"p{at}", "group": "all", "probe_pass_rate": one}
+                for at, one in enumerate(probes)
+            ],
+            {"probe_pass_rate": rate(probes)},
+        )
+        return ModelScores.of(perplexity, sql, probed or None)
+
+    return make
+
+
+def gate(
+    work: Workdir,
+    challenger: ModelScores,
+    base: ModelScores,
+    champion: ModelScores | None = None,
+    **config: Any,
+) -> GateDecision:
+    inputs = DecideInputs(challenger=challenger, base=base, champion=champion)
+    section = section_of(DecideSection, gate=config, scoring={"resamples": 500})
+    return decide(inputs, section, work)
+
+
+def test_shown_to_be_better_is_promoted(scores: MakeScores, work: Workdir) -> None:
+    """20 of 40 rows won and none lost.
+
+    Agresti and Min add half a row to each of four cells: (20.5 - 0.5) / 42 = 0.4762, half width
+    1.96 * sqrt(21 - 20^2 / 42) / 42 = 0.1581, so that the lower end is 0.318.
+    """
+    found = gate(work, scores(yes(20)), scores(yes(0)))
+    assert found.promote
+    [better] = [one for one in found.comparisons if one.metric == "sql_execution_match"]
+    assert better.difference == pytest.approx(0.5)
+    assert better.low == pytest.approx(0.318, abs=1e-3)
+    assert better.p_value == pytest.approx(2 * 0.5**20)
+    assert (better.verdict, better.n) == ("better", 40)
+    assert found.reasons == (
+        f"sql_execution_match +0.500 [+{better.low:.3f}, +{better.high:.3f}] against the base "
+        "on 40 rows",
+    )
+
+
+def test_undecided_is_no_yes(scores: MakeScores, work: Workdir) -> None:
+    """Three rows won and one lost: McNemar's p is 2 * (1 + 4) / 16 = 0.625."""
+    base = [at in (0, 1) for at in range(40)]
+    tuned = [at in (0, 2, 3, 4) for at in range(40)]
+    found = gate(work, scores(tuned), scores(base))
+    assert not found.promote
+    [compared] = [one for one in found.comparisons if one.metric == "sql_execution_match"]
+    assert (compared.p_value, compared.verdict) == (0.625, "undecided")
+    assert found.reasons[0].startswith(
+        "not shown to be better than the base by more than gate.min_gain 0: "
+        "sql_execution_match +0.050"
+    )
+
+
+def test_the_same_model_is_not_better(scores: MakeScores, work: Workdir) -> None:
+    """No row differs, and that is no gain."""
+    found = gate(work, scores(yes(20)), scores(yes(20)))
+    assert not found.promote
+
+
+def test_worse_is_refused(scores: MakeScores, work: Workdir) -> None:
+    """Both SQL metrics are told, since both got worse."""
+    found = gate(work, scores(yes(0)), scores(yes(20)))
+    assert not found.promote
+    assert len(found.reasons) == 2
+    assert "sql_execution_match -0.500" in found.reasons[0]
+    assert found.reasons[1].startswith("worse than the base: sql_exact_match -0.500")
+
+
+def test_a_gain_has_to_exceed_min_gain(scores: MakeScores, work: Workdir) -> None:
+    """It is the interval's lower end, 0.318, that counts, not the difference of 0.5."""
+    tuned, base = scores(yes(20)), scores(yes(0))
+    assert gate(work, tuned, base, min_gain=0.31).promote
+    assert not gate(work, tuned, base, min_gain=0.33).promote
+
+
+def test_a_small_loss_can_be_accepted(scores: MakeScores, work: Workdir) -> None:
+    """With min_gain below zero the same model passes.
+
+    Without a win or loss the interval is 0 +- 1.96 * sqrt(0.5 + 0.5) / 42 = 0.047.
+    """
+    same = scores(yes(20))
+    assert gate(work, same, scores(yes(20)), min_gain=-0.05).promote
+    assert not gate(work, same, scores(yes(20)), min_gain=-0.04).promote
+
+
+def test_under_min_value_is_refused(scores: MakeScores, work: Workdir) -> None:
+    """Better than a bad base is not good enough: 20 of 40 is 0.5."""
+    found = gate(work, scores(yes(20)), scores(yes(0)), min_value=0.6)
+    assert found.reasons == ("sql_execution_match 0.500 is under gate.min_value 0.6",)
+    assert not found.promote
+    assert gate(work, scores(yes(20)), scores(yes(0)), min_value=0.5).promote
+
+
+def test_too_many_unscored_rows_are_refused(scores: MakeScores, work: Workdir) -> None:
+    """4 of 40 rows are 10 %, and nothing may be promoted on what could be scored by chance."""
+    tuned = [*yes(20, 36), None, None, None, None]
+    found = gate(work, scores(tuned), scores([*yes(0, 36), None, None, None, None]))
+    assert found.reasons == (
+        "10.0% of the rows have no sql_execution_match; gate.max_unscored_fraction allows 5.0%",
+    )
+    allowed = gate(work, scores(tuned), scores(yes(0)), max_unscored_fraction=0.1)
+    assert allowed.promote
+    assert allowed.comparisons[0].n == 36
+
+
+def test_rows_are_counted_for_the_gates_own_metric(scores: MakeScores, work: Workdir) -> None:
+    """All rows could be run, but half of the references have no canonical form."""
+    exact = [True] * 20 + [None] * 20
+    found = gate(
+        work,
+        scores(yes(40), exact=exact),
+        scores(yes(0), exact=[False] * 20 + [None] * 20),
+        metric="sql_exact_match",
+    )
+    assert not found.promote
+    assert found.reasons[0].startswith("50.0% of the rows have no sql_exact_match")
+
+
+def test_a_metric_without_any_score_is_refused(scores: MakeScores, work: Workdir) -> None:
+    """Neither better nor worse: there is nothing to say."""
+    nothing: list[bool | None] = [None] * 40
+    found = gate(work, scores(nothing), scores(nothing), max_unscored_fraction=1.0)
+    assert not found.promote
+    assert "sql_execution_match could not be scored on any row" in found.reasons
+    assert any("could not be compared with the base" in reason for reason in found.reasons)
+
+
+def test_probes_under_their_bound_are_refused(scores: MakeScores, work: Workdir) -> None:
+    """3 of 4 probes are 0.75."""
+    tuned = scores(yes(20), probes=yes(3, 4))
+    base = scores(yes(0), probes=yes(3, 4))
+    found = gate(work, tuned, base, min_probe_pass_rate=0.9)
+    assert found.reasons == ("probe_pass_rate is 0.750, under gate.min_probe_pass_rate 0.9",)
+    assert gate(work, tuned, base, min_probe_pass_rate=0.75).promote
+
+
+def test_another_metric_may_not_get_worse(scores: MakeScores, work: Workdir) -> None:
+    """SQL is better, but 20 probes that the base passed fail."""
+    tuned = scores(yes(20), probes=yes(0, 20))
+    found = gate(work, tuned, scores(yes(0), probes=yes(20, 20)))
+    assert found.reasons[0].startswith("worse than the base: probe_pass_rate -1.000")
+    assert not found.promote
+
+
+def test_the_champion_has_to_be_beaten_too(scores: MakeScores, work: Workdir) -> None:
+    """Better than the base, and the same as the model that is in production."""
+    tuned, base = scores(yes(20)), scores(yes(0))
+    found = gate(work, tuned, base, champion=scores(yes(20)))
+    assert not found.promote
+    [reason] = found.reasons
+    assert reason.startswith("not shown to be better than the champion")
+    assert gate(work, tuned, base, champion=scores(yes(2))).promote
+
+
+def test_lower_perplexity_is_better(scores: MakeScores, work: Workdir) -> None:
+    """NLL of 1 nat a token against 2: e - e^2 = -4.67, the same on every row."""
+    low, high = scores(yes(20)), scores(yes(20), nll=(2.0,) * 40)
+    found = gate(work, low, high, metric="perplexity")
+    assert found.promote
+    [compared] = [one for one in found.comparisons if one.metric == "perplexity"]
+    assert compared.difference == pytest.approx(math.e - math.e**2)
+    assert compared.verdict == "better"
+    assert gate(work, low, high, metric="perplexity", min_gain=4.6).promote
+    assert not gate(work, low, high, metric="perplexity", min_gain=4.7).promote
+
+
+def test_higher_perplexity_is_worse(scores: MakeScores, work: Workdir) -> None:
+    """As the gate's own metric, and beside another one."""
+    low, high = scores(yes(0)), scores(yes(20), nll=(2.0,) * 40)
+    assert not gate(work, high, low, metric="perplexity").promote
+    found = gate(work, high, low)
+    assert found.reasons[0].startswith("worse than the base: perplexity +4.671")
+
+
+def test_other_rows_are_refused(scores: MakeScores, work: Workdir) -> None:
+    """A paired interval needs pairs."""
+    with pytest.raises(ScoringError, match="were not scored on the same rows"):
+        gate(work, scores(yes(20)), scores(yes(0), names="other"))
+
+
+def test_the_digest_is_that_of_the_decision(scores: MakeScores, work: Workdir) -> None:
+    """What is registered depends on what was decided, and not on when."""
+    tuned, base = scores(yes(20)), scores(yes(0))
+    first = gate(work, tuned, base)
+    assert gate(work, tuned, base) == first
+    assert gate(work, tuned, base, min_gain=0.9).digest != first.digest

@@ -1,0 +1,186 @@
+"""Greedy generation: an answer depends on its prompt alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import get_peft_model
+
+from retune.data.tables import read_rows
+from retune.errors import Interrupted, ScoringError
+from retune.modeling.adapting import as_peft
+from retune.modeling.loading import LoadedModel, load_scored_model
+from retune.modeling.snapshots import locate_base
+from retune.records import BaseRef, SideRef
+from retune.scoring.generation import generate_answers, pad_left
+from retune.stopping import STOP
+
+
+@pytest.fixture(scope="module")
+def loaded(base: BaseRef) -> LoadedModel:
+    """A random tiny Llama."""
+    return load_scored_model(base.as_scored())
+
+
+@pytest.fixture(scope="module")
+def prompts(held_out: SideRef) -> list[list[int]]:
+    """Real prompts, all of other lengths."""
+    rows = read_rows(held_out.folder / "rows.parquet")[:6]
+    return [row["prompt_ids"][: 20 + 9 * at] for at, row in enumerate(rows)]
+
+
+def one_at_a_time(loaded: LoadedModel, prompts: list[list[int]], count: int) -> list[str]:
+    """The library's own greedy search, without any padding."""
+    answers = []
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        with torch.inference_mode():
+            written = loaded.model.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=count,
+                do_sample=False,
+                eos_token_id=loaded.end_ids,
+                pad_token_id=loaded.end_ids[0],
+            )[0, len(prompt) :].tolist()
+        answers.append(loaded.tokenizer.decode(written, skip_special_tokens=True).strip())
+    return answers
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_answers_are_those_of_one_at_a_time(
+    loaded: LoadedModel, prompts: list[list[int]], batch_size: int
+) -> None:
+    """Whatever the batch size, as the library's own greedy search says it."""
+    found = generate_answers(loaded, prompts, max_new_tokens=12, batch_size=batch_size)
+    assert found == one_at_a_time(loaded, prompts, 12)
+    assert all(found)
+
+
+def test_the_order_of_prompts_changes_nothing(
+    loaded: LoadedModel, prompts: list[list[int]]
+) -> None:
+    """Answers come back in the prompts' order."""
+    forward = generate_answers(loaded, prompts, max_new_tokens=8, batch_size=4)
+    backward = generate_answers(loaded, prompts[::-1], max_new_tokens=8, batch_size=4)
+    assert backward[::-1] == forward
+    assert len(set(forward)) > 1
+
+
+def test_it_stops_at_an_end_token(loaded: LoadedModel, prompts: list[list[int]]) -> None:
+    """The third token that the model would write is declared an end: two are left, or fewer."""
+    count = 10
+    [whole] = one_at_a_time(loaded, prompts[:1], count)
+    ids = loaded.tokenizer(whole, add_special_tokens=False)["input_ids"]
+    ending = LoadedModel(loaded.model, loaded.tokenizer, [*loaded.end_ids, ids[2]])
+    [found] = generate_answers(ending, prompts[:1], max_new_tokens=count, batch_size=1)
+    kept = ids[: ids.index(ids[2])]
+    assert found == loaded.tokenizer.decode(kept, skip_special_tokens=True).strip()
+
+
+def test_a_snapshots_own_settings_change_nothing(
+    loaded: LoadedModel, prompts: list[list[int]]
+) -> None:
+    """A repetition penalty counts padding, so that an answer would depend on its neighbours."""
+    before = generate_answers(loaded, prompts, max_new_tokens=12, batch_size=6)
+    config = loaded.model.generation_config
+    own = config.repetition_penalty
+    config.repetition_penalty = 5.0
+    try:
+        assert generate_answers(loaded, prompts, max_new_tokens=12, batch_size=6) == before
+        assert loaded.model.generation_config is config
+    finally:
+        config.repetition_penalty = own
+
+
+def test_an_adapters_settings_stay_too(base: BaseRef, prompts: list[list[int]]) -> None:
+    """Peft hands the wrapper's settings to the model that it wraps, and that one is saved."""
+    loaded = load_scored_model(base.as_scored())
+    inner = loaded.model.generation_config
+    adapted = get_peft_model(
+        loaded.model, as_peft(r=2, alpha=2, dropout=0.0, target_modules="all-linear", rslora=False)
+    ).eval()
+    plain = generate_answers(loaded, prompts, max_new_tokens=6, batch_size=3)
+    wrapped = LoadedModel(adapted, loaded.tokenizer, loaded.end_ids)
+    # A fresh adapter adds zero.
+    assert generate_answers(wrapped, prompts, max_new_tokens=6, batch_size=3) == plain
+    assert adapted.get_base_model().generation_config is inner
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gemma3", "gpt2"])
+def test_every_family_is_independent_of_the_batch(
+    snapshot: Callable[[str], Path], family: str
+) -> None:
+    """Padding on the left moves no position, and sliding windows move with the text."""
+    other = load_scored_model(locate_base(str(snapshot(family)), None).as_scored())
+    prompts = [list(range(30, 30 + length)) for length in (3, 30, 70)]
+    together = generate_answers(other, prompts, max_new_tokens=6, batch_size=3)
+    assert together == one_at_a_time(other, prompts, 6)
+
+
+def test_a_prompt_over_the_context_is_refused(loaded: LoadedModel) -> None:
+    """Nothing is cut silently: the question would be gone."""
+    limit = loaded.model.config.max_position_embeddings
+    with pytest.raises(ScoringError, match=rf"{limit} tokens; with max_new_tokens = 1 .*context"):
+        generate_answers(loaded, [[5], [5] * limit], max_new_tokens=1, batch_size=2)
+
+
+def test_an_empty_prompt_is_refused(loaded: LoadedModel) -> None:
+    """There is nothing to continue."""
+    with pytest.raises(ScoringError, match="no tokens"):
+        generate_answers(loaded, [[]], max_new_tokens=1, batch_size=1)
+
+
+def test_no_prompts_have_no_answers(loaded: LoadedModel) -> None:
+    """An empty list is no error."""
+    assert generate_answers(loaded, [], max_new_tokens=1, batch_size=1) == []
+
+
+def test_progress_ends_at_the_number_of_prompts(
+    loaded: LoadedModel, prompts: list[list[int]]
+) -> None:
+    """6 prompts in batches of 4: after 4 and after 6."""
+    seen: list[tuple[int, int]] = []
+    generate_answers(
+        loaded, prompts, max_new_tokens=1, batch_size=4, progress=lambda *at: seen.append(at)
+    )
+    assert seen == [(4, 6), (6, 6)]
+
+
+def test_memory_that_runs_out_halves_the_batch(
+    loaded: LoadedModel, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of more than two do not fit here: 6 become 3 and 3, and each of those 1 and 2."""
+    from retune.scoring import generation
+
+    generate, sizes = generation._generate, []
+
+    def small(model: LoadedModel, batch: list[list[int]], count: int) -> list[str]:
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError
+        sizes.append(len(batch))
+        return generate(model, batch, count)
+
+    whole = generate_answers(loaded, prompts, max_new_tokens=4, batch_size=6)
+    monkeypatch.setattr(generation, "_generate", small)
+    assert generate_answers(loaded, prompts, max_new_tokens=4, batch_size=6) == whole
+    assert sizes == [1, 2, 1, 2]
+
+
+def test_a_stop_is_heard_between_batches(
+    loaded: LoadedModel, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long scoring ends soon after it was asked to."""
+    monkeypatch.setattr(STOP, "requested", True)
+    with pytest.raises(Interrupted):
+        generate_answers(loaded, prompts, max_new_tokens=1, batch_size=2)
+
+
+def test_padding_is_on_the_left() -> None:
+    """The last column holds each row's last token."""
+    ids, mask = pad_left([[1, 2, 3], [4]], 9)
+    assert ids.tolist() == [[1, 2, 3], [9, 9, 4]]
+    assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]

@@ -1,0 +1,245 @@
+"""What a stage key holds, and what running a stage promises."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retune import provenance
+from retune.errors import ArtifactError, StageError
+from retune.records import Source
+from retune.stage import StageRequest, Workdir, key_parts, run_stage, stage_key
+from retune.stages import STAGES
+from tests.retune.tiny_stages import EFFECTIVE, TINY, Inputs, Made, Runtime, Section, Settings
+from tests.retune.tiny_stages import request as tiny_request
+
+INPUTS = Inputs(source=Source(digest="d1", path=Path("/a/in.txt")))
+
+
+def key(inputs: Inputs = INPUTS, stage: Any = TINY, **settings: Any) -> str:
+    return stage_key(key_parts(stage, inputs, Section(tiny=Settings(**settings))))
+
+
+def test_the_parts_of_a_key_can_be_read() -> None:
+    """They are flat, named as in the recipe, and hold no path and no runtime field."""
+    parts = key_parts(TINY, INPUTS, Section(tiny=Settings(number=5)))
+    version = provenance.library_versions(["pydantic"])["pydantic"]
+    assert parts == {
+        "stage": "tiny",
+        "version": 1,
+        "input.source": "d1",
+        "input.more": [],
+        "input.other": None,
+        "tiny.act": "work",
+        "tiny.number": 5,
+        "tiny.extra": None,
+        "library.pydantic": version,
+    }
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        Inputs(source=Source(digest="d2", path=Path("/a/in.txt"))),
+        Inputs(source=INPUTS.source, more=(INPUTS.source,)),
+        Inputs(source=INPUTS.source, other=INPUTS.source),
+    ],
+    ids=["digest", "one more", "optional"],
+)
+def test_the_key_moves_with_an_input(inputs: Inputs) -> None:
+    """Another content, another number of inputs or an optional one make another key."""
+    assert key(inputs) != key()
+
+
+@pytest.mark.parametrize("setting", [{"number": 2}, {"act": "report"}, {"extra": 0}])
+def test_the_key_moves_with_every_setting_that_counts(setting: dict[str, Any]) -> None:
+    """Zero is not the same as null."""
+    assert key(**setting) != key()
+
+
+def test_the_key_moves_with_the_version_and_the_name() -> None:
+    """A raised VERSION computes again, and two stages never share a key."""
+    assert key(stage=replace(TINY, version=2)) != key()
+    assert key(stage=replace(TINY, name="other")) != key()
+
+
+def test_the_key_moves_with_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new version of a library that computes may give another result."""
+    before = key()
+    monkeypatch.setattr("retune.stage.library_versions", lambda names: {"pydantic": "99"})
+    assert key() != before
+
+
+@pytest.mark.parametrize(
+    "setting", [{"runtime": Runtime(workers=9)}, {"shown": 9}, {"place": "there"}]
+)
+def test_the_key_stays_for_what_cannot_change_the_result(setting: dict[str, Any]) -> None:
+    """Runtime fields and the stage's own exceptions are no part of it."""
+    assert key(**setting) == key()
+
+
+def test_the_key_stays_where_files_lie() -> None:
+    """The same bytes in another place are the same input."""
+    moved = Inputs(source=Source(digest="d1", path=Path("/elsewhere/other.txt")))
+    assert key(moved) == key()
+
+
+def test_the_key_stays_for_another_order() -> None:
+    """A recipe may list its keys as it likes."""
+    parts = key_parts(TINY, INPUTS, Section())
+    assert stage_key(dict(reversed(parts.items()))) == stage_key(parts)
+
+
+def test_every_exception_names_a_setting() -> None:
+    """A misspelt `not_identity` would silently count, or stop counting when a field is renamed."""
+    for stage in STAGES.values():
+        for dotted in stage.not_identity:
+            kind: Any = stage.section
+            for name in dotted.split("."):
+                assert name in kind.model_fields, f"{stage.name}: {dotted}"
+                kind = kind.model_fields[name].annotation
+
+
+def test_the_table_is_sound() -> None:
+    """Names are their own keys, and every function can be found where the table says."""
+    for name, stage in STAGES.items():
+        module = stage.function.partition(":")[0]
+        root = Path(provenance.__file__).parent.joinpath(*module.split(".")[1:])
+        assert stage.name == name
+        assert root.with_suffix(".py").is_file() or (root / "__init__.py").is_file()
+
+
+PRINT_KEYS = """
+import json, sys
+from pathlib import Path
+from retune.recipe.loading import load_recipe
+from retune.records import Record
+from retune.stage import key_parts, stage_key
+from retune.stages import STAGES
+recipe = load_recipe(Path(sys.argv[1]), []).recipe
+keys = {}
+for name, stage in STAGES.items():
+    fields = stage.section.model_fields
+    if all(hasattr(recipe, field) for field in fields):
+        section = stage.section.model_validate({field: getattr(recipe, field) for field in fields})
+        keys[name] = stage_key(key_parts(stage, Record(), section))
+print(json.dumps(keys))
+"""
+RECIPE = Path(__file__).parents[2] / "conf" / "recipes" / "text_to_sql_demo.yaml"
+
+
+def test_keys_are_the_same_in_another_process() -> None:
+    """Python salts its own hashes per process; keys must not notice, whatever the salt."""
+    done = [
+        subprocess.run(
+            [sys.executable, "-c", PRINT_KEYS, str(RECIPE)],
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert done[0] == done[1]
+    keys = json.loads(done[0])
+    assert {"load_rows", "train_adapter", "score_sql", "decide", "register_model"} <= set(keys)
+    assert len(set(keys.values())) == len(keys)
+
+
+def test_a_stage_runs_once(tmp_path: Path) -> None:
+    """The second request gets the stored record."""
+    request = tiny_request(tmp_path / "store", number=7)
+    first = run_stage(TINY, request)
+    sealed = (first.folder / "manifest.json").stat().st_mtime_ns
+    second = run_stage(TINY, request)
+    assert first == second == Made(digest=f"{7:064d}", folder=first.folder, number=7)
+    assert (first.folder / "manifest.json").stat().st_mtime_ns == sealed
+
+
+def test_an_edited_request_is_refused(tmp_path: Path) -> None:
+    """Stored under the old key, its result would be taken for that of the old settings."""
+    request = tiny_request(tmp_path / "store", number=7)
+    section = {"tiny": {**request.section["tiny"], "number": 8}}
+    edited = request.model_copy(update={"section": section})
+    with pytest.raises(StageError, match="is not that of its content"):
+        run_stage(TINY, edited)
+    assert not (tmp_path / "store" / "tiny" / request.key).exists()
+
+
+def test_an_effect_that_holds_is_not_made_again(tmp_path: Path) -> None:
+    """Who waited for the lock finds the effect there, and must not register a second version."""
+    context = {"effect": str(tmp_path / "effect")}
+    request = tiny_request(tmp_path / "store", EFFECTIVE, context)
+    run_stage(EFFECTIVE, request)
+    (tmp_path / "effect").write_text("untouched")
+    run_stage(EFFECTIVE, request)
+    assert (tmp_path / "effect").read_text() == "untouched"
+
+
+def test_an_effect_that_is_gone_is_made_again(tmp_path: Path) -> None:
+    """A stored record alone does not say that a registered version still exists."""
+    context = {"effect": str(tmp_path / "effect")}
+    request = tiny_request(tmp_path / "store", EFFECTIVE, context)
+    run_stage(EFFECTIVE, request)
+    (tmp_path / "effect").unlink()
+    run_stage(EFFECTIVE, request)
+    assert (tmp_path / "effect").read_text() == "there"
+
+
+class Raising:
+    """A reporter whose log raises, as a stage's own work might."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        raise self.error
+
+    def metric(self, name: str, value: float, step: int) -> None: ...
+
+    def log(self, message: str) -> None: ...
+
+
+def test_a_full_disk_in_a_stage_is_advice(tmp_path: Path) -> None:
+    """The stage's own file system error becomes one message about the store's disk."""
+    full = OSError(errno.ENOSPC, "No space left on device", "/store/x.parquet")
+    with pytest.raises(ArtifactError, match=r"no disk space left.*set store.folder"):
+        run_stage(TINY, tiny_request(tmp_path, act="report"), Raising(full))
+
+
+def test_a_connection_that_fails_is_not_blamed_on_the_disk(tmp_path: Path) -> None:
+    """Network errors are OSErrors too, and say nothing about files."""
+    with pytest.raises(StageError, match=r"tiny: ConnectionRefusedError: .*refused") as caught:
+        run_stage(
+            TINY,
+            tiny_request(tmp_path, act="report"),
+            Raising(ConnectionRefusedError(errno.ECONNREFUSED, "refused")),
+        )
+    assert "cannot be written" not in str(caught.value)
+
+
+def test_a_stage_can_be_run_by_hand(tmp_path: Path) -> None:
+    """The request that a failed run leaves behind is enough to run the stage again."""
+    request = tiny_request(tmp_path / "store", act="crash")
+    with pytest.raises(ZeroDivisionError):
+        run_stage(TINY, request)
+    saved = tmp_path / "store" / "tiny" / f"{request.key}.work" / "request.json"
+    assert StageRequest.model_validate_json(saved.read_bytes()) == request
+
+
+def test_a_stage_that_returns_something_else_is_refused(tmp_path: Path) -> None:
+    """A wrong record type must not reach the store."""
+    wrong = replace(TINY, function="tests.retune.test_stage:returns_text")
+    with pytest.raises(StageError, match="returned str"):
+        run_stage(wrong, tiny_request(tmp_path))
+
+
+def returns_text(inputs: Inputs, section: Section, work: Workdir) -> str:
+    return "text"

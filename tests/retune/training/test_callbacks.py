@@ -1,0 +1,151 @@
+"""What happens beside the optimizer."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import get_peft_model
+from safetensors.torch import load_file
+from transformers import (
+    AutoModelForCausalLM,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from retune.errors import StageError
+from retune.modeling.adapting import as_peft
+from retune.stage import SilentReporter
+from retune.stopping import StopSignal
+from retune.training.callbacks import (
+    BestAdapter,
+    FiniteLoss,
+    LogBeforeSaving,
+    MetricsLog,
+    StopAtNextStep,
+    refuse_non_finite,
+)
+from retune.training.metrics import read_metrics
+from tests.tiny_models import family_config
+
+ARGUMENTS: Any = TrainingArguments(output_dir="/tmp/unused", report_to="none")
+
+
+def log(callback: Any, step: int, **logs: float) -> None:
+    callback.on_log(ARGUMENTS, TrainerState(global_step=step), TrainerControl(), logs=logs)
+
+
+def points(path: Path) -> list[tuple[str, float, int]]:
+    return [(line["name"], line["value"], line["step"]) for line in read_metrics(path)]
+
+
+def test_figures_get_the_products_names(tmp_path: Path) -> None:
+    """The Trainer's closing summary has a `train_loss` of its own, which is no point of a curve."""
+    path = tmp_path / "metrics.jsonl"
+    callback = MetricsLog(path, 0, SilentReporter())
+    log(callback, 5, loss=2.0, grad_norm=1.5, learning_rate=0.1, epoch=0.5)
+    log(callback, 5, eval_loss=3.0, eval_runtime=9.0)
+    log(callback, 5, train_loss=2.5, train_runtime=9.0)
+    assert points(path) == [
+        ("train_loss", 2.0, 5),
+        ("gradient_norm", 1.5, 5),
+        ("learning_rate", 0.1, 5),
+        ("validation_loss", 3.0, 5),
+    ]
+
+
+def test_steps_after_the_checkpoint_come_again_once(tmp_path: Path) -> None:
+    """Killed at step 6 and resumed from 4: the points of 5 and 6 are dropped and written anew."""
+    path = tmp_path / "metrics.jsonl"
+    first = MetricsLog(path, 0, SilentReporter())
+    log(first, 0, eval_loss=9.0)
+    for step in (2, 4, 6):
+        log(first, step, loss=1.0)
+    with path.open("a") as file:
+        file.write('{"name": "train_lo')
+    second = MetricsLog(path, 4, SilentReporter())
+    for step in (6, 8):
+        log(second, step, loss=1.0)
+    assert [step for _, _, step in points(path)] == [0, 2, 4, 6, 8]
+
+
+def test_the_loss_before_the_first_step_is_kept_and_not_doubled(tmp_path: Path) -> None:
+    """Killed before any checkpoint, it may be measured again or not; it stands there once."""
+    path = tmp_path / "metrics.jsonl"
+    log(MetricsLog(path, 0, SilentReporter()), 0, eval_loss=9.0)
+    assert points(path) == [("validation_loss", 9.0, 0)]
+    log(MetricsLog(path, 0, SilentReporter()), 0, eval_loss=9.0)
+    assert points(path) == [("validation_loss", 9.0, 0)]
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm", "eval_loss"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops(name: str, value: float) -> None:
+    """The Trainer itself would go on and finish."""
+    with pytest.raises(StageError, match=f"{name} is (nan|inf) at step 3"):
+        log(FiniteLoss(), 3, **{name: value})
+
+
+def test_weights_that_are_no_numbers_are_refused() -> None:
+    """Only trained ones are looked at, and the message names the tensor."""
+    layer = torch.nn.Linear(2, 2)
+    layer.bias.requires_grad_(False)
+    layer.bias.data[0] = math.nan
+    refuse_non_finite(layer, 4)
+    layer.weight.data[0, 0] = math.inf
+    with pytest.raises(StageError, match="weight holds NaN or infinity after step 4"):
+        refuse_non_finite(layer, 4)
+
+
+def test_a_log_comes_with_each_checkpoint() -> None:
+    """Otherwise the losses since the last log are lost with a kill after it."""
+    control = TrainerControl(should_save=True)
+    LogBeforeSaving().on_step_end(ARGUMENTS, TrainerState(global_step=1), control)
+    assert control.should_log
+    control = TrainerControl()
+    LogBeforeSaving().on_step_end(ARGUMENTS, TrainerState(global_step=1), control)
+    assert not control.should_log
+
+
+def test_a_stop_becomes_a_checkpoint_and_an_end() -> None:
+    """After the step at hand, not in its middle."""
+    stop, control = StopSignal(), TrainerControl()
+    StopAtNextStep(stop).on_step_end(ARGUMENTS, TrainerState(), control)
+    assert not control.should_training_stop
+    stop.requested = True
+    StopAtNextStep(stop).on_step_end(ARGUMENTS, TrainerState(), control)
+    assert control.should_training_stop and control.should_save
+
+
+def test_a_half_kept_best_adapter_is_none(tmp_path: Path) -> None:
+    """The note is taken away first and written last, so that it never names other weights."""
+    assert BestAdapter(tmp_path).best is None
+    (tmp_path / "best.json").write_text(json.dumps({"step": 4, "loss": 0.5}))
+    assert BestAdapter(tmp_path).best == {"step": 4, "loss": 0.5}
+
+
+def test_the_best_adapter_is_kept(tmp_path: Path) -> None:
+    """Of the losses 3, 2 and 2.5 the second is the lowest, and the one at step 0 is no adapter."""
+    config = as_peft(r=2, alpha=2, dropout=0.0, target_modules=("q_proj",), rslora=False)
+    model = get_peft_model(AutoModelForCausalLM.from_config(family_config("llama", 50)), config)
+    callback = BestAdapter(tmp_path)
+    for step, loss in ((0, 1.0), (2, 3.0), (4, 2.0), (6, 2.5)):
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.data.fill_(step)
+        metrics = {"eval_loss": loss}
+        callback.on_evaluate(
+            ARGUMENTS,
+            TrainerState(global_step=step),
+            TrainerControl(),
+            metrics=metrics,
+            model=model,
+        )
+    assert callback.best == {"step": 4, "loss": 2.0}
+    kept = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert {float(value) for weight in kept.values() for value in weight.unique()} == {4.0}
