@@ -1,6 +1,6 @@
 """The flow `pretrain`: rebuilds the embedded datasets, tokenizer and base from their generator.
 
-Run it with ``make base``. It takes about half an hour on two cores; killed, it goes on.
+Run it with ``make base``. It takes about an hour on two cores; killed, it goes on.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from prefect import flow
 
 from retune.embedded.settings import RebuildRecipe
-from tasks.embedded import draw_task, export_assets, pretrain_base, train_tokenizer
+from tasks.embedded import continue_base, draw_task, export_assets, pretrain_base, train_tokenizer
 from tasks.rebuilding import rebuild_run
 
 
@@ -36,7 +36,8 @@ def pretrain(
     with rebuild_run(store, recipe or RebuildRecipe()) as run:
         task = draw_task(run)
         tokenizer = train_tokenizer(run)
-        base = pretrain_base(run, task=task, tokenizer=tokenizer)
+        taught = pretrain_base(run, task=task, tokenizer=tokenizer)
+        base = continue_base(run, task=task, base=taught)
         export_assets(assets, task, base)
         return {
             "parameters": base.parameters,

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from retune.embedded.settings import (
+    CONTINUE_BASE,
     DRAW_TASK,
     PRETRAIN_BASE,
     TRAIN_TOKENIZER,
@@ -17,6 +18,7 @@ from tasks.stage_task import StageTask
 draw_task = StageTask(DRAW_TASK)
 train_tokenizer = StageTask(TRAIN_TOKENIZER)
 pretrain_base = StageTask(PRETRAIN_BASE)
+continue_base = StageTask(CONTINUE_BASE)
 
 
 def export_assets(folder: Path, task: DrawnRef, base: PretrainedRef) -> None:

@@ -231,7 +231,7 @@ def _compute(
             "taken for something else. Run the recipe again."
         )
     work = store.open_work(stage.name, request.key)
-    (work / "request.json").write_text(request.model_dump_json(indent=2), encoding="utf-8")
+    store.keep_request(stage.name, request.key, request.model_dump_json(indent=2))
     workdir = Workdir(work / "artifact", work / "scratch", reporter)
     arguments = (request.context,) if stage.still_true else ()
     started = time.monotonic()

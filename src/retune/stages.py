@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from retune import requests
-from retune.embedded.settings import DRAW_TASK, PRETRAIN_BASE, TRAIN_TOKENIZER
+from retune.embedded.settings import CONTINUE_BASE, DRAW_TASK, PRETRAIN_BASE, TRAIN_TOKENIZER
 from retune.records import (
     AdapterRef,
     ChatRef,
@@ -65,7 +65,7 @@ QUANTIZE_MODEL = Stage(
 )
 TRAIN_ADAPTER = Stage(
     name="train_adapter",
-    version=2,
+    version=1,
     function="retune.training.supervised:train_adapter",
     inputs=requests.TrainInputs,
     section=requests.TrainSection,
@@ -166,5 +166,6 @@ STAGES: dict[str, Stage[Any]] = {
         DRAW_TASK,
         TRAIN_TOKENIZER,
         PRETRAIN_BASE,
+        CONTINUE_BASE,
     )
 }

@@ -6,6 +6,7 @@ Layout below the store's root::
     <stage>/<key>/...                the artifact's files
     <stage>/<key>.work/              a computation in progress; `scratch/` survives a crash
     known/<stage>/<key>.json         the key's parts, kept when the artifact is deleted
+    requests/<stage>/<key>.json      what the stage was asked, to run it again by hand
     locks/<key>.lock                 held while a stage computes; dies with its holder
 
 The manifest is the truth. An artifact without one, or whose files differ from it, does not count.
@@ -139,6 +140,24 @@ class Store:
         _make_folder(folder)
         with FileLock(folder / f"{key}.lock"):
             yield
+
+    def keep_request(self, stage: str, key: str, text: str) -> None:
+        """Keep what a stage was asked, so that a person can run it again by hand.
+
+        Args:
+            stage: Stage name.
+            key: Stage key.
+            text: The request as JSON.
+
+        Raises:
+            ArtifactError: The disk is full or not writable.
+        """
+        path = self.root / "requests" / stage / f"{key}.json"
+        try:
+            _make_folder(path.parent)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise disk_error(path, error) from error
 
     def open_work(self, stage: str, key: str) -> Path:
         """Prepare the folder of a computation: a fresh `artifact/`, a kept `scratch/`.

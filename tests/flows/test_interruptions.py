@@ -58,7 +58,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def test_a_killed_training_resumes_to_the_same_adapter_bit_for_bit(
     uninterrupted: bytes, tmp_path: Path
 ) -> None:
-    """kill -9 of the whole process group in the middle of training, then the same command again."""
+    """Kill -9 of the whole process group in the middle of training, then the same command again."""
     recipe = write_project(tmp_path / "project")
     process = start(recipe)
     wait_for_checkpoint(recipe, process)

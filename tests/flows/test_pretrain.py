@@ -8,7 +8,7 @@ import pytest
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.pretrain import pretrain
-from retune.embedded.settings import BaseRecipe, RebuildRecipe
+from retune.embedded.settings import BaseRecipe, MoreRecipe, RebuildRecipe
 from retune.modeling.snapshots import check_snapshot
 from tests.tiny_models import REPOSITORY
 
@@ -16,11 +16,13 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_flow_writes_the_shipped_data_and_a_loadable_base(tmp_path: Path) -> None:
-    """Two steps of training instead of thousands; the data are those that ship, byte for byte."""
-    recipe = RebuildRecipe(base=BaseRecipe(steps=2, batch_rows=2))
+    """Three steps of training instead of thousands; the data are those that ship, byte for byte."""
+    recipe = RebuildRecipe(
+        base=BaseRecipe(steps=2, batch_rows=2), more=MoreRecipe(steps=1, batch_rows=2)
+    )
     with prefect_test_harness(server_startup_timeout=120):
         figures = pretrain(assets=tmp_path / "assets", store=tmp_path / "store", recipe=recipe)
-    assert figures["steps"] == 2
+    assert figures["steps"] == 3
     check_snapshot(tmp_path / "assets" / "base_tiny")
     shipped = REPOSITORY / "assets"
     for name in (

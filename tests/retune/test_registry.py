@@ -105,12 +105,17 @@ class Bench:
         }
 
     def register(self, name: str, seed: int, *, promote: bool = True) -> RegisteredRef:
+        return self.register_inputs(name, self.inputs(name, seed, promote=promote))
+
+    def inputs(self, name: str, seed: int, *, promote: bool = True) -> RegisterInputs:
+        """Decide against the champion of this moment."""
         merged = self.merged(seed)
-        inputs = RegisterInputs(
+        return RegisterInputs(
             merged=merged,
             decision=GateDecision(
                 digest=f"decision-{promote}", promote=promote, reasons=("because",), comparisons=()
             ),
+            champion=find_opponent(self.uri, name, merged.digest),
             rows=self.rows,
             base=BaseRef(
                 digest="base",
@@ -120,6 +125,8 @@ class Bench:
                 tokenizer_digest="tokenizer",
             ),
         )
+
+    def register_inputs(self, name: str, inputs: RegisterInputs) -> RegisteredRef:
         section = RegisterSection(registry=RegistryConfig(model_name=name, check_rows=ROWS))
         self.scratch += 1
         work = self.root / f"work-{self.scratch}"
@@ -314,6 +321,19 @@ def test_the_champion_itself_meets_the_one_it_replaced(bench: Bench, name: str) 
     # Repeating the whole run changes nothing of that.
     bench.register(name, 2)
     assert bench.opponent(name, 2) == 1
+
+
+def test_a_decision_against_a_champion_that_was_replaced_moves_no_alias(
+    bench: Bench, name: str
+) -> None:
+    bench.register(name, 1)
+    stale = bench.inputs(name, 3)  # decided against version 1 ...
+    bench.register(name, 2)  # ... while another run promotes version 2
+
+    with pytest.raises(ArtifactError, match="another run changed the champion"):
+        bench.register_inputs(name, stale)
+    champion = find_opponent(bench.uri, name, "another")
+    assert champion is not None and champion.version == 2
 
 
 def test_the_opponent_is_scored_in_place_like_the_merged_model(bench: Bench, name: str) -> None:

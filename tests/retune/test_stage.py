@@ -230,7 +230,7 @@ def test_a_stage_can_be_run_by_hand(tmp_path: Path) -> None:
     request = tiny_request(tmp_path / "store", act="crash")
     with pytest.raises(ZeroDivisionError):
         run_stage(TINY, request)
-    saved = tmp_path / "store" / "tiny" / f"{request.key}.work" / "request.json"
+    saved = tmp_path / "store" / "requests" / "tiny" / f"{request.key}.json"
     assert StageRequest.model_validate_json(saved.read_bytes()) == request
 
 

@@ -18,6 +18,7 @@ from retune.records import Side, SplitRef
 from retune.requests import SplitInputs, SplitSection
 from retune.stage import Workdir
 
+_GROUPS_SHOWN = 5
 SIDES: tuple[Side, ...] = ("train", "validation", "test")
 
 
@@ -52,7 +53,7 @@ def split_rows(inputs: SplitInputs, section: SplitSection, work: Workdir) -> Spl
         Counts per side.
 
     Raises:
-        DataError: A side is empty.
+        DataError: A side is empty, or a fixed test file shares a group with the training file.
     """
     config = section.split
     rows = read_rows(inputs.rows.folder / "rows.parquet")
@@ -71,13 +72,20 @@ def split_rows(inputs: SplitInputs, section: SplitSection, work: Workdir) -> Spl
     if config.max_test_rows is not None:
         sides["test"] = _first_by_hash(sides["test"], config.seed, config.max_test_rows)
     _refuse_empty_side(sides, len(rows))
+    shared = _shared_groups(sides)
+    if config.grouped and shared:
+        raise DataError(
+            f"split: {len(shared)} groups stand in data.test and in data.train, the first: "
+            f"{', '.join(shared[:_GROUPS_SHOWN])}. Held-out rows must not share a group with "
+            "training rows: take them out of one file, or set split.grouped to false."
+        )
     for side in SIDES:
         write_table(work.artifact / f"{side}.parquet", sides[side], ROW_SCHEMA)
     return SplitRef(
         digest=digest_folder(work.artifact),
         folder=work.artifact,
         **{side: len(sides[side]) for side in SIDES},
-        groups_shared=_count_shared_groups(sides),
+        groups_shared=len(shared),
     )
 
 
@@ -101,9 +109,9 @@ def _refuse_empty_side(sides: dict[Side, list[dict[str, Any]]], total: int) -> N
         )
 
 
-def _count_shared_groups(sides: dict[Side, list[dict[str, Any]]]) -> int:
+def _shared_groups(sides: dict[Side, list[dict[str, Any]]]) -> list[str]:
     seen: defaultdict[str, set[str]] = defaultdict(set)
     for side, rows in sides.items():
         for row in rows:
             seen[row["group"]].add(side)
-    return sum(len(on_sides) > 1 for on_sides in seen.values())
+    return sorted(group for group, on_sides in seen.items() if len(on_sides) > 1)

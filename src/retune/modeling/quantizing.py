@@ -12,10 +12,9 @@ from retune.digests import digest_folder, digest_json
 from retune.errors import ConfigError
 from retune.modeling.devices import choose_compute_dtype, choose_device, choose_dtype
 from retune.modeling.loading import load_causal_model
-from retune.modeling.reference import read_texts
+from retune.modeling.reference import read_references, reference_perplexity
 from retune.records import ModelRef
 from retune.requests import QuantizeInputs, QuantizeSection
-from retune.scoring.perplexity import text_perplexity
 from retune.stage import Workdir
 
 
@@ -59,9 +58,9 @@ def quantize_model(inputs: QuantizeInputs, section: QuantizeSection, work: Workd
     device = choose_device()
     dtype = choose_dtype(section.model.dtype, device)
     tokenizer = load_tokenizer(inputs.base.folder)
-    texts = read_texts(inputs.reference_text.path)
+    references = read_references(inputs.reference_text.path)
     base = load_causal_model(inputs.base.folder, dtype=dtype, device=device)
-    base_perplexity = text_perplexity(base, tokenizer, texts)
+    base_perplexity = reference_perplexity(base, tokenizer, references)
     base_bytes, parameters = base.get_memory_footprint(), base.num_parameters()
     del base
     if section.quantization.kind == "none":
@@ -84,7 +83,7 @@ def quantize_model(inputs: QuantizeInputs, section: QuantizeSection, work: Workd
         parameters=parameters,
         footprint_bytes=quantized.get_memory_footprint(),
         base_footprint_bytes=base_bytes,
-        reference_perplexity=text_perplexity(quantized, tokenizer, texts),
+        reference_perplexity=reference_perplexity(quantized, tokenizer, references),
         base_reference_perplexity=base_perplexity,
     )
 

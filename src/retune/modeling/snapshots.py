@@ -53,7 +53,7 @@ def check_snapshot(folder: Path) -> None:
 def _describe_folder(folder: Path, model_id: str) -> BaseRef:
     check_snapshot(folder)
     return BaseRef(
-        digest=digest_folder(folder, without=("README.md", ".git")),
+        digest=digest_folder(folder, without=("README.md", ".git", ".cache")),
         folder=folder,
         model_id=model_id,
         revision=None,

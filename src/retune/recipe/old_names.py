@@ -215,7 +215,7 @@ OLD_NAMES: dict[str, OldName] = {
     "save_strategy": OldName(None, "checkpoints follow training.checkpoint_every_steps"),
     "save_total_limit": OldName(None, "retune removes checkpoints that are no longer needed"),
     "logging_strategy": OldName(None, "training.runtime.log_every_steps says how often"),
-    "group_by_length": OldName(None, "gone from transformers 5; training.packing saves the same"),
+    "group_by_length": OldName(None, "gone from transformers 5; rows are not grouped by length"),
     "gradient_checkpointing_kwargs": OldName(None, "retune uses the non-reentrant form"),
     "tf32": OldName(None, "set by the device"),
     "torch_compile": OldName(None, "not offered; results do not depend on it"),

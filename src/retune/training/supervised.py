@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import trl.trainer.utils
 from datasets import Dataset
 from peft import (
     PeftModel,
@@ -21,6 +22,7 @@ from peft import (
 from safetensors.torch import load_file
 from transformers import PreTrainedModel, TrainerState, set_seed
 from trl import SFTConfig, SFTTrainer
+from trl.kernels.chunked_logprob import _use_triton
 
 from retune.data.tables import read_rows
 from retune.data.tokenizers import load_tokenizer
@@ -158,7 +160,6 @@ def as_sft(
         optim=training.optimizer,
         gradient_checkpointing=training.gradient_checkpointing,
         neftune_noise_alpha=training.neftune_alpha,
-        packing=training.packing,
         max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
         eval_strategy="steps" if training.evaluations else "no",
@@ -178,6 +179,15 @@ def as_sft(
         report_to="none",
         disable_tqdm=True,
     )
+
+
+def project_answers_only() -> None:
+    """Let TRL project to the vocabulary only where there is a label, on a CPU as on a GPU.
+
+    TRL does so where Triton runs, and elsewhere scores every position, so that shapes stay the same
+    for accelerators that compile. A CPU compiles nothing, and most positions are prompt.
+    """
+    trl.trainer.utils._use_triton = lambda device: device.type == "cpu" or _use_triton(device)
 
 
 def _prepare_model(inputs: TrainInputs, section: TrainSection) -> PeftModel:
@@ -218,6 +228,7 @@ def _build_trainer(
     total_steps: int,
 ) -> SFTTrainer:
     device = choose_device()
+    project_answers_only()
     trainer = SFTTrainer(
         model=model,
         args=as_sft(

@@ -12,7 +12,7 @@ from bitsandbytes.nn import Linear4bit
 from retune.digests import digest_folder
 from retune.errors import DataError
 from retune.modeling.loading import load_causal_model
-from retune.modeling.reference import REFERENCE_TEXT, read_texts
+from retune.modeling.reference import REFERENCE_TEXT, read_references
 from retune.records import BaseRef, ModelRef
 
 Quantize = Callable[[str], ModelRef]
@@ -65,7 +65,7 @@ def test_kind_none_writes_no_weights(quantize: Quantize, base: BaseRef) -> None:
 
 def test_the_shipped_reference_text_can_be_read() -> None:
     """It is what a recipe without `quantization.reference_text` is measured on."""
-    assert len(read_texts(REFERENCE_TEXT)) >= 2
+    assert len(read_references(REFERENCE_TEXT)) >= 2
 
 
 @pytest.mark.parametrize("line", ['{"text": ""}', '{"t": "x"}', '{"text": 3}'])
@@ -74,4 +74,4 @@ def test_a_line_without_text_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "a"}\n' + line)
     with pytest.raises(DataError, match=r"texts\.jsonl:2: expected"):
-        read_texts(path)
+        read_references(path)

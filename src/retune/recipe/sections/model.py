@@ -44,7 +44,8 @@ class QuantizationConfig(Section):
     natively, else float16 on a GPU and float32 on a CPU."""
 
     reference_text: RecipePath | None = None
-    """File of texts, one JSON object with "text" per line, on which the perplexity of the quantized
+    """File of texts, one JSON object with "text" per line (and "prompt" where it is an answer), on
+    which the perplexity of the quantized
     model is compared with the unquantized one. null: a few paragraphs in Portuguese and English
     that come with retune."""
 

@@ -57,9 +57,6 @@ class TrainingConfig(Section):
     ] = "adamw_torch"
     """Name of the optimizer as transformers knows it (`optim`)."""
 
-    packing: bool = False
-    """Whether several short rows share one sequence; they never see each other."""
-
     gradient_checkpointing: bool = False
     """Whether activations are computed again in the backward pass: less memory, about a third more
     time."""
