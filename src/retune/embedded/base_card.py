@@ -58,8 +58,8 @@ How many books are there with price over 30?
 ## Limits
 
 It knows the thirty or so kinds of query of `retune.embedded.queries`, over one or two tables, and
-the ways of asking in `retune.embedded.patterns_en`. Names of several rare pieces, which it has to spell
-instead of naming, it often gets wrong. Do not run what it writes on data that matter.
+the ways of asking in `retune.embedded.patterns_en`. Names of several rare pieces, which it has to
+spell, it often gets wrong. Do not run what it writes on data that matter.
 """
 
 
