@@ -70,6 +70,9 @@ class ServiceError(RetuneError):
     exit_code = 7
 
 
+INTERRUPTED = "Interrupted. Finished stages and checkpoints are kept: run again to go on."
+
+
 class Interrupted(RetuneError):
     """The user or the scheduler stopped the run; finished stages and checkpoints are kept."""
 

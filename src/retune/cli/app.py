@@ -10,7 +10,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 import retune
-from retune.errors import Interrupted, RetuneError
+from retune.errors import INTERRUPTED, Interrupted, RetuneError
 
 # typer carries a click of its own and exports only the leaves of its tree of errors.
 _UsageError: Any = typer.BadParameter.__bases__[0]
@@ -120,7 +120,7 @@ def _run() -> int:
     except (KeyboardInterrupt, typer.Abort) as error:
         return _fail(
             error,
-            "Interrupted. Finished stages and checkpoints are kept: run again to go on.",
+            INTERRUPTED,
             Interrupted.exit_code,
         )
     except _UsageError as error:

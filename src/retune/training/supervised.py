@@ -361,9 +361,12 @@ def _save_adapter(
 def _name_base(path: Path, model_id: str) -> None:
     """Write the base's name as the recipe has it over the folder that peft loaded it from.
 
-    A folder of this machine is no part of the result, and would change the adapter's digest.
+    A folder of this machine is no part of the result, nor is the order of peft's set of target
+    modules, which differs from process to process: both would change the adapter's digest.
     """
     config = json.loads(path.read_text("utf-8"))
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()
     config["base_model_name_or_path"] = model_id
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
