@@ -1,0 +1,145 @@
+"""`retune collect`: the flow in a terminal, and what became of the pages as a table."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from retune.cli.watching import TerminalWatcher
+from retune.collecting.records import CollectSettings, ProviderName, RowKind
+from retune.errors import Interrupted
+from retune.watching import WATCHER
+
+if TYPE_CHECKING:
+    from retune.collecting.writing import Collected
+
+_INTERRUPT_SECONDS = 5.0
+_INTERRUPTED = "Interrupted. Pages fetched so far are kept: run again to go on."
+
+
+def collect(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="File of addresses, sitemap (file or address), HTML or Markdown files, a folder.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="JSON Lines file to write.")],
+    rows: Annotated[
+        RowKind, typer.Option("--as", help="What a row is; sentences pair each with the next.")
+    ] = "pairs",
+    provider: Annotated[ProviderName, typer.Option(help="Who fetches.")] = "http",
+    zone: Annotated[Optional[str], typer.Option(help="Bright Data zone.")] = None,  # noqa: UP045
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 16,
+    per_host: Annotated[int, typer.Option(min=1, help="Of them to one host.")] = 2,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request.")] = 30.0,
+    attempts: Annotated[int, typer.Option(min=1, help="Requests for one page.")] = 4,
+    min_characters: Annotated[int, typer.Option(min=1, help="Shortest section.")] = 80,
+    max_characters: Annotated[int, typer.Option(min=200, help="Longest answer.")] = 4000,
+    cache: Annotated[Path, typer.Option(help="Folder of raw pages.")] = Path(".retune/pages"),
+    refresh: Annotated[bool, typer.Option("--refresh", help="Fetch cached pages again.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over an earlier file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object last.")] = False,
+) -> None:
+    """Turn pages into questions and answers, with an outcome for every page."""
+    values = {
+        "rows": rows,
+        "provider": provider,
+        "concurrency": concurrency,
+        "per_host": per_host,
+        "timeout_seconds": timeout,
+        "attempts": attempts,
+        "min_characters": min_characters,
+        "max_characters": max_characters,
+        "cache": cache,
+        "refresh": refresh,
+        **({"zone": zone} if zone else {}),
+    }
+    collect_pages(source, out, CollectSettings.model_validate(values), force=force, as_json=as_json)
+
+
+def collect_pages(
+    source: str, out: Path, settings: CollectSettings, *, force: bool, as_json: bool
+) -> None:
+    """Run the flow `collect` and print what came of it.
+
+    Args:
+        source: Where the pages are.
+        out: File to write.
+        settings: How pages are fetched and what becomes of them.
+        force: Write over an earlier file.
+        as_json: Print one JSON object last, alone on standard output.
+
+    Raises:
+        RetuneError: Whatever stopped the run.
+    """
+    from retune.cli.running import prepare_prefect
+    from retune.collecting.writing import Collected, refuse_clobber
+
+    console = Console(stderr=as_json)
+    refuse_clobber(out, force=force)
+    prepare_prefect()
+    with console.status("starting Prefect"):
+        from flows.collect import collect as collect_flow
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        with TerminalWatcher(console) as watcher:
+            WATCHER.set(watcher)
+            result = collect_flow(source=source, out=out, settings=settings, force=force)
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(_INTERRUPTED) from interrupt
+    show_collected(console, Collected.model_validate_json(json.dumps(result)))
+    if as_json:
+        print(json.dumps(result))
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """Stop on Ctrl-C, within a bound.
+
+    A terminal sends the signal to Prefect's temporary server too; the flow would then wait for
+    minutes to report its end to a server that is gone. Leaving at once loses nothing: a page lies
+    in the cache as soon as it is there, and the output is a whole file or none.
+    """
+    bound = threading.Timer(_INTERRUPT_SECONDS, _leave)
+    bound.daemon = True
+    bound.start()
+    raise KeyboardInterrupt
+
+
+def _leave() -> None:
+    console = Console(stderr=True)
+    console.show_cursor(True)
+    console.print(Text(_INTERRUPTED, style="bold red"), soft_wrap=True)
+    os._exit(Interrupted.exit_code)
+
+
+def show_collected(console: Console, collected: Collected) -> None:
+    """Print the pages by reason, the sections that were left out, and where the files lie."""
+    table = Table(title=f"{collected.rows} rows from {collected.kept} of {collected.pages} pages")
+    for name in ("status", "reason"):
+        table.add_column(name)
+    table.add_column("pages", justify="right")
+    styles = {"kept": "green", "empty": "yellow", "failed": "red"}
+    for status, reason, pages in collected.reasons:
+        table.add_row(Text(status, style=styles[status]), Text(reason), str(pages))
+    console.print(table)
+    for reason, count in sorted(collected.dropped.items()):
+        console.print(f"  left out: {reason} ({count})", highlight=False)
+    if collected.reused:
+        console.print(
+            f"  {collected.reused} pages came from the cache; --refresh fetches them again.",
+            highlight=False,
+        )
+    console.print(f"Rows:     {collected.out}", highlight=False, soft_wrap=True)
+    console.print(f"Outcomes: {collected.outcomes}", highlight=False, soft_wrap=True)

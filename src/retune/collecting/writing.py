@@ -1,0 +1,143 @@
+"""Writing what was collected: whole files or none, and never over another one unasked."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from retune.collecting.failures import NO_CONNECTION
+from retune.collecting.records import CollectSettings
+from retune.collecting.rows import Rows
+from retune.errors import ConfigError, DataError
+from retune.records import Record
+from retune.store import disk_error
+
+
+class Collected(Record):
+    """What a run of `collect` left behind."""
+
+    out: Path
+    """The rows."""
+    outcomes: Path
+    """What became of each page."""
+    rows: int
+    pages: int
+    kept: int
+    """Pages that gave rows."""
+    reused: int
+    """Pages that came from the cache."""
+    reasons: tuple[tuple[str, str, int], ...]
+    """Status, reason, pages."""
+    dropped: dict[str, int]
+    """Sections that gave no row, by reason, over all pages."""
+
+
+def refuse_clobber(out: Path, *, force: bool) -> None:
+    """Refuse to write over an earlier file.
+
+    Args:
+        out: Where the rows will go.
+        force: Whether the earlier file may go.
+
+    Raises:
+        ConfigError: A file is there, or a folder.
+    """
+    if out.is_dir():
+        raise ConfigError(f"{out} is a folder. Give a file's name: --out {out / 'pages.jsonl'}.")
+    if out.exists() and not force:
+        raise ConfigError(f"{out} exists already. Give another --out, or --force to write over it.")
+
+
+def outcomes_path(out: Path) -> Path:
+    """Return where the outcomes of a run lie, beside its rows."""
+    return out.with_name(f"{out.name}.outcomes.jsonl")
+
+
+def write_rows(made: Rows, out: Path, settings: CollectSettings, *, force: bool) -> Collected:
+    """Write rows and outcomes.
+
+    Args:
+        made: What to write.
+        out: The rows' file; the outcomes lie beside it.
+        settings: For the message, where there is no row.
+        force: Whether an earlier file may go.
+
+    Returns:
+        What was written.
+
+    Raises:
+        DataError: There is no row; the outcomes are written all the same.
+        ConfigError: A file has appeared in the meantime.
+        ArtifactError: The disk does not take it.
+    """
+    refuse_clobber(out, force=force)
+    beside = outcomes_path(out)
+    _write_lines(beside, (outcome.model_dump(mode="json") for outcome in made.outcomes))
+    if not made.rows:
+        raise DataError(explain_nothing(made, settings, beside))
+    _write_lines(out, made.rows)
+    dropped: dict[str, int] = {}
+    for outcome in made.outcomes:
+        for reason, count in outcome.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    return Collected(
+        out=out,
+        outcomes=beside,
+        rows=len(made.rows),
+        pages=len(made.outcomes),
+        kept=sum(each.status == "kept" for each in made.outcomes),
+        reused=sum(each.reused for each in made.outcomes),
+        reasons=tuple(made.reasons()),
+        dropped=dropped,
+    )
+
+
+def explain_nothing(made: Rows, settings: CollectSettings, beside: Path) -> str:
+    """Say why there is no row and what to do.
+
+    Args:
+        made: The outcomes.
+        settings: What was asked for.
+        beside: Where the outcomes lie.
+
+    Returns:
+        The message.
+    """
+    pages = len(made.outcomes)
+    if all(each.reason == NO_CONNECTION for each in made.outcomes):
+        return (
+            f"None of the {pages} pages could be reached: no connection "
+            f"({made.outcomes[0].detail}). Check the network, a proxy (HTTPS_PROXY) and the host "
+            f"names, then run again. Each page's outcome: {beside}"
+        )
+    counts = ", ".join(f"{reason} {count}" for _, reason, count in made.reasons())
+    advice = "Give pages with articles in place of these."
+    if any(each.dropped for each in made.outcomes):
+        advice = (
+            f"Sections need {settings.min_characters} characters: lower --min-characters, or ask "
+            "for --as documents."
+        )
+    elif all(each.status == "failed" for each in made.outcomes):
+        advice = "Check the addresses, and that the hosts let robots read them."
+    return (
+        f"{pages} pages gave no {settings.rows}: {counts}. {advice} Each page's outcome: {beside}"
+    )
+
+
+def _write_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:
+    work = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(work, "w", encoding="utf-8", newline="\n", errors="replace") as file:
+            for value in values:
+                file.write(json.dumps(value, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        work.replace(path)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        work.unlink(missing_ok=True)
