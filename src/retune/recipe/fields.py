@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -24,6 +24,9 @@ def section_at(path: Sequence[str | int]) -> type[BaseModel] | None:
     """
     section: type[BaseModel] | None = Recipe
     for key in path:
+        if isinstance(key, int):
+            # A place in a list of sections: all of them have the same keys.
+            continue
         known = {} if section is None else section.model_fields
         section = _section_in(known[key].annotation) if key in known else None
     return section
@@ -68,7 +71,7 @@ def _paths_below(section: type[BaseModel], prefix: str) -> list[str]:
     for key, info in section.model_fields.items():
         paths.append(prefix + key)
         inner = _section_in(info.annotation)
-        if inner is not None:
+        if inner is not None and not _is_list(info.annotation):
             paths += _paths_below(inner, f"{prefix}{key}.")
     return paths
 
@@ -78,6 +81,10 @@ def _section_in(annotation: Any) -> type[BaseModel] | None:
         return annotation
     found = [_section_in(part) for part in get_args(annotation)]
     return next((each for each in found if each is not None), None)
+
+
+def _is_list(annotation: Any) -> bool:
+    return get_origin(annotation) is tuple or any(map(_is_list, get_args(annotation)))
 
 
 def suggestion(path: Sequence[str]) -> str | None:
@@ -119,6 +126,7 @@ def unknown(path: Sequence[str]) -> str:
     near = suggestion(path)
     if near:
         return f"unknown key; did you mean {near}?"
+    # A mapping may stand for a list of one, so a list's section is found by its own path.
     section = section_at(path[:-1])
     keys = f"; expected one of {', '.join(section.model_fields)}" if section else ""
     return f"unknown key{keys}"

@@ -9,12 +9,14 @@ from pydantic import Field, model_validator
 from retune.recipe.sections import (
     DataConfig,
     GateConfig,
+    LimitsConfig,
     LoraConfig,
     MergeConfig,
     MethodConfig,
     ModelConfig,
     ProbesConfig,
     PromptConfig,
+    QualityConfig,
     QuantizationConfig,
     RegistryConfig,
     ScoringConfig,
@@ -24,7 +26,6 @@ from retune.recipe.sections import (
     TrackingConfig,
     TrainingConfig,
     conflict,
-    prompt_fields,
 )
 from retune.recipe.sections.base import Seed, Text
 
@@ -43,7 +44,13 @@ class Recipe(Section):
     """Number that all chance in training is drawn from: weights, order, dropout."""
 
     data: DataConfig
-    """Files with the rows to learn from and to be measured on."""
+    """The rows to learn from and to be measured on."""
+
+    quality: QualityConfig = Field(default_factory=QualityConfig)
+    """What is dropped from the rows before they are used."""
+
+    limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    """Largest shares of rows that may have a fault before the run stops."""
 
     split: SplitConfig = Field(default_factory=SplitConfig)
     """How rows are divided into training, validation and test."""
@@ -86,38 +93,28 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Recipe:
-        found = [*_split_conflicts(self), *_database_conflicts(self), *_probe_conflicts(self)]
+        found = [*_split_conflicts(self), *_quality_conflicts(self), *_probe_conflicts(self)]
         if found:
             raise conflict(*found)
         return self
 
 
 def _split_conflicts(recipe: Recipe) -> Conflicts:
-    found: Conflicts = []
     split = recipe.split
     held_back = split.validation_fraction + split.test_fraction
     if recipe.data.test is None and held_back >= 1:
         reason = (
             f"validation_fraction + test_fraction is {held_back:g}: nothing is left to train on"
         )
-        found.append(("split.validation_fraction", f"{reason}; expected a sum under 1"))
-    if split.grouped and recipe.data.columns.group is None:
-        reason = "is true, but data.columns.group is null: nothing says which rows belong together"
-        found.append(("split.grouped", f"{reason}; name the key, or set it to false"))
-    return found
+        return [("split.validation_fraction", f"{reason}; expected a sum under 1")]
+    return []
 
 
-def _database_conflicts(recipe: Recipe) -> Conflicts:
-    if recipe.data.databases is not None:
+def _quality_conflicts(recipe: Recipe) -> Conflicts:
+    if recipe.limits.other_languages is None or recipe.quality.languages is not None:
         return []
-    found: Conflicts = []
-    if recipe.gate.metric == "sql_execution_match":
-        reason = "is sql_execution_match, but data.databases names no databases to execute on"
-        found.append(("gate.metric", f"{reason}; give them, or choose another metric"))
-    if "schema" in prompt_fields(recipe.prompt.user):
-        reason = "has {schema}, but data.databases names no databases to take it from"
-        found.append(("prompt.user", f"{reason}; give them, or remove {{schema}}"))
-    return found
+    reason = "is set, but quality.languages does not say which languages are expected"
+    return [("limits.other_languages", f"{reason}; name them, or remove the limit")]
 
 
 def _probe_conflicts(recipe: Recipe) -> Conflicts:

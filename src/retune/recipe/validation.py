@@ -41,7 +41,8 @@ def path_of(location: KeyPath, values: Any) -> KeyPath:
     """Leave out of pydantic's location what does not stand in the file.
 
     Args:
-        location: Where pydantic saw an error; holds the tag of a tagged union.
+        location: Where pydantic saw an error; holds the tag of a tagged union, and places in a list
+            where a single value stands for a list of one.
         values: The written values.
 
     Returns:
@@ -57,6 +58,10 @@ def path_of(location: KeyPath, values: Any) -> KeyPath:
             and part == values.get("kind")
         ):
             continue
+        if isinstance(part, int) and isinstance(values, dict):
+            continue
+        if path and not isinstance(values, dict | list) and values is not None:
+            break
         path.append(part)
         values = _below(values, part)
     return tuple(path)
@@ -73,9 +78,16 @@ def _problems(details: ErrorDetails, document: Document) -> list[Problem]:
     path = path_of(details["loc"], document.values)
     context = details.get("ctx", {})
     if details["type"] == "conflict":
-        found = [((*path, *key.split(".")), reason) for key, reason in context["conflicts"]]
+        found = [
+            (path_of((*details["loc"], *_keys(key)), document.values), reason)
+            for key, reason in context["conflicts"]
+        ]
         return [Problem(document.place(at), dotted(at), reason) for at, reason in found]
     return [Problem(document.place(path), dotted(path), _text(details, path))]
+
+
+def _keys(path: str) -> KeyPath:
+    return tuple(int(part) if part.isdigit() else part for part in path.split("."))
 
 
 def _text(details: ErrorDetails, path: KeyPath) -> str:

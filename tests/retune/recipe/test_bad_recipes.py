@@ -151,8 +151,8 @@ def test_a_wrong_key_or_value_is_named_with_file_line_path_found_and_expected(
         ("prompt:\n  user: '{question} {answer}'\n", "10: prompt.user: has {answer}"),
         ("prompt:\n  user: '{question} {query}'\n", "10: prompt.user: has {query}"),
         (
-            "prompt:\n  user: '{question} {context}'\n",
-            "10: prompt.user: has the unknown placeholder {context}",
+            "prompt:\n  user: '{question} {text}'\n",
+            "10: prompt.user: has the unknown placeholder {text}",
         ),
         (
             "prompt:\n  user: '{question.__class__}'\n",
@@ -185,14 +185,14 @@ def test_keys_that_do_not_fit_together_are_named_where_they_stand(write_recipe, 
     ("override", "text"),
     [
         ("data.test=rows/train.jsonl", "data.test: is the file that train names"),
-        ("data.columns.answer=question", "data.columns.answer: question and answer are both read"),
-        ("data.columns.group=", "data.columns.group: is null, but databases needs the key"),
-        ("data.databases=", "gate.metric: is sql_execution_match, but data.databases names no"),
-        ("data.databases=", "prompt.user: has {schema}, but data.databases names no databases"),
+        ("data.columns.context=query", "data.columns.answer: context and answer are both read"),
+        ("limits.other_languages=0.1", "limits.other_languages: is set, but quality.languages"),
+        ("prompt.template_from=a/b", "prompt.template_from: is given, and so is template"),
     ],
 )
 def test_data_that_do_not_fit_together_are_named(write_recipe, override, text):
-    assert text in _message(write_recipe(), override)
+    stated = ["data.columns.answer=query", "prompt.template=headings"]
+    assert text in _message(write_recipe(), *stated, override)
 
 
 def test_a_test_file_leaves_the_test_fraction_without_effect(write_recipe):

@@ -1,8 +1,7 @@
-"""Sections as types: documented, strict, frozen, and with an identity for stage keys."""
+"""Sections as types: documented, strict and frozen."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,11 +14,9 @@ from retune.recipe import (
     PromptConfig,
     Recipe,
     Section,
+    SourceConfig,
     TrackingConfig,
     TrainingConfig,
-    TrainingRuntime,
-    identity,
-    load_recipe,
 )
 from retune.recipe.fields import known_paths, section_at
 from retune.recipe.validation import path_of
@@ -38,30 +35,55 @@ def test_every_field_of_every_section_says_what_it_means(section: type[BaseModel
     assert undocumented == []
 
 
-def test_identity_leaves_out_what_cannot_change_a_result():
-    slow = TrainingConfig(runtime=TrainingRuntime(data_workers=0))
-    fast = TrainingConfig(runtime=TrainingRuntime(data_workers=8, log_every_steps=1))
-    assert identity(slow) == identity(fast)
-    assert "runtime" not in identity(slow)
+def test_one_path_stands_for_a_list_of_one_source():
+    one = DataConfig.model_validate({"train": "rows/train.jsonl"})
+    assert one.train == (SourceConfig(path=Path("rows/train.jsonl")),)
+    assert one == DataConfig.model_validate({"train": [{"path": "rows/train.jsonl"}]})
+    assert one == DataConfig.model_validate({"train": {"path": "rows/train.jsonl"}})
 
 
-def test_identity_moves_with_everything_else():
-    base = identity(TrainingConfig())
-    assert identity(TrainingConfig(learning_rate=1e-3)) != base
-    assert identity(TrainingConfig(max_steps=5)) != base
+def test_paths_and_sections_may_stand_in_one_list_of_sources():
+    mixed = DataConfig.model_validate({"train": ["a.jsonl", {"hub": "owner/set", "split": "all"}]})
+    assert mixed.train[0].path == Path("a.jsonl")
+    assert (mixed.train[1].hub, mixed.train[1].split) == ("owner/set", "all")
 
 
-def test_identity_of_a_whole_recipe_has_no_runtime_at_any_depth(write_recipe):
-    assert "runtime" not in json.dumps(identity(load_recipe(write_recipe()).recipe))
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ({}, "found neither"),
+        ({"path": "a.jsonl", "hub": "owner/set"}, "found both"),
+        ({"path": "a.jsonl", "revision": "main"}, "belongs to a hub dataset"),
+        ({"path": "a.jsonl", "streaming": True}, "belongs to a hub dataset"),
+        ({"path": "a.jsonl", "weight": 0}, "greater than 0"),
+    ],
+)
+def test_a_source_is_either_files_or_a_hub_dataset(source, text):
+    with pytest.raises(ValidationError, match=text):
+        DataConfig.model_validate({"train": [source]})
 
 
-def test_identity_is_json_with_paths_as_they_were_written():
-    section = DataConfig(train=Path("rows/train.jsonl"), databases=Path("/abs/db.jsonl"))
-    found = identity(section)
-    assert found["train"] == "rows/train.jsonl"
-    assert found["databases"] == "/abs/db.jsonl"
-    assert found["test"] is None
-    assert json.loads(json.dumps(found)) == found
+def test_weights_are_given_for_all_sources_or_for_none():
+    with pytest.raises(ValidationError, match="other sources have one"):
+        DataConfig.model_validate({"train": ["a.jsonl", {"path": "b.jsonl", "weight": 2.0}]})
+
+
+def test_held_out_sources_are_not_mixed():
+    test = [{"path": "b.jsonl", "weight": 1.0}]
+    with pytest.raises(ValidationError, match="held-out rows are not mixed"):
+        DataConfig.model_validate({"train": "a.jsonl", "test": test})
+
+
+def test_the_names_of_labels_differ():
+    with pytest.raises(ValidationError, match="names 'ham' twice"):
+        DataConfig.model_validate({"train": "a.jsonl", "labels": ["ham", "spam", "ham"]})
+
+
+def test_a_place_in_a_list_of_one_is_no_part_of_the_path_that_a_person_reads():
+    location = ("data", "train", 0, "weight")
+    assert path_of(location, {"data": {"train": {"weight": 0}}}) == ("data", "train", "weight")
+    assert path_of(location, {"data": {"train": "a.jsonl"}}) == ("data", "train")
+    assert path_of(location, {"data": {"train": [{"weight": 0}]}}) == location
 
 
 def test_a_section_survives_the_way_through_json():
@@ -82,7 +104,7 @@ def test_a_section_made_in_code_refuses_a_secret_without_showing_it():
 
 def test_doubled_braces_in_a_prompt_are_braces():
     prompt = PromptConfig(user='{{"q": "{question}"}}')
-    assert prompt.user.format(question="?", schema="") == '{"q": "?"}'
+    assert prompt.user.format(question="?", context="", schema="") == '{"q": "?"}'
 
 
 def test_the_rows_of_one_pass_are_an_equal_part_of_a_step():

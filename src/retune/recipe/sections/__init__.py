@@ -1,12 +1,12 @@
 """The typed, frozen sections of a recipe; defaults live here, once, each with its meaning."""
 
-from retune.recipe.sections.base import Section, conflict, identity
+from retune.recipe.sections.base import Section, conflict
 from retune.recipe.sections.data import (
     ColumnsConfig,
     DataConfig,
-    PromptConfig,
+    FormatName,
+    SourceConfig,
     SplitConfig,
-    prompt_fields,
 )
 from retune.recipe.sections.model import (
     LoraConfig,
@@ -14,6 +14,8 @@ from retune.recipe.sections.model import (
     ModelConfig,
     QuantizationConfig,
 )
+from retune.recipe.sections.prompt import PromptConfig, prompt_fields
+from retune.recipe.sections.quality import LimitsConfig, QualityConfig
 from retune.recipe.sections.release import (
     GateConfig,
     RegistryConfig,
@@ -26,24 +28,27 @@ from retune.recipe.sections.training import MergeConfig, TrainingConfig, Trainin
 __all__ = [
     "ColumnsConfig",
     "DataConfig",
+    "FormatName",
     "GateConfig",
+    "LimitsConfig",
     "LoraConfig",
     "MergeConfig",
     "MethodConfig",
     "ModelConfig",
     "ProbesConfig",
     "PromptConfig",
+    "QualityConfig",
     "QuantizationConfig",
     "RegistryConfig",
     "ScoringConfig",
     "ScoringRuntime",
     "Section",
+    "SourceConfig",
     "SplitConfig",
     "StoreConfig",
     "TrackingConfig",
     "TrainingConfig",
     "TrainingRuntime",
     "conflict",
-    "identity",
     "prompt_fields",
 ]

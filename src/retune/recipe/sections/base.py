@@ -21,8 +21,6 @@ from pydantic_core import PydanticCustomError
 
 from retune.recipe.credentials import holds_secret
 
-RUNTIME = "runtime"
-
 
 class Section(BaseModel):
     """Base of every section: frozen, strict, documented, and closed to unknown keys."""
@@ -65,26 +63,6 @@ def conflict(*found: tuple[str, str]) -> PydanticCustomError:
     text = "; ".join(f"{key}: {reason}" for key, reason in found)
     context: dict[str, Any] = {"text": text, "conflicts": list(found)}
     return PydanticCustomError("conflict", "{text}", context)
-
-
-def identity(section: BaseModel) -> dict[str, Any]:
-    """Give the part of a section that can change a result, for stage keys.
-
-    Args:
-        section: A section, or a whole recipe.
-
-    Returns:
-        JSON values; paths as POSIX text as written in the recipe (never absolute, so that two
-        machines agree); no `runtime` part at any depth.
-    """
-    kept = _without_runtime(section.model_dump(mode="json"))
-    return dict(kept)
-
-
-def _without_runtime(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    return {key: _without_runtime(part) for key, part in value.items() if key != RUNTIME}
 
 
 def _usable_path(path: Path) -> Path:

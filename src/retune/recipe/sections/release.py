@@ -15,8 +15,9 @@ Metric = Literal["sql_execution_match", "sql_exact_match", "perplexity", "probe_
 class GateConfig(Section):
     """What a tuned model must show to become champion."""
 
-    metric: Metric = "sql_execution_match"
-    """Figure that decides. perplexity is better when lower, the others when higher."""
+    metric: Metric | None = None
+    """Figure that decides. perplexity is better when lower, the others when higher. null:
+    sql_execution_match where the rows are text-to-SQL, else perplexity."""
 
     min_gain: float = 0.0
     """The lower bound of the paired interval of the gain must exceed this; in units of the metric
