@@ -15,13 +15,14 @@ import pytest
 from retune.records import (
     BaseRef,
     ChatRef,
+    CleanRef,
+    DatabasesRef,
     DatasetRef,
     ModelRef,
     SideRef,
     Source,
     SplitRef,
 )
-from retune.requests import LoadInputs, LoadSection, SplitInputs, SplitSection
 from retune.stage import Workdir
 from tests.making import make_workdir, section_of, source_of
 
@@ -88,27 +89,64 @@ def dataset_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, Sou
 
 
 @pytest.fixture(scope="session")
-def dataset(
+def databases(
     dataset_files: tuple[Source, Source], tmp_path_factory: pytest.TempPathFactory
+) -> DatabasesRef:
+    """The loaded databases."""
+    from retune.data.databases import load_databases
+    from retune.data.sources import locate_databases
+    from retune.requests import DatabasesInputs, NoSection
+
+    return load_databases(
+        DatabasesInputs(source=locate_databases(dataset_files[1].path)),
+        NoSection(),
+        make_workdir(tmp_path_factory.mktemp("databases") / "work"),
+    )
+
+
+@pytest.fixture(scope="session")
+def dataset(
+    dataset_files: tuple[Source, Source],
+    databases: DatabasesRef,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> DatasetRef:
     """The loaded rows."""
     from retune.data.rows import load_rows
+    from retune.data.sources import locate_rows
+    from retune.recipe.sections import DataConfig
+    from retune.requests import LoadInputs, NoSection
 
-    train, databases = dataset_files
+    path = dataset_files[0].path
+    config = DataConfig(train=path, databases=dataset_files[1].path)
+    located = locate_rows(config.train[0], config, lambda path: path, "data.train.0")
     return load_rows(
-        LoadInputs(train=train, databases=databases),
-        section_of(LoadSection, data={"train": "train.jsonl", "databases": "databases.jsonl"}),
+        LoadInputs(**located.as_inputs(), databases=databases),
+        NoSection(),
         make_workdir(tmp_path_factory.mktemp("load") / "work"),
     )
 
 
 @pytest.fixture(scope="session")
-def split(dataset: DatasetRef, tmp_path_factory: pytest.TempPathFactory) -> SplitRef:
+def clean(dataset: DatasetRef, tmp_path_factory: pytest.TempPathFactory) -> CleanRef:
+    """The rows that are kept: all."""
+    from retune.data.quality.cleaning import clean_rows
+    from retune.requests import CleanInputs, CleanSection
+
+    return clean_rows(
+        CleanInputs(rows=(dataset,), weights=(None,), held_out=(False,), names=(("train.jsonl",),)),
+        section_of(CleanSection, quality={}),
+        make_workdir(tmp_path_factory.mktemp("clean") / "work"),
+    )
+
+
+@pytest.fixture(scope="session")
+def split(clean: CleanRef, tmp_path_factory: pytest.TempPathFactory) -> SplitRef:
     """The rows on three sides; by row, since so few rows have few databases."""
     from retune.data.splitting import split_rows
+    from retune.requests import SplitInputs, SplitSection
 
     return split_rows(
-        SplitInputs(rows=dataset),
+        SplitInputs(rows=clean),
         section_of(
             SplitSection,
             split={"validation_fraction": 0.2, "test_fraction": 0.2, "grouped": False},
@@ -142,16 +180,28 @@ def base(snapshot: Callable[[str], Path]) -> BaseRef:
 
 @pytest.fixture(scope="session")
 def format_for(
-    dataset: DatasetRef, split: SplitRef, tmp_path_factory: pytest.TempPathFactory
+    dataset: DatasetRef,
+    databases: DatabasesRef,
+    split: SplitRef,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., ChatRef]:
     """Format the rows for a base."""
-    from retune.data.chat import format_chat
-    from retune.requests import ChatInputs, ChatSection
+    from retune.data.chats.encoding import format_chat
+    from retune.data.chats.preparing import prepare_sides
+    from retune.requests import ChatInputs, ChatSection, EncodeInputs, EncodeSection
 
     def format_rows(base: BaseRef, **prompt: Any) -> ChatRef:
-        return format_chat(
-            ChatInputs(rows=dataset, split=split, base=base),
-            section_of(ChatSection, prompt={"max_length": 1024, **prompt}),
+        settings = {"user": "{schema}\n{question}", "max_length": 1024, **prompt}
+        encoded = format_chat(
+            EncodeInputs(rows=dataset, databases=databases, base=base, template=None),
+            section_of(EncodeSection, prompt=settings),
+            make_workdir(tmp_path_factory.mktemp("encode") / "work"),
+        )
+        return prepare_sides(
+            ChatInputs(
+                split=split, rows=(dataset,), chats=(encoded,), databases=databases, base=base
+            ),
+            section_of(ChatSection, prompt=settings),
             make_workdir(tmp_path_factory.mktemp("chat") / "work"),
         )
 

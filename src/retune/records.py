@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from retune.digests import digest_json
+from retune.recipe.sections.data import FormatName
 
 MetricName = Literal["sql_execution_match", "sql_exact_match", "perplexity", "probe_pass_rate"]
 Side = Literal["train", "validation", "test"]
@@ -47,23 +48,93 @@ class Source(ContentRecord):
     path: Path
 
 
-class DatasetRef(ArtifactRecord):
-    """Rows of one text-to-SQL dataset (`rows.parquet`) and their databases."""
+class HubDataset(Record):
+    """A split of a dataset on the hub, at the commit that was resolved when the run began."""
 
-    rows: int
-    test_rows: int
-    """How many of the rows come from a fixed test file."""
+    dataset_id: str
+    config: str | None
+    split: str
+    commit: str | None
+    """None for a folder of this machine."""
+    streaming: bool
+
+
+class RowSource(ContentRecord):
+    """Where rows come from: files of this machine, or a split of a hub dataset at a commit."""
+
+    name: str
+    """As the recipe names it: path, glob or hub id; shown, no part of the digest."""
+    files: tuple[Path, ...] = ()
+    hub: HubDataset | None = None
+
+
+class DatabasesRef(ArtifactRecord):
+    """Databases that rows may ask about (`databases.parquet`)."""
+
     databases: int
 
 
+class DatasetRef(ArtifactRecord):
+    """Rows of one source in one layout.
+
+    `rows.parquet` holds them, `databases.parquet` the databases that they brought along,
+    `log/bad.jsonl` what could not be read, `log/columns.json` what each column holds. The digest
+    covers rows and databases.
+    """
+
+    format: FormatName
+    rows: int
+    bad_rows: int
+    labels: tuple[str, ...]
+    """Distinct labels, sorted; empty where rows have none."""
+    databases: int
+    """Databases that stand in the rows themselves."""
+
+
+class EncodedRef(ArtifactRecord):
+    """The rows of one source as chats (`chats.parquet`), row by row in the same order."""
+
+    rows: int
+    tokenizer_digest: str
+    tokens: int
+    repaired: int
+    """Rows whose missing final channel was put back (harmony)."""
+
+
+class Share(Record):
+    """Some of several rows."""
+
+    rows: int
+    of: int
+    first: tuple[str, ...] = ()
+    """The first few, as ``file:line`` or ids, for messages."""
+
+
+class CleanRef(ArtifactRecord):
+    """Which rows of all sources are kept.
+
+    `index.parquet` names them, `signatures.npy` stands for their texts, `log/quality.json` says
+    what was found and `log/dropped.jsonl` what was dropped. The digest covers the first two.
+    """
+
+    rows: int
+    """Rows that are kept."""
+    test_rows: int
+    """How many of them come from a fixed test source."""
+    faults: dict[str, Share]
+    """Rows at fault by the names of `LimitsConfig`."""
+
+
 class SplitRef(ArtifactRecord):
-    """The same rows on three sides (`<side>.parquet`)."""
+    """Rows by side (`<side>.parquet`, with the columns of the index)."""
 
     train: int
     validation: int
     test: int
     groups_shared: int
     """Groups that lie on two sides; zero for a grouped split."""
+    faults: dict[str, Share] = {}
+    """Leaked rows, once the sides have been compared (`log/leaks.json`, `log/leaks.jsonl`)."""
 
 
 class SideRef(ArtifactRecord):
@@ -74,7 +145,11 @@ class SideRef(ArtifactRecord):
 
 
 class ChatRef(ArtifactRecord):
-    """Rows as chats: prompt and answer texts, token ids and the loss mask, a folder per side."""
+    """Rows as chats: prompt and answer texts, token ids and the loss mask, a folder per side.
+
+    `log/audit.json` says what the audit of the masks found, `log/left_out.jsonl` which rows are at
+    fault and so left out.
+    """
 
     train: int
     validation: int
@@ -85,6 +160,7 @@ class ChatRef(ArtifactRecord):
     answer_tokens: int
     """Training tokens that carry loss."""
     longest_tokens: int
+    faults: dict[str, Share]
 
     def side(self, side: Side) -> SideRef:
         """Return one side."""
@@ -97,6 +173,8 @@ class BaseRef(ArtifactRecord):
     model_id: str
     revision: str | None
     tokenizer_digest: str
+    weight_bytes: int = 0
+    """Size of the weight files, here or on the hub."""
 
     def as_scored(self) -> ScoredModel:
         """Return what scorers load."""
@@ -201,13 +279,14 @@ class ModelScores(ContentRecord):
     """All reports of one model: what the gate compares."""
 
     perplexity: ScoreReport
-    sql: ScoreReport
+    sql: ScoreReport | None = None
+    """None when the rows are not text-to-SQL."""
     probes: ScoreReport | None = None
     """None when the recipe has no probes."""
 
     @classmethod
     def of(
-        cls, perplexity: ScoreReport, sql: ScoreReport, probes: ScoreReport | None
+        cls, perplexity: ScoreReport, sql: ScoreReport | None, probes: ScoreReport | None
     ) -> ModelScores:
         """Put one model's reports together; their digests make its own."""
         digests = [report.digest if report else None for report in (perplexity, sql, probes)]
@@ -215,8 +294,8 @@ class ModelScores(ContentRecord):
 
     def metrics(self) -> dict[str, Metric]:
         """Return every metric by name."""
-        probes = self.probes.metrics if self.probes else {}
-        return {**self.sql.metrics, **self.perplexity.metrics, **probes}
+        found = [report.metrics for report in (self.sql, self.perplexity, self.probes) if report]
+        return {name: metric for metrics in found for name, metric in metrics.items()}
 
 
 class Comparison(Record):

@@ -7,13 +7,15 @@ class names recipe sections by their own names; a stage's key holds these and no
 from __future__ import annotations
 
 from retune.recipe.sections import (
-    DataConfig,
+    ColumnsConfig,
+    FormatName,
     GateConfig,
     LoraConfig,
     MergeConfig,
     ModelConfig,
     ProbesConfig,
     PromptConfig,
+    QualityConfig,
     QuantizationConfig,
     RegistryConfig,
     ScoringConfig,
@@ -24,12 +26,16 @@ from retune.records import (
     AdapterRef,
     BaseRef,
     ChampionRef,
+    CleanRef,
+    DatabasesRef,
     DatasetRef,
+    EncodedRef,
     GateDecision,
     MergedRef,
     ModelRef,
     ModelScores,
     Record,
+    RowSource,
     ScoredModel,
     SideRef,
     Source,
@@ -37,24 +43,65 @@ from retune.records import (
 )
 
 
+class DatabasesInputs(Record):
+    """What databases are read from: a file, or all SQLite files of a folder."""
+
+    source: RowSource
+
+
+class NoSection(Record):
+    """For stages without settings."""
+
+
 class LoadInputs(Record):
-    """Files that rows are loaded from."""
+    """One source of rows, and how it is read."""
 
-    train: Source
-    test: Source | None = None
-    databases: Source | None = None
+    source: RowSource
+    format: FormatName
+    columns: ColumnsConfig
+    labels: tuple[str, ...] | None
+    max_row_bytes: int
+    max_rows: int | None
+    databases: DatabasesRef | None = None
+    """What `db_id` has to name; None where rows bring their own, or are not SQL."""
 
 
-class LoadSection(Record):
-    """Settings of `load_rows`."""
+class EncodeInputs(Record):
+    """Rows of one source, their databases, and the model whose tokenizer and template are used."""
 
-    data: DataConfig
+    rows: DatasetRef
+    databases: DatabasesRef | None
+    base: BaseRef
+    template: Source | None
+    """File of the chat template, when it is not the tokenizer's own."""
+
+
+class EncodeSection(Record):
+    """Settings of `format_chat`."""
+
+    prompt: PromptConfig
+
+
+class CleanInputs(Record):
+    """All sources: first those to learn from, then the fixed held-out ones."""
+
+    rows: tuple[DatasetRef, ...]
+    weights: tuple[float | None, ...]
+    held_out: tuple[bool, ...]
+    names: tuple[tuple[str, ...], ...]
+    """Files of each source (or its one hub id), as reports name them."""
+
+
+class CleanSection(Record):
+    """Settings of `clean_rows`."""
+
+    quality: QualityConfig
 
 
 class SplitInputs(Record):
     """What is split."""
 
-    rows: DatasetRef
+    rows: CleanRef
 
 
 class SplitSection(Record):
@@ -63,16 +110,35 @@ class SplitSection(Record):
     split: SplitConfig
 
 
-class ChatInputs(Record):
-    """Rows by side, their databases, and the model whose template is used."""
+class LeaksInputs(Record):
+    """The sides to compare, and the texts they stand for."""
 
-    rows: DatasetRef
     split: SplitRef
+    clean: CleanRef
+    rows: tuple[DatasetRef, ...]
+    databases: DatabasesRef | None
+
+
+class LeaksSection(Record):
+    """Settings of `remove_leaks`."""
+
+    quality: QualityConfig
+    scoring: ScoringConfig
+    """For the SQL dialect."""
+
+
+class ChatInputs(Record):
+    """Rows by side, and all sources as chats."""
+
+    split: SplitRef
+    rows: tuple[DatasetRef, ...]
+    chats: tuple[EncodedRef, ...]
+    databases: DatabasesRef | None
     base: BaseRef
 
 
 class ChatSection(Record):
-    """Settings of `format_chat`."""
+    """Settings of `prepare_sides`."""
 
     prompt: PromptConfig
 
@@ -116,6 +182,8 @@ class MergeInputs(Record):
     adapter: AdapterRef
     base: BaseRef
     rows: SideRef
+    template: Source | None
+    """Chat template that the merged model is saved with, when it is not the base's own."""
 
 
 class MergeSection(Record):
@@ -142,6 +210,7 @@ class ProbeInputs(Record):
 
     model: ScoredModel
     cases: Source
+    template: Source | None
 
 
 class ProbeSection(Record):

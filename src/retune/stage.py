@@ -130,7 +130,7 @@ def key_parts(stage: Stage[Any], inputs: Record, section: Record) -> dict[str, A
 
     Args:
         stage: The table's entry.
-        inputs: Its input records; only their digests count.
+        inputs: Its input records; only their digests count, and values that are no records.
         section: Its settings; runtime fields and the stage's `not_identity` are left out.
 
     Returns:
@@ -142,7 +142,7 @@ def key_parts(stage: Stage[Any], inputs: Record, section: Record) -> dict[str, A
     return {
         "stage": stage.name,
         "version": stage.version,
-        **{f"input.{name}": digest for name, digest in _input_digests(inputs).items()},
+        **_flatten(_input_digests(inputs), ("input",)),
         **kept,
         **{f"library.{k}": v for k, v in library_versions(stage.libraries).items()},
     }
@@ -179,7 +179,8 @@ def _digests_of(value: Any) -> Any:
         return [_digests_of(item) for item in value]
     if isinstance(value, dict):
         return {name: _digests_of(item) for name, item in value.items()}
-    return value
+    # A section that a flow gives as an input, because there is one for each of several sources.
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 
 def run_stage(

@@ -9,7 +9,10 @@ from retune.embedded.settings import CONTINUE_BASE, DRAW_TASK, PRETRAIN_BASE, TR
 from retune.records import (
     AdapterRef,
     ChatRef,
+    CleanRef,
+    DatabasesRef,
     DatasetRef,
+    EncodedRef,
     GateDecision,
     MergedRef,
     ModelRef,
@@ -22,35 +25,81 @@ from retune.stage import Stage
 _MODEL = ("torch", "transformers")
 _ADAPTED = (*_MODEL, "peft", "bitsandbytes")
 
-# A model's id and a file's path say where something lies; what it holds is an input's digest.
+LOAD_DATABASES = Stage(
+    name="load_databases",
+    version=1,
+    function="retune.data.databases:load_databases",
+    inputs=requests.DatabasesInputs,
+    section=requests.NoSection,
+    output=DatabasesRef,
+    libraries=("pyarrow",),
+)
 LOAD_ROWS = Stage(
     name="load_rows",
-    version=1,
+    version=2,
     function="retune.data.rows:load_rows",
     inputs=requests.LoadInputs,
-    section=requests.LoadSection,
+    section=requests.NoSection,
     output=DatasetRef,
-    libraries=("pyarrow",),
-    not_identity=("data.train", "data.test", "data.databases"),
+    libraries=("datasets", "pyarrow"),
+)
+CLEAN_ROWS = Stage(
+    name="clean_rows",
+    version=1,
+    function="retune.data.quality.cleaning:clean_rows",
+    inputs=requests.CleanInputs,
+    section=requests.CleanSection,
+    output=CleanRef,
+    libraries=("datasketch", "numpy", "py3langid", "pyarrow", "python-stdnum"),
+    not_identity=("quality.drop_leaked",),
 )
 SPLIT_ROWS = Stage(
     name="split_rows",
-    version=1,
+    version=2,
     function="retune.data.splitting:split_rows",
     inputs=requests.SplitInputs,
     section=requests.SplitSection,
     output=SplitRef,
     libraries=("pyarrow",),
 )
+REMOVE_LEAKS = Stage(
+    name="remove_leaks",
+    version=1,
+    function="retune.data.leaks:remove_leaks",
+    inputs=requests.LeaksInputs,
+    section=requests.LeaksSection,
+    output=SplitRef,
+    libraries=("datasketch", "pyarrow", "sqlglot"),
+    not_identity=(
+        "quality.drop_duplicates",
+        "quality.drop_conflicting_labels",
+        "quality.languages",
+        "scoring.max_new_tokens",
+        "scoring.sql_timeout_seconds",
+        "scoring.samples",
+        "scoring.resamples",
+    ),
+)
 FORMAT_CHAT = Stage(
     name="format_chat",
+    version=2,
+    function="retune.data.chats.encoding:format_chat",
+    inputs=requests.EncodeInputs,
+    section=requests.EncodeSection,
+    output=EncodedRef,
+    libraries=("pyarrow", "tokenizers", "transformers", "trl"),
+    not_identity=("prompt.max_length", "prompt.template", "prompt.template_from"),
+    on_device=True,
+)
+PREPARE_SIDES = Stage(
+    name="prepare_sides",
     version=1,
-    function="retune.data.chat:format_chat",
+    function="retune.data.chats.preparing:prepare_sides",
     inputs=requests.ChatInputs,
     section=requests.ChatSection,
     output=ChatRef,
-    libraries=("pyarrow", "tokenizers", "transformers"),
-    on_device=True,
+    libraries=("pyarrow",),
+    not_identity=("prompt.user", "prompt.system", "prompt.template", "prompt.template_from"),
 )
 QUANTIZE_MODEL = Stage(
     name="quantize_model",
@@ -119,7 +168,15 @@ PROBE_MODEL = Stage(
     section=requests.ProbeSection,
     output=ScoreReport,
     libraries=_ADAPTED,
-    not_identity=("probes.file", "prompt.user", "prompt.max_length", "scoring"),
+    not_identity=(
+        "probes.file",
+        "prompt.user",
+        "prompt.max_length",
+        "prompt.loss_on",
+        "prompt.template",
+        "prompt.template_from",
+        "scoring",
+    ),
     on_device=True,
 )
 DECIDE = Stage(
@@ -152,9 +209,13 @@ REGISTER_MODEL = Stage(
 STAGES: dict[str, Stage[Any]] = {
     stage.name: stage
     for stage in (
+        LOAD_DATABASES,
         LOAD_ROWS,
+        CLEAN_ROWS,
         SPLIT_ROWS,
+        REMOVE_LEAKS,
         FORMAT_CHAT,
+        PREPARE_SIDES,
         QUANTIZE_MODEL,
         TRAIN_ADAPTER,
         MERGE_ADAPTER,

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.decoders import ByteLevel
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from retune.data.chat import CHAT_SCHEMA
+from retune.data.schemas import CHAT_SCHEMA
 from retune.data.tables import write_table
 from retune.digests import digest_folder
 from retune.errors import ArtifactError, ServiceError

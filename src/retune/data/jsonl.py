@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 from retune.errors import DataError
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield ``(line number, object)`` for each non-blank line.
@@ -22,27 +24,11 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         DataError: The file is missing, not UTF-8, or a line is not a JSON object.
     """
-    for number, line in read_lines(path):
-        yield number, parse_line(path, number, line)
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield ``(line number, bytes)`` for each non-blank line, for who collects all bad lines.
-
-    Args:
-        path: The file.
-
-    Yields:
-        Line numbers that start at 1, and lines.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
     try:
         with open(path, "rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield number, line
+                    yield number, _parse_line(path, number, line)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read ({error.strerror}). "
@@ -50,40 +36,46 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         ) from error
 
 
-def parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    """Parse one line of `read_lines`.
+def parse_object(text: bytes) -> dict[str, Any]:
+    """Parse one JSON object.
 
     Args:
-        path: The file, for the message.
-        number: The line's number.
-        line: Its bytes.
+        text: Its UTF-8 bytes.
 
     Returns:
         The object.
 
     Raises:
-        DataError: The line is not UTF-8 or not a JSON object.
+        DataError: It is none; the message is the reason alone, without a place.
     """
+    if b"\0" in text:
+        # The parser would speak of a control character, or of a missing value.
+        raise DataError(f"byte {text.index(0)} is NUL: no text file has one; delete it")
     try:
-        # Without the line break, after which the decoder would count columns anew.
-        text = line.rstrip(b"\r\n").decode("utf-8-sig" if number == 1 else "utf-8")
-        value = json.loads(text, parse_constant=_no)
+        value = json.loads(text.decode("utf-8"), parse_constant=_no)
     except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path}:{number}: expected one JSON object on this line, but {_why(error)}. "
-            "Mend or delete the line."
-        ) from error
+        raise DataError(f"expected one JSON object, but {_why(error)}") from error
     if not isinstance(value, dict):
         raise DataError(
-            f"{path}:{number}: expected a JSON object, found {type(value).__name__}. "
-            'Each line must look like {"question": "...", "query": "..."}.'
+            f'expected a JSON object such as {{"question": "..."}}, found {type(value).__name__}'
         )
     return value
 
 
+def _parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    # Without the line break, after which the decoder would count columns anew.
+    text = line.rstrip(b"\r\n")
+    try:
+        return parse_object(text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text)
+    except DataError as error:
+        raise DataError(f"{path}:{number}: {error}. Mend or delete the line.") from error
+
+
 def _why(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"at column {error.colno}: {error.msg}"
+        # A row of a JSON array may span lines; they count from where the row begins.
+        line = f"line {error.lineno} of the row, " if error.lineno > 1 else ""
+        return f"at {line}column {error.colno}: {error.msg}"
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is not UTF-8"
     return str(error) or type(error).__name__

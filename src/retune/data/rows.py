@@ -1,177 +1,188 @@
-"""Loading rows: recipe columns to one fixed table, every complaint with its file and line."""
+"""Loading the rows of one source into one layout; what cannot be read is listed with its place."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from retune.data.jsonl import parse_line, read_jsonl, read_lines
-from retune.data.tables import write_table
-from retune.digests import digest_file, digest_folder
+from retune.data.findings import BAD_FILE, COLUMNS_FILE
+from retune.data.formats.cells import NAMES
+from retune.data.formats.normalising import Layout
+from retune.data.formats.pairs import describe_database
+from retune.data.reading.column_findings import ColumnCounter
+from retune.data.reading.files import RawRow, read_files
+from retune.data.reading.hub import read_hub
+from retune.data.reading.locating import files_digest, hub_digest, nothing_readable
+from retune.data.schemas import DATABASE_SCHEMA, ROW_SCHEMA
+from retune.data.tables import iterate_rows, write_table
+from retune.digests import digest_folder
 from retune.errors import DataError
-from retune.recipe.sections import ColumnsConfig
-from retune.records import DatasetRef, Source
-from retune.requests import LoadInputs, LoadSection
+from retune.records import LOG_FOLDER, DatasetRef, RowSource
+from retune.requests import LoadInputs, NoSection
 from retune.stage import Workdir
 
-ROW_SCHEMA = pa.schema(
-    [
-        ("row_id", pa.string()),
-        ("group", pa.string()),
-        ("question", pa.string()),
-        ("answer", pa.string()),
-        ("db_id", pa.string()),
-        ("fixed_test", pa.bool_()),
-        ("line", pa.int64()),
-    ]
-)
-DATABASE_SCHEMA = pa.schema(
-    [("db_id", pa.string()), ("schema", pa.string()), ("context", pa.string())]
-)
-_MAX_ERRORS_SHOWN = 10
+_ROWS_BETWEEN_REPORTS = 2000
+_BAD_ROWS_KEPT = 3
 
 
-def load_rows(inputs: LoadInputs, section: LoadSection, work: Workdir) -> DatasetRef:
-    """Read, check and normalise the recipe's rows.
+def load_rows(inputs: LoadInputs, section: NoSection, work: Workdir) -> DatasetRef:
+    """Read the rows of one source and bring them to one layout.
 
     Args:
-        inputs: The files.
-        section: Which column holds what.
-        work: `rows.parquet` and `databases.parquet` go to its artifact folder.
+        inputs: The source, and how its rows are read.
+        section: Nothing.
+        work: `rows.parquet` and `databases.parquet` go to its artifact folder; what could not be
+            read and what the columns hold go to the log folder there.
 
     Returns:
         Counts and digest.
 
     Raises:
-        DataError: A file is broken or empty; all bad rows are listed at once (the first ten).
+        ConfigError: The hub has no such dataset, configuration or split.
+        DataError: The source changed since it was located, cannot be opened, or has no row that
+            can be read.
     """
-    _refuse_changed(inputs)
-    columns = section.data.columns
-    databases = list(_read_databases(inputs.databases)) if inputs.databases else []
-    known = {database["db_id"] for database in databases} if inputs.databases else None
-    rows: list[dict[str, Any]] = []
-    errors: list[str] = []
-    for source in (inputs.train, inputs.test):
-        if source is not None:
-            fixed = source is inputs.test
-            rows += _read_rows(source.path, columns, known, errors, fixed_test=fixed)
-    errors += _repeated_ids(inputs, rows)
-    if errors:
-        more = len(errors) - _MAX_ERRORS_SHOWN
-        tail = [f"... and {more} more bad rows"] if more > 0 else []
-        raise DataError("\n".join([*errors[:_MAX_ERRORS_SHOWN], *tail]))
-    write_table(work.artifact / "rows.parquet", rows, ROW_SCHEMA)
-    write_table(work.artifact / "databases.parquet", databases, DATABASE_SCHEMA)
+    refuse_changed(inputs.source)
+    (work.artifact / LOG_FOLDER).mkdir(exist_ok=True)
+    loading = _Loading(inputs, work)
+    rows = write_table(work.artifact / "rows.parquet", loading.rows(), ROW_SCHEMA)
+    if not rows:
+        raise DataError(
+            nothing_readable(inputs.source, loading.first_bad, "load_rows", loading.bad)
+        )
+    write_table(work.artifact / "databases.parquet", loading.databases(), DATABASE_SCHEMA)
+    loading.write_columns()
     return DatasetRef(
-        digest=digest_folder(work.artifact),
+        digest=digest_folder(work.artifact, without=(LOG_FOLDER,)),
         folder=work.artifact,
-        rows=len(rows),
-        test_rows=sum(row["fixed_test"] for row in rows),
-        databases=len(databases),
+        format=inputs.format,
+        rows=rows,
+        bad_rows=loading.bad,
+        labels=tuple(sorted(loading.labels)),
+        databases=len(loading.database_names),
     )
 
 
-def _refuse_changed(inputs: LoadInputs) -> None:
-    # The key was made of the digests: other bytes must not be stored under it.
-    for source in (inputs.train, inputs.test, inputs.databases):
-        if source is not None and digest_file(source.path) != source.digest:
-            raise DataError(f"{source.path}: changed since the run began. Run the recipe again.")
+def refuse_changed(source: RowSource) -> None:
+    """Refuse a source whose content is no longer what its digest says.
+
+    Args:
+        source: The source as it was located.
+
+    Raises:
+        DataError: It changed. The stage's key was made of the digest: other rows must not be
+            stored under it.
+    """
+    if source.hub is None:
+        changed = files_digest(source.files) != source.digest
+    else:
+        changed = source.hub.commit is None and hub_digest(source.hub) != source.digest
+    if changed:
+        shown = ", ".join(map(str, source.files[:3])) or source.name
+        raise DataError(f"{shown}: changed since the run began. Run the recipe again.")
 
 
-def _read_rows(
-    path: Path,
-    columns: ColumnsConfig,
-    databases: set[str] | None,
-    errors: list[str],
-    *,
-    fixed_test: bool,
-) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    before = len(errors)
-    for line, text in read_lines(path):
+class _Loading:
+    """One pass over a source: rows go to the table, all else is counted on the way."""
+
+    def __init__(self, inputs: LoadInputs, work: Workdir) -> None:
+        self._inputs, self._work = inputs, work
+        folder = inputs.databases.folder if inputs.databases else None
+        names = _database_names(folder) if folder else None
+        self._layout = Layout(inputs.format, inputs.columns, inputs.labels, names)
+        self._columns = ColumnCounter(_used_keys(inputs))
+        # Contexts may be as large as the set: they wait on disk until the rows are written.
+        self._waiting = work.scratch / "databases.jsonl"
+        self.database_names: set[str] = set()
+        self.labels: set[str] = set()
+        self.bad = 0
+        self.first_bad: list[RawRow] = []
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the rows that can be read."""
+        with (
+            open(self._work.artifact / BAD_FILE, "w", encoding="utf-8") as bad,
+            open(self._waiting, "w", encoding="utf-8") as databases,
+        ):
+            for raw in self._watched():
+                try:
+                    yield self._bring(raw, databases)
+                except DataError as error:
+                    self._note_bad(raw._replace(value=None, reason=str(error)), bad)
+
+    def databases(self) -> Iterator[dict[str, str]]:
+        """Yield the databases that the rows brought along."""
+        with open(self._waiting, encoding="utf-8") as file:
+            for line in file:
+                yield json.loads(line)
+
+    def write_columns(self) -> None:
+        """Write what the columns hold."""
+        findings = [each.model_dump(mode="json") for each in self._columns.findings()]
+        text = json.dumps(findings, indent=1, ensure_ascii=False)
+        (self._work.artifact / COLUMNS_FILE).write_text(text + "\n", encoding="utf-8")
+
+    def _watched(self) -> Iterator[RawRow]:
+        source, most = self._inputs.source, self._inputs.max_rows
+        total = sum(file.stat().st_size for file in source.files)
+        for number, raw in enumerate(_read(source, self._inputs), start=1):
+            yield raw
+            if number % _ROWS_BETWEEN_REPORTS == 0:
+                # A hub dataset does not say how many rows it has: done of done, so far.
+                done = raw.position if source.files else number
+                what = "bytes" if source.files else "rows"
+                self._work.reporter.progress(what, done, total or number)
+            if number == most:
+                return
+
+    def _bring(self, raw: RawRow, databases: Any) -> dict[str, Any]:
+        if raw.value is None:
+            raise DataError(raw.reason)
+        question = ""
         try:
-            value = parse_line(path, line, text)
-            rows.append(_normalise(path, line, value, columns, databases, fixed_test))
-        except DataError as error:
-            errors.append(str(error))
-    if not rows and len(errors) == before:
-        raise DataError(f"{path}: no rows. Expected one JSON object per line.")
-    return rows
+            fields, context = self._layout.normalise(raw.value)
+            question = fields["question"]
+            if context is not None:
+                self._keep_database(fields["db_id"], context, databases)
+        finally:
+            self._columns.add(raw.value, question)
+        if fields["label"] is not None:
+            self.labels.add(fields["label"])
+        return {**fields, "file": raw.file, "line": raw.line}
+
+    def _keep_database(self, name: str, context: str, databases: Any) -> None:
+        if name in self.database_names:
+            return
+        entry = describe_database(name, context)
+        self.database_names.add(name)
+        databases.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+    def _note_bad(self, raw: RawRow, file: Any) -> None:
+        self.bad += 1
+        if len(self.first_bad) < _BAD_ROWS_KEPT:
+            self.first_bad.append(raw)
+        entry = {"file": raw.file, "line": raw.line, "reason": raw.reason}
+        file.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
-def _normalise(
-    path: Path,
-    line: int,
-    value: dict[str, Any],
-    columns: ColumnsConfig,
-    databases: set[str] | None,
-    fixed_test: bool,
-) -> dict[str, Any]:
-    where = f"{path}:{line}"
-    group = _text(value, columns.group, where) if columns.group else None
-    if databases is not None and group not in databases:
-        raise DataError(
-            f"{where}: {columns.group} is {group!r}, which data.databases does not list. "
-            "Add the database or correct the row."
-        )
-    # Not by the file's name, which is not part of the stage's key.
-    numbered = f"{'test' if fixed_test else 'train'}:{line}"
-    row_id = _text(value, columns.row_id, where) if columns.row_id else numbered
-    return {
-        "row_id": row_id,
-        "group": group or row_id,
-        "question": _text(value, columns.question, where),
-        "answer": _text(value, columns.answer, where),
-        "db_id": group if databases is not None else None,
-        "fixed_test": fixed_test,
-        "line": line,
-    }
+def _read(source: RowSource, inputs: LoadInputs) -> Iterator[RawRow]:
+    if source.hub is None:
+        return read_files(source.files, inputs.max_row_bytes)
+    return read_hub(source.hub, source.name, label_names=inputs.labels is None)
 
 
-def _text(value: dict[str, Any], column: str, where: str) -> str:
-    if column not in value:
-        there = ", ".join(map(repr, sorted(value))) or "none"
-        raise DataError(
-            f"{where}: no column {column!r}; the row has {there}. "
-            "Name the right one under data.columns."
-        )
-    found = value[column]
-    if isinstance(found, int) and not isinstance(found, bool):
-        return str(found)
-    if not isinstance(found, str) or not found.strip():
-        raise DataError(f"{where}: {column!r} must be non-empty text, found {found!r:.60}.")
-    try:
-        found.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError(f"{where}: {column!r} holds a lone surrogate, not text.") from error
-    return found
+def _database_names(folder: Path) -> frozenset[str]:
+    rows = iterate_rows(folder / "databases.parquet", ["db_id"])
+    return frozenset(row["db_id"] for row in rows)
 
 
-def _read_databases(source: Source) -> Iterator[dict[str, str]]:
-    seen: set[str] = set()
-    for line, value in read_jsonl(source.path):
-        where = f"{source.path}:{line}"
-        row = {name: _text(value, name, where) for name in ("db_id", "schema", "context")}
-        if row["db_id"] in seen:
-            raise DataError(f"{where}: db_id {row['db_id']!r} was already listed above.")
-        seen.add(row["db_id"])
-        yield row
-
-
-def _repeated_ids(inputs: LoadInputs, rows: list[dict[str, Any]]) -> list[str]:
-    first: dict[str, str] = {}
-    errors = []
-    for row in rows:
-        source = inputs.test if row["fixed_test"] and inputs.test else inputs.train
-        where = f"{source.path}:{row['line']}"
-        if row["row_id"] in first:
-            errors.append(
-                f"{where}: row id {row['row_id']!r} stands twice, first at {first[row['row_id']]}. "
-                "Ids must be unique over train and test files."
-            )
-        else:
-            first[row["row_id"]] = where
-    return errors
+def _used_keys(inputs: LoadInputs) -> dict[str, str]:
+    """Map the keys that have a role to it; the first role wins where a key has two."""
+    used: dict[str, str] = {}
+    for role in type(inputs.columns).model_fields:
+        stated = getattr(inputs.columns, role)
+        for key in (stated,) if stated else NAMES[inputs.format].get(role, ()):
+            used.setdefault(key, role)
+    return used

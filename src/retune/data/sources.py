@@ -1,32 +1,180 @@
-"""Files that a recipe names, with the digest of what they hold."""
+"""What a recipe names outside of the store, with the digest of what it holds."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from retune.digests import digest_file
+from retune.data.formats.cells import name_keys
+from retune.data.formats.detecting import (
+    FORMATS,
+    Look,
+    detect_format,
+    fill_columns,
+    missing_columns,
+)
+from retune.data.reading.files import RawRow, read_files
+from retune.data.reading.hub import first_hub_rows
+from retune.data.reading.locating import (
+    DATABASE_ENDINGS,
+    databases_digest,
+    locate_files,
+    locate_hub,
+    locate_source,
+    nothing_readable,
+    place_of,
+)
 from retune.errors import DataError
-from retune.records import Source
+from retune.recipe.sections.data import ColumnsConfig, DataConfig, FormatName, SourceConfig
+from retune.records import RowSource
+
+__all__ = ["LocatedRows", "locate_databases", "locate_rows", "locate_source"]
+
+_ROWS_LOOKED_AT = 20
+_ROWS_TRIED = 1000
 
 
-def locate_source(path: Path, name: str) -> Source:
-    """Return a file and its digest.
+@dataclass(frozen=True)
+class LocatedRows:
+    """A source of rows that was found, and how it will be read.
+
+    Attributes:
+        source: Where the rows are, and the digest of what they are.
+        format: Their layout.
+        columns: Which key holds what; question, answer and turns are always stated.
+        detected: Whether the layout was detected, not stated.
+        labels: Names of the classes, for text_label.
+        max_row_bytes: Longest row that is read.
+        max_rows: Most rows that are read.
+    """
+
+    source: RowSource
+    format: FormatName
+    columns: ColumnsConfig
+    detected: bool
+    labels: tuple[str, ...] | None
+    max_row_bytes: int
+    max_rows: int | None
+
+    def as_inputs(self) -> dict[str, Any]:
+        """Return the fields of `LoadInputs` but for the databases."""
+        return {
+            "source": self.source,
+            "format": self.format,
+            "columns": self.columns,
+            "labels": self.labels,
+            "max_row_bytes": self.max_row_bytes,
+            "max_rows": self.max_rows,
+        }
+
+
+def locate_rows(
+    source: SourceConfig, data: DataConfig, resolve: Callable[[Path], Path], name: str
+) -> LocatedRows:
+    """Find a source of rows, take its digest, and tell its layout from its first rows.
 
     Args:
-        path: The file, absolute.
-        name: The recipe's key that names it, for the message.
+        source: The recipe's section on it.
+        data: The section around it.
+        resolve: Makes the recipe's relative paths absolute.
+        name: The recipe's key of the source, such as ``data.train.0``, for messages.
 
     Returns:
-        The source.
+        The source and how it is read.
 
     Raises:
-        DataError: There is no such file, or it is empty.
+        ConfigError: The hub has no such dataset, revision, configuration or split.
+        DataError: A file is missing, empty or of an unknown kind, the hub does not answer, or the
+            layout cannot be told.
     """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise DataError(
-            f"{name}: {path} {what}. Expected a file; relative paths start at the project root."
+    if source.path is not None:
+        found = locate_files(source.path, resolve(source.path), name)
+        rows = list(islice(read_files(found.files, data.max_row_bytes), _ROWS_TRIED))
+    else:
+        found = locate_hub(source, resolve, name)
+        rows = first_hub_rows(found.hub, name, _ROWS_LOOKED_AT) if found.hub else []
+    columns = source.columns or data.columns
+    look, layout = _tell_layout(source, data, columns, found, rows, name)
+    return LocatedRows(
+        source=found,
+        format=layout,
+        columns=fill_columns(look, layout),
+        detected=source.format is None,
+        labels=data.labels if layout == "text_label" else None,
+        max_row_bytes=data.max_row_bytes,
+        max_rows=source.max_rows,
+    )
+
+
+def locate_databases(path: Path, name: str = "data.databases") -> RowSource:
+    """Find the databases of a recipe: a file, or a folder of SQLite files.
+
+    Args:
+        path: The file or folder, absolute.
+        name: The recipe's key, for messages.
+
+    Returns:
+        The files and their digest; of SQLite files their names count.
+
+    Raises:
+        DataError: There is nothing, or nothing that holds databases.
+    """
+    if not path.is_dir():
+        locate_source(path, name)
+        if path.suffix.lower() not in (".jsonl", ".json", *DATABASE_ENDINGS):
+            raise DataError(
+                f"{name}: {path} has an ending that is not known; expected .jsonl, .json, or a "
+                "folder of .sqlite files."
+            )
+        return RowSource(digest=databases_digest([path]), name=path.as_posix(), files=(path,))
+    files = [
+        file
+        for file in sorted([*path.glob("*"), *path.glob("*/*")])
+        if file.suffix.lower() in DATABASE_ENDINGS and file.parent in (path, path / file.stem)
+    ]
+    if not files:
+        raise DataError(f"{name}: {path} holds no NAME.sqlite and no NAME/NAME.sqlite.")
+    return RowSource(digest=databases_digest(files), name=path.as_posix(), files=tuple(files))
+
+
+def _tell_layout(
+    source: SourceConfig,
+    data: DataConfig,
+    columns: ColumnsConfig,
+    found: RowSource,
+    rows: list[RawRow],
+    name: str,
+) -> tuple[Look, FormatName]:
+    looks = [
+        Look(row.value, columns, labels=data.labels is not None, databases=bool(data.databases))
+        for row in rows
+        if row.value is not None
+    ][:_ROWS_LOOKED_AT]
+    if not looks:
+        raise DataError(nothing_readable(found, rows, name, len(rows)))
+    for look in looks:
+        layout = source.format or detect_format(look)
+        if layout is not None and not missing_columns(look, layout):
+            return look, layout
+    first = next(row for row in rows if row.value is not None)
+    where = f"{name}: the row at {place_of(found, first.file, first.line)}"
+    raise DataError(f"{where} {_misfit(source, looks[0])}")
+
+
+def _misfit(source: SourceConfig, look: Look) -> str:
+    keys = f"has the columns {name_keys(look.row)}"
+    layout = source.format or detect_format(look)
+    if layout is None:
+        return (
+            f"{keys}: that is none of the known layouts ({', '.join(FORMATS)}). Say under "
+            "data.columns which key holds question and answer, or state the format."
         )
-    if path.stat().st_size == 0:
-        raise DataError(f"{name}: {path} is empty.")
-    return Source(digest=digest_file(path), path=path)
+    missing = ", ".join(missing_columns(look, layout))
+    how = "stated" if source.format else "detected"
+    return (
+        f"{keys}. The format {layout} ({how}) also needs {missing}. Name the right keys under "
+        "data.columns, for example data.columns.answer, or state another format."
+    )

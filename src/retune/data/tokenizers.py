@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from retune.data.chats.templates import locate_shipped, read_template
 from retune.digests import digest_file, digest_tree
 from retune.errors import ConfigError
+from retune.records import Source
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,15 +28,6 @@ TOKENIZER_FILES = (
     "merges.txt",
     "tokenizer.model",
 )
-
-PLAIN_TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message['role'] == 'assistant' %}{{ message['content'] + eos_token }}"
-    "{% else %}{{ '### ' + message['role'] | capitalize + '\\n' + message['content'] + '\\n' }}"
-    "{% if loop.last or loop.nextitem['role'] == 'assistant' %}{{ '### Assistant\\n' }}{% endif %}"
-    "{% endif %}{% endfor %}"
-)
-"""For tokenizers without a template (GPT-2): headings for roles, the end token after answers."""
 
 
 def tokenizer_digest(folder: Path) -> str:
@@ -61,14 +54,15 @@ def tokenizer_digest(folder: Path) -> str:
     return digest_tree(found)
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
+def load_tokenizer(folder: Path, template: Source | None = None) -> Tokenizer:
     """Load a snapshot's tokenizer, ready for chats.
 
     Args:
         folder: A snapshot folder.
+        template: Chat template to use in place of its own.
 
     Returns:
-        The tokenizer, with a chat template in any case.
+        The tokenizer, with a chat template in any case: for one without (GPT-2) that is `headings`.
 
     Raises:
         ConfigError: The folder holds no tokenizer, or one without an end token.
@@ -88,8 +82,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     if tokenizer.pad_token is None:
         # Padding is masked everywhere by position, never by id, so sharing the id is safe.
         tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = PLAIN_TEMPLATE
+    if template is not None or tokenizer.chat_template is None:
+        tokenizer.chat_template = read_template(template or locate_shipped("headings"))
     return tokenizer
 
 

@@ -149,7 +149,7 @@ def measure_portuguese(base: Path, task: Path) -> Metric:
     Returns:
         Execution match on the test rows.
     """
-    from retune.data.chat import render_prompt
+    from retune.data.chats.rendering import render_prompt
     from retune.modeling.loading import load_scored_model
     from retune.scoring.generation import generate_answers
     from retune.scoring.sql.records import SqlRow

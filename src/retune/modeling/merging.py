@@ -43,7 +43,7 @@ def merge_adapter(inputs: MergeInputs, section: MergeSection, work: Workdir) -> 
     the base's dtype may turn a close call between two tokens.
 
     Args:
-        inputs: Adapter, base, rows.
+        inputs: Adapter, base, rows, and the chat template that is saved with the weights.
         section: Shard limit, tolerance, how many rows are compared.
         work: The snapshot goes to its artifact folder.
 
@@ -57,7 +57,7 @@ def merge_adapter(inputs: MergeInputs, section: MergeSection, work: Workdir) -> 
 
     SLOT.clear()
     device = choose_device()
-    tokenizer = load_tokenizer(inputs.base.folder)
+    tokenizer = load_tokenizer(inputs.base.folder, inputs.template)
     end_ids = end_token_ids(tokenizer, inputs.base.folder)
     rows = read_rows(inputs.rows.folder / "rows.parquet")[: section.merge.check_rows]
     base = load_causal_model(inputs.base.folder, dtype=torch.float32, device=device)

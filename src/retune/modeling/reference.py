@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retune.data.chat import render_prompt
+from retune.data.chats.rendering import render_prompt
 from retune.data.jsonl import read_jsonl
 from retune.data.tokenizers import Tokenizer
 from retune.errors import DataError

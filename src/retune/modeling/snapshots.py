@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from retune.data.tokenizers import tokenizer_digest
 from retune.digests import digest_folder, digest_json
@@ -10,15 +11,18 @@ from retune.errors import ConfigError
 from retune.records import BaseRef
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
-_FILES = (*WEIGHT_PATTERNS, "*.json", "*.jinja", "*.model", "*.txt", "tokenizer*")
+_FILES_BUT_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt", "tokenizer*")
+_FILES = (*WEIGHT_PATTERNS, *_FILES_BUT_WEIGHTS)
 
 
-def locate_base(model: str, revision: str | None) -> BaseRef:
+def locate_base(model: str, revision: str | None, *, with_weights: bool = True) -> BaseRef:
     """Return the unquantized snapshot that a recipe names.
 
     Args:
         model: An existing folder, or a hub id.
         revision: Branch, tag or commit on the hub; None is its main branch.
+        with_weights: Whether the weights of a hub id are downloaded; else only what a tokenizer
+            needs, once it is sure that the weights may be read.
 
     Returns:
         The snapshot, its content digest and, for a hub id, the resolved commit.
@@ -28,7 +32,7 @@ def locate_base(model: str, revision: str | None) -> BaseRef:
     """
     if Path(model).is_dir():
         return _describe_folder(Path(model).resolve(), model_id=model)
-    return _download(model, revision)
+    return _download(model, revision, with_weights)
 
 
 def check_snapshot(folder: Path) -> None:
@@ -58,15 +62,27 @@ def _describe_folder(folder: Path, model_id: str) -> BaseRef:
         model_id=model_id,
         revision=None,
         tokenizer_digest=tokenizer_digest(folder),
+        weight_bytes=_weight_bytes(folder),
     )
 
 
-def _download(model: str, revision: str | None) -> BaseRef:
-    from huggingface_hub import snapshot_download
+def _weight_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def _download(model: str, revision: str | None, with_weights: bool) -> BaseRef:
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(_FILES)))
+        patterns = _FILES if with_weights else _FILES_BUT_WEIGHTS
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(patterns)))
+        if not with_weights and not _weight_bytes(folder):
+            # Files beside the weights may be open where the weights are gated.
+            HfApi().auth_check(model)
+            size = _size_on_hub(HfApi().model_info(model, revision=revision, files_metadata=True))
+        else:
+            size = _weight_bytes(folder)
     except HFValidationError as error:
         raise ConfigError(
             f"model.id {model!r}: neither a folder nor a hub id ({error})."
@@ -78,7 +94,8 @@ def _download(model: str, revision: str | None) -> BaseRef:
             "accept its licence and set HF_TOKEN; without network, point model.id at a snapshot "
             "folder."
         ) from error
-    check_snapshot(folder)
+    if with_weights:
+        check_snapshot(folder)
     # A snapshot's folder is named by its commit, which stands for the content.
     return BaseRef(
         digest=digest_json({"hub": model, "commit": folder.name}),
@@ -86,4 +103,10 @@ def _download(model: str, revision: str | None) -> BaseRef:
         model_id=model,
         revision=folder.name,
         tokenizer_digest=tokenizer_digest(folder),
+        weight_bytes=size,
     )
+
+
+def _size_on_hub(info: Any) -> int:
+    files = [each for each in info.siblings or () if each.rfilename.endswith(".safetensors")]
+    return sum(each.size or 0 for each in files)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from retune.data.chat import build_messages, render_prompt
+from retune.data.chats.rendering import ChatRenderer, build_messages
+from retune.data.tokenizers import load_tokenizer
 from retune.digests import digest_folder
 from retune.modeling.loading import SLOT
 from retune.records import ScoreReport
@@ -17,7 +18,7 @@ def probe_model(inputs: ProbeInputs, section: ProbeSection, work: Workdir) -> Sc
     """Let the model answer every case and judge its words.
 
     Args:
-        inputs: Model and cases.
+        inputs: Model, cases, and the chat template when it is not the model's own.
         section: System message, length limit.
         work: `rows.jsonl` with each answer and verdict goes to its artifact folder.
 
@@ -30,13 +31,16 @@ def probe_model(inputs: ProbeInputs, section: ProbeSection, work: Workdir) -> Sc
     cases = load_probes(inputs.cases.path)
     loaded = SLOT.get(inputs.model)
     system = section.prompt.model_copy(update={"user": "{question}"})
+    tokenizer = loaded.tokenizer
+    if inputs.template is not None:
+        tokenizer = load_tokenizer(inputs.model.tokenizer, inputs.template)
+    renderer = ChatRenderer(tokenizer)
     prompts = [
-        render_prompt(loaded.tokenizer, build_messages(system, question=case.input, schema=""))
-        for case in cases
+        renderer.render_prompt(build_messages(system, question=case.input)) for case in cases
     ]
     answers = generate_answers(
         loaded,
-        loaded.tokenizer(prompts, add_special_tokens=False)["input_ids"],
+        tokenizer(prompts, add_special_tokens=False)["input_ids"],
         max_new_tokens=section.probes.max_new_tokens,
         batch_size=section.scoring.runtime.batch_size,
         progress=lambda done, total: work.reporter.progress("cases", done, total),

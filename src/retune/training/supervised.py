@@ -7,9 +7,10 @@ import math
 import os
 import shutil
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
+import pyarrow as pa
 import torch
 import trl.trainer.utils
 from datasets import Dataset
@@ -24,7 +25,7 @@ from transformers import PreTrainedModel, TrainerState, set_seed
 from trl import SFTConfig, SFTTrainer
 from trl.kernels.chunked_logprob import _use_triton
 
-from retune.data.tables import read_rows
+from retune.data.tables import ROWS_AT_ONCE, iterate_rows
 from retune.data.tokenizers import load_tokenizer
 from retune.digests import digest_folder
 from retune.errors import DataError, StageError
@@ -49,6 +50,8 @@ from retune.training.checkpoints import latest_sealed, step_of, write_atomically
 
 # The tokenizer's threads and the data workers' forks do not go together.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+_LABELLED = pa.schema([("input_ids", pa.list_(pa.int64())), ("labels", pa.list_(pa.int64()))])
 
 
 def train_adapter(inputs: TrainInputs, section: TrainSection, work: Workdir) -> AdapterRef:
@@ -249,44 +252,66 @@ def _build_trainer(
     for weight in model.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()
-    check_loss_mask(trainer, read_rows(inputs.train.folder / "rows.parquet"))
+    check_loss_mask(trainer, inputs.train)
     return trainer
 
 
 def _dataset(side: SideRef, limit: int | None = None) -> Dataset:
-    rows = read_rows(side.folder / "rows.parquet")[:limit]
-    return Dataset.from_list([with_labels(row["prompt_ids"], row["answer_ids"]) for row in rows])
+    # From columns in memory: no Python lists of all rows, and nothing in datasets' cache, which
+    # serves old rows for a file that keeps its size and time.
+    columns = ["prompt_ids", "answer_ids", "loss_mask"]
+    rows = islice(iterate_rows(side.folder / "rows.parquet", columns), limit)
+    pieces: list[pa.Table] = []
+    while piece := list(islice(rows, ROWS_AT_ONCE)):
+        labelled = [with_labels(*(row[name] for name in columns)) for row in piece]
+        pieces.append(pa.Table.from_pylist(labelled, schema=_LABELLED))
+    return Dataset(pa.concat_tables(pieces))
 
 
-def with_labels(prompt_ids: Sequence[int], answer_ids: Sequence[int]) -> dict[str, list[int]]:
-    """Return the columns that TRL trains on: loss on the answer alone (-100 elsewhere)."""
-    return {
-        "input_ids": [*prompt_ids, *answer_ids],
-        "labels": [-100] * len(prompt_ids) + list(answer_ids),
-    }
+def with_labels(
+    prompt_ids: Sequence[int], answer_ids: Sequence[int], loss_mask: Sequence[bool] | None = None
+) -> dict[str, list[int]]:
+    """Return the columns that TRL trains on.
+
+    Args:
+        prompt_ids: What is read.
+        answer_ids: What is to be written.
+        loss_mask: Which tokens of both carry loss; None for the answer alone.
+
+    Returns:
+        `input_ids`, and `labels` with -100 where no loss falls.
+    """
+    ids = [*prompt_ids, *answer_ids]
+    if loss_mask is None:
+        return {"input_ids": ids, "labels": [-100] * len(prompt_ids) + list(answer_ids)}
+    pairs = zip(ids, loss_mask, strict=True)
+    return {"input_ids": ids, "labels": [token if learned else -100 for token, learned in pairs]}
 
 
-def check_loss_mask(trainer: SFTTrainer, rows: Sequence[dict[str, Any]], count: int = 8) -> None:
-    """Collate real rows as the trainer does, and see that loss falls on the answers alone.
+def check_loss_mask(trainer: SFTTrainer, side: SideRef, count: int = 8) -> None:
+    """Collate real rows as the trainer does, and see that loss falls where the mask says.
 
     Args:
         trainer: A built trainer.
-        rows: The chats it trains on, in the order of its dataset.
+        side: The chats it trains on, in the order of its dataset.
         count: How many are looked at.
 
     Raises:
-        DataError: The tokens that carry loss differ from a row's answer.
+        DataError: The tokens that carry loss differ from a row's target.
     """
-    chosen = list(range(min(count, len(rows))))
-    batch = trainer.data_collator([trainer.train_dataset[index] for index in chosen])
-    for place, index in enumerate(chosen):
+    rows = list(islice(iterate_rows(side.folder / "rows.parquet"), count))
+    batch = trainer.data_collator([trainer.train_dataset[index] for index in range(len(rows))])
+    for place, row in enumerate(rows):
         labels = batch["labels"][place]
         learned = labels[labels != -100].tolist()
-        if learned != rows[index]["answer_ids"]:
+        target = row["answer_ids"]
+        if row["loss_mask"] is not None:
+            ids = [*row["prompt_ids"], *target]
+            target = [token for token, on in zip(ids, row["loss_mask"], strict=True) if on]
+        if learned != target:
             raise DataError(
-                f"row {rows[index]['row_id']}: loss would fall on {len(learned)} tokens that are "
-                f"not its answer of {len(rows[index]['answer_ids'])} tokens. Training was not "
-                "started."
+                f"row {row['row_id']}: loss would fall on {len(learned)} tokens that are not its "
+                f"target of {len(target)} tokens. Training was not started."
             )
 
 

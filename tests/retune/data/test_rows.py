@@ -1,170 +1,307 @@
-"""Loading rows: what is kept, and every complaint with its file and line."""
+"""Loading rows: what is kept, what is listed, and what is found out about columns."""
 
 from __future__ import annotations
 
+import json
+import os
+import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from retune.data.databases import load_databases
 from retune.data.rows import load_rows
-from retune.data.tables import read_rows
+from retune.data.sources import locate_databases, locate_rows
+from retune.data.tables import iterate_rows, read_rows
 from retune.errors import DataError
-from retune.records import DatasetRef, Source
-from retune.requests import LoadInputs, LoadSection
-from retune.stage import Workdir
-from tests.making import make_workdir, section_of
+from retune.recipe.sections.data import DataConfig
+from retune.records import DatabasesRef, DatasetRef, Source
+from retune.requests import DatabasesInputs, LoadInputs, NoSection
+from retune.stage import SilentReporter, Workdir
+from tests.making import make_workdir
 
 Write = Callable[..., Source]
-PLAIN = {"group": None, "row_id": None}
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Return the folder of real sets beside the repository, or skip."""
+    named = os.environ.get("RETUNE_SHARED_DATA")
+    folder = Path(named) if named else Path(__file__).parents[4] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent; RETUNE_SHARED_DATA names another place")
+    return folder
 
 
 def row(number: int = 1, **changes: Any) -> dict[str, Any]:
     return {
         "id": f"r{number}",
-        "db_id": "d1",
         "question": "Quantos?",
-        "query": "SELECT 1",
+        "answer": "Um.",
+        "repaired": False,
         **changes,
     }
 
 
-def database(name: str = "d1") -> dict[str, Any]:
-    return {"db_id": name, "schema": "CREATE TABLE t (a);", "context": "CREATE TABLE t (a);"}
+def inputs_of(train: Any, databases: DatabasesRef | None = None, **data: Any) -> LoadInputs:
+    stated = {"databases": "databases"} if databases else {}
+    config = DataConfig.model_validate_json(
+        json.dumps({"train": train, **stated, **data}, default=str)
+    )
+    located = locate_rows(config.train[0], config, lambda path: path, "data.train.0")
+    return LoadInputs(**located.as_inputs(), databases=databases)
 
 
 def load(
-    work: Workdir,
-    train: Source,
-    test: Source | None = None,
-    databases: Source | None = None,
-    **columns: Any,
+    work: Workdir, train: Any, databases: DatabasesRef | None = None, **data: Any
 ) -> DatasetRef:
-    section = section_of(LoadSection, data={"train": "train.jsonl", "columns": columns})
-    return load_rows(LoadInputs(train=train, test=test, databases=databases), section, work)
+    train = train.path if isinstance(train, Source) else train
+    return load_rows(inputs_of(train, databases, **data), NoSection(), work)
 
 
-def test_rows_are_brought_to_fixed_columns(write_rows: Write, work: Workdir) -> None:
+def bad_rows(found: DatasetRef) -> list[dict[str, Any]]:
+    lines = (found.folder / "log/bad.jsonl").read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def columns(found: DatasetRef) -> dict[str, dict[str, Any]]:
+    listed = json.loads((found.folder / "log/columns.json").read_text("utf-8"))
+    return {column["name"]: column for column in listed}
+
+
+def test_rows_are_brought_to_one_layout(write_rows: Write, work: Workdir) -> None:
     """Whatever a recipe's columns are called, later stages read the same names."""
-    train = write_rows([{"n": 7, "pergunta": "Quantos?", "sql": "SELECT 1", "fonte": "a"}])
-    names = {"question": "pergunta", "answer": "sql", "group": "fonte", "row_id": "n"}
-    found = load(work, train, **names)
+    train = write_rows([{"n": 7, "pergunta": "Quantos?", "texto": "c", "diz": "Um.", "fonte": "a"}])
+    names = {"question": "pergunta", "context": "texto", "answer": "diz", "group": "fonte"}
+    found = load(work, train, columns={**names, "row_id": "n"})
     assert read_rows(found.folder / "rows.parquet") == [
         {
             "row_id": "7",
             "group": "a",
+            "history": [],
             "question": "Quantos?",
-            "answer": "SELECT 1",
+            "context": "c",
+            "thinking": None,
+            "repaired": False,
+            "answer": "Um.",
+            "label": None,
             "db_id": None,
-            "fixed_test": False,
+            "file": 0,
             "line": 1,
         }
     ]
-
-
-def test_a_fixed_test_file_is_marked(write_rows: Write, work: Workdir) -> None:
-    """Its rows are counted, and the split may move none of them."""
-    found = load(work, write_rows([row(1), row(2)]), write_rows([row(3)], "test.jsonl"))
-    marks = [one["fixed_test"] for one in read_rows(found.folder / "rows.parquet")]
-    assert (found.rows, found.test_rows, marks) == (3, 1, [False, False, True])
+    assert (found.format, found.rows, found.bad_rows, found.labels, found.databases) == (
+        "instruction",
+        1,
+        0,
+        (),
+        0,
+    )
 
 
 @pytest.mark.parametrize(
-    ("line", "expected"),
+    ("line", "reason"),
     [
-        (b'{"id": ', "at column 8: Expecting value"),
-        (b"\xff{}", "byte 0 is not UTF-8"),
-        (b"[1]", "expected a JSON object, found list"),
-        (b'{"id": NaN}', "NaN is not JSON"),
-        (b"[" * 100_000, "RecursionError|recursion"),
-        ({"id": "r9", "db_id": "d1", "query": "q"}, "no column 'question'; the row has 'db_id'"),
-        (row(9, question="  "), "'question' must be non-empty text, found '  '"),
-        (row(9, question=None), "'question' must be non-empty text, found None"),
-        (row(9, query=True), "'query' must be non-empty text, found True"),
-        (row(9, query=["SELECT 1"]), "'query' must be non-empty text"),
-        (row(9, query="a\ud800"), "'query' holds a lone surrogate"),
-        (row(9, db_id="d2"), "db_id is 'd2', which data.databases does not list"),
-        (row(1), "row id 'r1' stands twice, first at .*train.jsonl:1"),
-        ({"\ud800": 1}, r"no column 'db_id'; the row has '\\ud800'"),
+        (b'{"id": ', "at column 7: Expecting value"),
+        ({"id": "r9", "answer": "q"}, "no column 'question'; the row has 'answer', 'id'"),
+        (row(9, question="  "), "'question' is empty"),
+        (row(9, answer=None), "'answer' is empty"),
+        (row(9, answer=True), "mixed types: expected text, found boolean"),
+        (row(9, answer="a\ud800"), "lone surrogate"),
+        (row(9, answer="a\0"), "NUL"),
+        (row(9, answer="x" * 1000), "data.max_row_bytes"),
+        ({"\ud800": 1}, "no column 'question'; the row has '\\ud800'"),
     ],
 )
-def test_a_bad_line_is_named(write_rows: Write, work: Workdir, line: Any, expected: str) -> None:
-    """File and line number first, then what was found and what was expected."""
-    train = write_rows([row(1), line])
-    with pytest.raises(DataError, match=rf"(?s)^\S+train\.jsonl:2: .*({expected})") as caught:
-        load(work, train, databases=write_rows([database()], "databases.jsonl"))
-    str(caught.value).encode("utf-8")  # can be printed
+def test_a_bad_row_is_listed_and_the_others_are_kept(
+    write_rows: Write, work: Workdir, line: Any, reason: str
+) -> None:
+    """Its place and reason stand in the list; the share is judged later, against the limits."""
+    found = load(work, write_rows([row(1), line, row(3)]), max_row_bytes=500)
+    assert (found.rows, found.bad_rows) == (2, 1)
+    assert [one["line"] for one in read_rows(found.folder / "rows.parquet")] == [1, 3]
+    (listed,) = bad_rows(found)
+    assert (listed["file"], listed["line"]) == (0, 2)
+    assert reason in listed["reason"]
 
 
-def test_all_bad_rows_are_told_at_once(write_rows: Write, work: Workdir) -> None:
-    """Ten are shown and the rest counted, of both files, broken JSON among them.
+def test_no_readable_row_stops_with_the_first_reasons(write_rows: Write, work: Workdir) -> None:
+    """The first row fits the layout and asks about an unknown database, as all others do."""
+    train = write_rows([{"question": "q", "query": "s", "db_id": "x"}] * 5)
+    databases = DatabasesRef(digest="", folder=_databases(work, "d"), databases=1)
+    with pytest.raises(DataError, match=r"(?s)no row of .*train\.jsonl:3: .*'x'.*and 2 more$"):
+        load(work, train, databases)
 
-    12 bad rows in train (one of them no JSON) and 1 in test make 13: ten shown, three counted.
-    """
-    train = write_rows([row(0), b"no json", *[row(n, query="") for n in range(1, 12)]])
-    test = write_rows([row(50, question="")], "test.jsonl")
-    with pytest.raises(DataError) as caught:
-        load(work, train, test)
-    lines = str(caught.value).splitlines()
-    assert [line.split(": ")[0].rsplit(":", 1)[1] for line in lines[:-1]] == [
-        str(number) for number in range(2, 12)
+
+def test_what_is_logged_is_no_part_of_the_digest(write_rows: Write, tmp_path: Path) -> None:
+    """Equal rows are equal content: files' names do not count, nor what a bad row said."""
+    made = [
+        load(make_workdir(tmp_path / name), write_rows([row(), {**row(2), **bad}], f"{name}.jsonl"))
+        for name, bad in (("one", {"answer": ""}), ("two", {"answer": False}))
     ]
-    assert lines[-1] == "... and 3 more bad rows"
+    assert made[0].digest == made[1].digest
 
 
-def test_the_first_id_of_two_files_is_named(write_rows: Write, work: Workdir) -> None:
-    """Two files may hold the same id on the same line; the message says which two places."""
-    with pytest.raises(
-        DataError, match=r"test.jsonl:1: row id 'r1' stands twice, first at .*train"
-    ):
-        load(work, write_rows([row(1)]), write_rows([row(1)], "test.jsonl"))
-
-
-def test_two_files_of_one_name_have_their_own_row_ids(write_rows: Write, work: Workdir) -> None:
-    """Without an id column a row is its side and line; `a/rows.jsonl` and `b/rows.jsonl` differ."""
-    train, test = write_rows([row()], "a/rows.jsonl"), write_rows([row()], "b/rows.jsonl")
-    found = load(work, train, test, **PLAIN)
-    ids = [one["row_id"] for one in read_rows(found.folder / "rows.parquet")]
-    assert ids == ["train:1", "test:1"]
-
-
-def test_a_files_name_does_not_show(write_rows: Write, tmp_path: Any) -> None:
-    """The stage key leaves the path out, so that the artifact must not depend on it."""
-    digests = {
-        load(make_workdir(tmp_path / name), write_rows([row()], f"{name}.jsonl"), **PLAIN).digest
-        for name in ("one", "two")
-    }
-    assert len(digests) == 1
-
-
-def test_a_byte_order_mark_is_no_part_of_the_first_row(write_rows: Write, work: Workdir) -> None:
-    """Windows editors write one."""
-    train = write_rows([b'\xef\xbb\xbf{"id": "r1", "db_id": "d", "question": "q", "query": "s"}'])
-    assert load(work, train).rows == 1
-
-
-def test_blank_lines_count_as_lines_but_not_as_rows(write_rows: Write, work: Workdir) -> None:
-    """The line numbers stay those that an editor shows."""
-    found = load(work, write_rows([b"", row(1), b"  \r", row(2)]))
-    assert [one["line"] for one in read_rows(found.folder / "rows.parquet")] == [2, 4]
-
-
-def test_a_file_without_rows_is_refused(write_rows: Write, work: Workdir) -> None:
-    """Blank lines alone are no rows."""
-    with pytest.raises(DataError, match=r"train.jsonl: no rows"):
-        load(work, write_rows([b"", b""]))
-
-
-def test_a_database_listed_twice_is_refused(write_rows: Write, work: Workdir) -> None:
-    """Which of the two a row means could not be told."""
-    databases = write_rows([database(), database()], "databases.jsonl")
-    with pytest.raises(DataError, match=r"databases.jsonl:2: db_id 'd1' was already listed"):
-        load(work, write_rows([row()]), databases=databases)
-
-
-def test_a_file_that_changed_meanwhile_is_refused(write_rows: Write, work: Workdir) -> None:
+def test_a_source_that_changed_meanwhile_is_refused(write_rows: Write, work: Workdir) -> None:
     """The stage key stands for the bytes that were there when the run began."""
-    train = write_rows([row()])
+    inputs = inputs_of(write_rows([row()]).path)
     write_rows([row(), row(2)])
     with pytest.raises(DataError, match="changed since the run began"):
-        load(work, train)
+        load_rows(inputs, NoSection(), work)
+
+
+def test_the_first_rows_may_be_all_that_is_read(write_rows: Write, work: Workdir) -> None:
+    """max_rows counts from the first row on, bad ones among them: two good and one bad of five."""
+    train = write_rows([row(1), b"no json", row(3), row(4), row(5)]).path
+    found = load(work, {"path": train, "max_rows": 3})
+    assert (found.rows, found.bad_rows) == (2, 1)
+
+
+def test_labels_are_those_that_were_seen(write_rows: Write, work: Workdir) -> None:
+    """Sorted names; a number becomes its name, one out of range is a bad row."""
+    train = write_rows([{"text": "t", "label": value} for value in (1, "ham", 0, 5)])
+    found = load(work, train, labels=["spam", "ham", "other"])
+    assert (found.labels, found.rows, found.bad_rows) == (("ham", "spam"), 3, 1)
+
+
+def test_databases_of_the_rows_are_kept_once(write_rows: Write, work: Workdir) -> None:
+    """Two of the three rows share theirs; one without any table is a bad row."""
+    made = ["CREATE TABLE t (a); INSERT INTO t VALUES (1)", "CREATE TABLE u (b)"]
+    contexts = [made[0], made[1], made[0], "INSERT INTO t VALUES (1)"]
+    train = write_rows([{"sql_prompt": "q", "sql_context": c, "sql": "s"} for c in contexts])
+    found = load(work, train)
+    listed = read_rows(found.folder / "databases.parquet")
+    assert [(one["schema"], one["context"]) for one in listed] == [
+        ("CREATE TABLE t (a);", made[0]),
+        ("CREATE TABLE u (b);", made[1]),
+    ]
+    names = [one["db_id"] for one in read_rows(found.folder / "rows.parquet")]
+    assert names == [listed[0]["db_id"], listed[1]["db_id"], listed[0]["db_id"]]
+    assert (found.databases, found.bad_rows) == (2, 1)
+    assert "no CREATE TABLE" in bad_rows(found)[0]["reason"]
+
+
+def test_columns_say_what_they_hold(write_rows: Write, work: Workdir) -> None:
+    """Types and filled rows of each; a column that says the question again is counted.
+
+    `again` rewords row 1 (4 of its 5 words), repeats row 2 but for case and accent, and has none
+    of its words in row 3. `tag` shares its one word with each question, which is chance.
+    """
+    asked = "Quantos carros há na loja?"
+    train = write_rows(
+        [
+            row(1, question=asked, again="Quantos veículos há na loja?", tag="loja", n=1),
+            row(2, question=asked, again="quantos carros ha NA loja", tag="loja", n=None),
+            row(3, question=asked, again="outra coisa bem diferente", tag="loja"),
+        ]
+    )
+    found = columns(load(work, train))
+    assert found["question"]["used_as"] == "question"
+    again = found["again"]
+    assert (again["used_as"], again["rewords_question"], again["repeats_question"]) == (None, 1, 1)
+    assert (found["tag"]["rewords_question"], found["tag"]["filled"]) == (0, 3)
+    assert (found["n"]["types"], found["n"]["filled"]) == ({"integer": 1, "null": 1}, 1)
+
+
+def test_progress_is_told_in_bytes(write_rows: Write, work: Workdir) -> None:
+    """2,500 rows are more than one report's worth."""
+    told: list[tuple[str, int, int]] = []
+
+    class Telling(SilentReporter):
+        def progress(self, what: str, done: int, total: int) -> None:
+            told.append((what, done, total))
+
+    train = write_rows([row(number) for number in range(2500)])
+    load(replace(work, reporter=Telling()), train)
+    ((what, done, total),) = told
+    assert (what, total) == ("bytes", train.path.stat().st_size)
+    assert 0 < done <= total
+
+
+class TestRealSets:
+    """Figures of the sets' SOURCE.md, with no row lost."""
+
+    def test_told_br(self, shared_data: Path, work: Workdir) -> None:
+        """21,000 rows, 11,745 of them without a flag; labels are numbers in text columns."""
+        source = shared_data / "told_br/told_br.csv"
+        stated = {"question": "text", "answer": "toxic"}
+        found = load(work, source, columns=stated, labels=["clean", "toxic"])
+        assert (found.rows, found.bad_rows, found.format) == (21000, 0, "text_label")
+        labels = [one["label"] for one in iterate_rows(found.folder / "rows.parquet", ["label"])]
+        assert labels.count("clean") == 11745
+
+    def test_sms_spam(self, shared_data: Path, work: Workdir) -> None:
+        """5,574 rows in two classes."""
+        found = load(work, shared_data / "sms_spam/sms_spam.csv")
+        assert (found.rows, found.bad_rows, found.labels) == (5574, 0, ("ham", "spam"))
+
+    def test_instructions(self, shared_data: Path, tmp_path: Path) -> None:
+        """837 questions on documents, and an array of 91 rows of which none has an input."""
+        for name, rows in (("faquad_pt/train.jsonl", 837), ("identity_template/identity.json", 91)):
+            found = load(make_workdir(tmp_path / str(rows)), shared_data / name)
+            assert (found.rows, found.bad_rows, found.format) == (rows, 0, "instruction")
+
+    def test_gretel(self, shared_data: Path, work: Workdir) -> None:
+        """1,485 and 313 rows that bring their databases along."""
+        found = load(work, shared_data / "gretel_format/*.jsonl")
+        assert (found.rows, found.bad_rows, found.format) == (1798, 0, "text_to_sql")
+        assert found.databases == len(
+            {
+                json.loads(line)["sql_context"]
+                for name in ("train", "test")
+                for line in (shared_data / f"gretel_format/{name}.jsonl").read_text().splitlines()
+            }
+        )
+
+    @pytest.mark.parametrize("databases", ["databases", "schemas.json"])
+    def test_spider_and_its_paraphrase(
+        self, shared_data: Path, tmp_path: Path, databases: str
+    ) -> None:
+        """2,627 questions over 60 databases; `question_synonym` says all but 4 of them again."""
+        folder = shared_data / "spider_train"
+        known = load_databases(
+            DatabasesInputs(source=locate_databases(folder / databases)),
+            NoSection(),
+            make_workdir(tmp_path / "databases"),
+        )
+        found = load(make_workdir(tmp_path / "rows"), folder / "questions.jsonl", known)
+        assert (known.databases, found.rows, found.bad_rows) == (60, 2627, 0)
+        paraphrase = columns(found)["question_synonym"]
+        again = paraphrase["rewords_question"], paraphrase["repeats_question"]
+        assert (*again, sum(again)) == (1741, 882, 2623)
+
+    def test_databases_that_were_read_answer_like_their_files(
+        self, shared_data: Path, work: Workdir
+    ) -> None:
+        """Each gold query gives the same rows on the file and on what its context makes."""
+        folder = shared_data / "spider_train"
+        source = locate_databases(folder / "databases")
+        found = load_databases(DatabasesInputs(source=source), NoSection(), work)
+        made = {}
+        for one in read_rows(found.folder / "databases.parquet"):
+            made[one["db_id"]] = sqlite3.connect(":memory:")
+            made[one["db_id"]].executescript(one["context"])
+        lines = (folder / "questions.jsonl").read_text("utf-8").splitlines()
+        asked = [json.loads(line) for line in lines][::20]
+        for one in asked:
+            path = folder / f"databases/{one['db_id']}.sqlite"
+            with sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True) as file:
+                assert _answers(made[one["db_id"]], one["query"]) == _answers(file, one["query"])
+
+
+def _answers(opened: sqlite3.Connection, query: str) -> Any:
+    try:
+        return sorted(map(repr, opened.execute(query).fetchall()))
+    except sqlite3.Error as error:
+        return str(error)
+
+
+def _databases(work: Workdir, name: str) -> Path:
+    path = work.scratch / "made.jsonl"
+    path.write_text(json.dumps({"db_id": name, "schema": "CREATE TABLE t (a);"}) + "\n", "utf-8")
+    made = make_workdir(work.scratch / "made")
+    inputs = DatabasesInputs(source=locate_databases(path))
+    return load_databases(inputs, NoSection(), made).folder

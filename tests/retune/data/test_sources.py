@@ -1,14 +1,30 @@
-"""Files that a recipe names."""
+"""Files and folders that a recipe names, and the layout of the rows in them."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from retune.data.sources import locate_source
+from retune.data.sources import LocatedRows, locate_databases, locate_rows, locate_source
+from retune.digests import digest_json
 from retune.errors import DataError
+from retune.recipe.sections.data import ColumnsConfig, DataConfig
+
+PAIR = b'{"instruction": "i", "output": "o"}\n'
+
+
+def locate(folder: Path, train: Any, **data: Any) -> LocatedRows:
+    config = DataConfig.model_validate_json(json.dumps({"train": train, **data}))
+    return locate_rows(config.train[0], config, lambda path: folder / path, "data.train.0")
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def test_a_source_is_its_content(tmp_path: Path) -> None:
@@ -16,7 +32,7 @@ def test_a_source_is_its_content(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(b"rows")
     found = {locate_source(tmp_path / name, "data.train").digest for name in ("a", "b")}
-    assert found == {hashlib.sha256(b"rows").hexdigest()}
+    assert found == {sha256(b"rows")}
 
 
 def test_a_missing_file_names_the_recipes_key(tmp_path: Path) -> None:
@@ -33,6 +49,132 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     """Before any stage runs."""
-    (tmp_path / "empty").touch()
+    (tmp_path / "empty.csv").touch()
     with pytest.raises(DataError, match="is empty"):
-        locate_source(tmp_path / "empty", "data.train")
+        locate_source(tmp_path / "empty.csv", "data.train")
+    with pytest.raises(DataError, match=r"data\.train\.0\.path: .*empty\.csv is empty"):
+        locate(tmp_path, "empty.csv")
+
+
+def test_a_file_of_rows_is_found_with_its_layout(tmp_path: Path) -> None:
+    """One file has the digest of its bytes; the keys that were found are stated."""
+    (tmp_path / "a.jsonl").write_bytes(PAIR)
+    found = locate(tmp_path, "a.jsonl", max_row_bytes=500)
+    assert found.as_inputs() == {
+        "source": found.source,
+        "format": "instruction",
+        "columns": ColumnsConfig(question="instruction", answer="output"),
+        "labels": None,
+        "max_row_bytes": 500,
+        "max_rows": None,
+    }
+    assert (found.detected, found.source.name) == (True, "a.jsonl")
+    assert (found.source.digest, found.source.files) == (sha256(PAIR), (tmp_path / "a.jsonl",))
+
+
+def test_a_glob_is_its_files_in_order(tmp_path: Path) -> None:
+    """Sorted by name; the digest is that of their digests in that order."""
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.jsonl").write_bytes(PAIR * (2 if name == "b" else 1))
+    found = locate(tmp_path, "*.jsonl")
+    assert [path.name for path in found.source.files] == ["a.jsonl", "b.jsonl"]
+    assert found.source.digest == digest_json([sha256(PAIR), sha256(PAIR * 2)])
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("none*.jsonl", "matches nothing; expected files"),
+        ("gone.jsonl", "gone.jsonl does not exist"),
+        ("owner/name", r"write \{hub: owner/name\}"),
+        ("folder", r"is a folder. Name its files: folder/\*.jsonl"),
+        ("rows.xlsx", r"an ending that is not known; expected .jsonl, .json, .csv, .parquet"),
+    ],
+)
+def test_what_is_no_file_of_rows_is_refused(tmp_path: Path, path: str, reason: str) -> None:
+    """With the recipe's key and what to write instead."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "rows.xlsx").write_bytes(b"x")
+    with pytest.raises(DataError, match=rf"^data\.train\.0\.path: .*{reason}"):
+        locate(tmp_path, path)
+
+
+def test_a_layout_that_is_not_known_names_the_keys(tmp_path: Path) -> None:
+    """The keys found, the layouts known, and what to do."""
+    (tmp_path / "a.jsonl").write_bytes(b'{"foo": 1}\n')
+    with pytest.raises(
+        DataError,
+        match=r"^data\.train\.0: the row at .*a\.jsonl:1 has the columns 'foo': .*messages, .*"
+        r"harmony\)\. Say under data\.columns",
+    ):
+        locate(tmp_path, "a.jsonl")
+
+
+def test_a_stated_layout_that_does_not_fit_says_what_is_missing(tmp_path: Path) -> None:
+    """Before any row is loaded."""
+    (tmp_path / "a.jsonl").write_bytes(PAIR)
+    with pytest.raises(
+        DataError,
+        match=r"The format text_label \(stated\) also needs question \('text' or 'sentence'\), "
+        r"answer \('label'\)",
+    ):
+        locate(tmp_path, {"path": "a.jsonl", "format": "text_label"})
+
+
+def test_the_layout_is_told_by_the_first_row_that_can_be_read(tmp_path: Path) -> None:
+    """A broken first line, or one without its answer, is one bad row and not the end."""
+    (tmp_path / "a.jsonl").write_bytes(b'{"x\n{"instruction": "i"}\n' + PAIR)
+    assert locate(tmp_path, "a.jsonl").format == "instruction"
+
+
+def test_no_readable_row_is_told_with_the_first_reasons(tmp_path: Path) -> None:
+    """Three of five are shown with file and line."""
+    (tmp_path / "a.jsonl").write_bytes(b"no json\n" * 5)
+    with pytest.raises(DataError, match=r"(?s)no row of a\.jsonl .*a\.jsonl:3: .*and 2 more$"):
+        locate(tmp_path, "a.jsonl")
+    (tmp_path / "b.jsonl").write_bytes(b"\n\n")
+    with pytest.raises(DataError, match=r"b\.jsonl holds no rows"):
+        locate(tmp_path, "b.jsonl")
+
+
+def test_a_sources_own_columns_go_before_the_common_ones(tmp_path: Path) -> None:
+    """Mixed sources have different keys."""
+    (tmp_path / "a.jsonl").write_bytes(b'{"p": "i", "r": "o"}\n')
+    own = {"question": "p", "answer": "r"}
+    found = locate(tmp_path, {"path": "a.jsonl", "columns": own}, columns={"question": "zzz"})
+    assert (found.format, found.columns) == ("instruction", ColumnsConfig(**own))
+
+
+def test_the_shipped_demo_is_text_to_sql() -> None:
+    """Its recipe states question and answer, and data.databases."""
+    shipped = Path(__file__).parents[3] / "assets/text_to_sql_pt"
+    columns = {"question": "question", "answer": "query", "group": "db_id", "row_id": "id"}
+    found = locate(shipped, "train.jsonl", databases="databases.jsonl", columns=columns)
+    assert (found.format, found.columns) == ("text_to_sql", ColumnsConfig(**columns))
+
+
+def test_a_folder_of_databases_is_its_sqlite_files(tmp_path: Path) -> None:
+    """Flat ones and those in a folder of their name; the name counts as content."""
+    for name in ("b.sqlite", "a/a.sqlite", "a/other.sqlite", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    found = locate_databases(tmp_path)
+    assert [path.name for path in found.files] == ["a.sqlite", "b.sqlite"]
+    (tmp_path / "b.sqlite").rename(tmp_path / "c.sqlite")
+    assert locate_databases(tmp_path).digest != found.digest
+
+
+def test_what_holds_no_databases_is_refused(tmp_path: Path) -> None:
+    """An empty folder, a file of another kind, nothing at all."""
+    (tmp_path / "a.txt").write_bytes(b"x")
+    for path, reason in ((tmp_path, "holds no"), (tmp_path / "a.txt", "ending"), (
+        tmp_path / "gone", "does not exist")):  # fmt: skip
+        with pytest.raises(DataError, match=rf"^data\.databases: .*{reason}"):
+            locate_databases(path)
+
+
+def test_sqlite_is_not_opened_to_be_located(tmp_path: Path) -> None:
+    """Locating takes digests alone: a locked database does not matter."""
+    with sqlite3.connect(tmp_path / "a.sqlite") as opened:
+        opened.execute("CREATE TABLE t (a)")
+    assert len(locate_databases(tmp_path).files) == 1

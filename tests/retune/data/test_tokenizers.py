@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from retune.data.chats.templates import locate_shipped, read_template
 from retune.data.tokenizers import (
-    PLAIN_TEMPLATE,
     end_token_ids,
     load_tokenizer,
     tokenizer_digest,
@@ -23,7 +23,7 @@ Copy = Callable[[Path], Path]
 def test_a_tokenizer_without_template_gets_the_plain_one(snapshot: Snapshot) -> None:
     """GPT-2 has none, and headings for roles are what it can read."""
     tokenizer = load_tokenizer(snapshot("gpt2"))
-    assert tokenizer.chat_template == PLAIN_TEMPLATE
+    assert tokenizer.chat_template == read_template(locate_shipped("headings"))
     chat = [
         {"role": "system", "content": "S"},
         {"role": "user", "content": "Q"},
@@ -32,6 +32,13 @@ def test_a_tokenizer_without_template_gets_the_plain_one(snapshot: Snapshot) -> 
     assert tokenizer.apply_chat_template(chat, tokenize=False) == (
         "### System\nS\n### User\nQ\n### Assistant\nA<|end|>"
     )
+
+
+def test_another_template_takes_the_place_of_the_own(snapshot: Snapshot) -> None:
+    """A recipe may name one."""
+    source = locate_shipped("instruction_pt")
+    tokenizer = load_tokenizer(snapshot("llama"), source)
+    assert tokenizer.chat_template == read_template(source)
 
 
 def test_a_folder_without_tokenizer_is_refused(snapshot: Snapshot, copied: Copy) -> None:

@@ -11,6 +11,7 @@ import torch
 from peft import PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
+from retune.data.chats.templates import locate_shipped, read_template
 from retune.data.tokenizers import end_token_ids, load_tokenizer
 from retune.errors import StageError
 from retune.modeling import merging
@@ -51,10 +52,28 @@ def write_adapter(base: BaseRef, folder: Path) -> AdapterRef:
 
 def merge(base: BaseRef, side: SideRef, work: Workdir, folder: Path, **config: Any) -> MergedRef:
     return merge_adapter(
-        MergeInputs(adapter=write_adapter(base, folder), base=base, rows=side),
+        MergeInputs(adapter=write_adapter(base, folder), base=base, rows=side, template=None),
         section_of(MergeSection, merge={"check_rows": 3, **config}),
         work,
     )
+
+
+def test_the_snapshot_holds_the_template_in_use(
+    base: BaseRef, held_out: SideRef, work: Workdir, tmp_path: Path
+) -> None:
+    """Whoever serves the merged model writes the prompts that it was trained on."""
+    template = locate_shipped("instruction_pt")
+    merge_adapter(
+        MergeInputs(
+            adapter=write_adapter(base, tmp_path / "adapter"),
+            base=base,
+            rows=held_out,
+            template=template,
+        ),
+        section_of(MergeSection, merge={"check_rows": 1}),
+        work,
+    )
+    assert load_tokenizer(work.artifact).chat_template == read_template(template)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])

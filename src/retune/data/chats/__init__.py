@@ -1,0 +1,1 @@
+"""Rows as chats: templates, rendering, token ids, loss masks, and the audit of every row."""

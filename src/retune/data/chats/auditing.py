@@ -1,0 +1,191 @@
+"""The audit of the masks: what is wrong with a row's prompt, its target, and where loss falls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from retune.data.chats.masks import find_stretches
+from retune.data.findings import Lengths
+
+FAULTS = (
+    "no_target",
+    "cut_targets",
+    "no_end",
+    "prompt_loss",
+    "answer_in_prompt",
+    "malformed_chats",
+)
+LEFT_OUT = frozenset({"no_target", "cut_targets", "no_end", "malformed_chats"})
+"""Faults whose rows nothing can be learned from. The others are for `limits` to judge."""
+MIN_ANSWER_CHARACTERS = 16
+"""A shorter answer (a label, a number) may stand in a prompt by chance."""
+_TURN_TAGS_CHARACTERS = 64
+"""Most that a template writes around a turn: gpt-oss writes 51."""
+_BINS = 20
+_SHOWN_TOKENS = 24
+_AROUND = 40
+
+Ids = np.ndarray
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class AuditRules:
+    """What the rows are held against.
+
+    Attributes:
+        max_length: Most tokens of prompt and answer.
+        end_ids: Ids that end an answer.
+        decode: Ids to text, control tokens included.
+        assistant_may: Whether earlier turns of the assistant may carry loss.
+    """
+
+    max_length: int
+    end_ids: frozenset[int]
+    decode: Callable[[Sequence[int]], str]
+    assistant_may: bool
+
+
+def audit_row(
+    row: Row, prompt_ids: Ids, answer_ids: Ids, mask: Ids | None, rules: AuditRules
+) -> dict[str, dict[str, Any]]:
+    """Look at one row.
+
+    Args:
+        row: question, context, history, answer, db_id, prompt, fault.
+        prompt_ids: ``(prompt tokens,)``.
+        answer_ids: ``(answer tokens,)``.
+        mask: Which of both carry loss; None for the answer alone.
+        rules: What it is held against.
+
+    Returns:
+        What was found, by fault; empty for a sound row.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    if row["fault"]:
+        limit, _, text = row["fault"].partition(": ")
+        found[limit] = {"reason": text}
+        if limit == "malformed_chats":
+            return found
+    learned = answer_ids if mask is None else answer_ids[mask[len(prompt_ids) :]]
+    _check_target(found, answer_ids, learned, rules)
+    length = len(prompt_ids) + len(answer_ids)
+    if length > rules.max_length:
+        found["cut_targets"] = _cut(prompt_ids, answer_ids, rules)
+    stretch = None if mask is None else _prompt_loss(row, prompt_ids, mask, rules)
+    if stretch:
+        found["prompt_loss"] = {"tokens": stretch}
+    place = find_answer(row)
+    if place:
+        found["answer_in_prompt"] = {"where": place}
+    return found
+
+
+def _check_target(
+    found: dict[str, dict[str, Any]], answer_ids: Ids, learned: Ids, rules: AuditRules
+) -> None:
+    ends = [int(token) in rules.end_ids for token in learned]
+    if all(ends):
+        found["no_target"] = {"answer": rules.decode(answer_ids[:_SHOWN_TOKENS].tolist())}
+    elif not ends[-1] or any(ends[:-1]):
+        shown = rules.decode(learned[-_SHOWN_TOKENS:].tolist())
+        found.setdefault("no_end", {"reason": "the target's end token is missing or not its last"})
+        found["no_end"]["target"] = shown
+
+
+def _cut(prompt_ids: Ids, answer_ids: Ids, rules: AuditRules) -> dict[str, Any]:
+    kept = max(0, rules.max_length - len(prompt_ids))
+    lost = answer_ids[kept:][:_SHOWN_TOKENS].tolist()
+    return {
+        "prompt_tokens": len(prompt_ids),
+        "answer_tokens": len(answer_ids),
+        "max_length": rules.max_length,
+        "lost": rules.decode(lost),
+    }
+
+
+def _prompt_loss(row: Row, prompt_ids: Ids, mask: Ids, rules: AuditRules) -> str | None:
+    """Return the first stretch of the prompt that carries loss and must not."""
+    prompt = mask[: len(prompt_ids)]
+    if not prompt.any():
+        return None
+    turns = [fold(turn["content"]) for turn in row["history"] or () if turn["role"] == "assistant"]
+    for begin, end, learned in find_stretches(prompt.tolist()):
+        if not learned:
+            continue
+        ids = prompt_ids[begin:end].tolist()
+        text = fold(rules.decode(ids))
+        if not (rules.assistant_may and any(_is_turn(text, turn) for turn in turns)):
+            return rules.decode(ids[:_SHOWN_TOKENS])
+    return None
+
+
+def _is_turn(text: str, turn: str) -> bool:
+    if turn in text:
+        return len(text) <= len(turn) + _TURN_TAGS_CHARACTERS
+    return text in turn
+
+
+def find_answer(row: Row) -> str | None:
+    """Say where a row's prompt holds its answer, where it does not belong.
+
+    In the context of a question the answer may stand (reading comprehension), and in earlier turns;
+    the context of an SQL row is made of CREATE statements, where no query belongs.
+
+    Args:
+        row: question, context, history, answer, db_id, prompt.
+
+    Returns:
+        The place with some letters around; None when it is not there.
+    """
+    answer = fold(row["answer"])
+    if not answer or not row["prompt"]:
+        return None
+    for name in ("question", "context"):
+        if fold(row[name]) == answer:
+            return f"the {name} is the answer"
+    if len(answer) < MIN_ANSWER_CHARACTERS:
+        return None
+    prompt = fold(row["prompt"])
+    if answer not in prompt:
+        return None
+    turns = [fold(turn["content"]) for turn in row["history"] or ()]
+    context = [] if row["db_id"] else [fold(row["context"])]
+    for text in sorted((*turns, *context), key=len, reverse=True):
+        if text:
+            prompt = prompt.replace(text, "\n")  # which no folded text holds
+    place = prompt.find(answer)
+    if place < 0:
+        return None
+    return prompt[max(0, place - _AROUND) : place + len(answer) + _AROUND]
+
+
+def fold(text: str | None) -> str:
+    """Return a text with every white space as one blank."""
+    return " ".join((text or "").split())
+
+
+def measure_lengths(values: Ids) -> Lengths | None:
+    """Describe how long something is over all rows.
+
+    Args:
+        values: Whole numbers, ``(rows,)``.
+
+    Returns:
+        Mean, percentiles (values that occur) and a histogram; None without rows.
+    """
+    if not len(values):
+        return None
+    at = {"min": 0, "p5": 5, "p50": 50, "p95": 95, "p99": 99, "max": 100}
+    low, high = int(values.min()), int(values.max())
+    edges = np.unique(np.linspace(low, high + 1, _BINS + 1).astype(int))
+    return Lengths(
+        mean=float(values.mean()),
+        percentiles={name: int(np.percentile(values, q, method="lower")) for name, q in at.items()},
+        edges=tuple(map(int, edges)),
+        counts=tuple(map(int, np.histogram(values, edges)[0])),
+    )

@@ -1,0 +1,229 @@
+"""Chat templates: those that come with retune, files, and the instruct sibling's."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retune.digests import digest_file, digest_json
+from retune.errors import ConfigError
+from retune.recipe.sections import PromptConfig
+from retune.records import Source
+
+if TYPE_CHECKING:
+    from retune.data.tokenizers import Tokenizer
+
+SHIPPED_TEMPLATES = ("headings", "instruction_en", "instruction_pt")
+_FOLDER = Path(__file__).with_name("templates")
+_TEMPLATE_FILE = "chat_template.jinja"
+_CONFIG_FILE = "tokenizer_config.json"
+_MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_USER_TEXT = re.compile(r"\{#-?\s*retune\.user_with_context:\s*\n(.*?)\s*-?#\}", re.DOTALL)
+
+
+def locate_template(
+    prompt: PromptConfig,
+    resolve: Callable[[Path], Path],
+    resolve_model: Callable[[str], str],
+) -> Source | None:
+    """Find the chat template that a recipe asks for.
+
+    Args:
+        prompt: The recipe's section.
+        resolve: Turns a path of the recipe into one of this machine.
+        resolve_model: Turns a model of the recipe into a folder or a hub id.
+
+    Returns:
+        The file that holds it, known by its content; None for the tokenizer's own.
+
+    Raises:
+        ConfigError: There is no such template, or the model it is borrowed from has none.
+    """
+    if prompt.template is not None:
+        return _locate_file(prompt.template, resolve)
+    if prompt.template_from is None:
+        return None
+    model = resolve_model(prompt.template_from)
+    folder = Path(model) if Path(model).is_dir() else _download_template(model)
+    return _locate_in_snapshot(folder, prompt.template_from)
+
+
+def _locate_file(name: str, resolve: Callable[[Path], Path]) -> Source:
+    if name in SHIPPED_TEMPLATES:
+        return locate_shipped(name)
+    path = resolve(Path(name))
+    if not path.is_file():
+        raise ConfigError(
+            f"prompt.template: {name!r} is neither a template that comes with retune "
+            f"({', '.join(SHIPPED_TEMPLATES)}) nor a file ({path}). Correct the name or the path."
+        )
+    if path.suffix != ".jinja":
+        raise ConfigError(f"prompt.template: {path}: expected a .jinja file with a chat template.")
+    source = Source(digest=digest_file(path), path=path)
+    _refuse_broken(read_template(source), str(path))
+    return source
+
+
+def locate_shipped(name: str) -> Source:
+    """Return one of `SHIPPED_TEMPLATES` as a file."""
+    path = _FOLDER / f"{name}.jinja"
+    return Source(digest=digest_file(path), path=path)
+
+
+def _download_template(model: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=[_TEMPLATE_FILE, _CONFIG_FILE]))
+    except HFValidationError as error:
+        raise ConfigError(
+            f"prompt.template_from {model!r}: neither a folder nor a hub id ({error})."
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ConfigError(
+            f"prompt.template_from {model!r}: not a local folder, and the hub did not give it "
+            f"({type(error).__name__}). Check the spelling and the network; for a gated model "
+            "accept its licence and set HF_TOKEN; or save its chat template as a .jinja file and "
+            "name that in prompt.template."
+        ) from error
+
+
+def _locate_in_snapshot(folder: Path, name: str) -> Source:
+    path = folder / _TEMPLATE_FILE
+    if not path.is_file():
+        path = folder / _CONFIG_FILE
+    text = _template_of(path)
+    if text is None:
+        raise ConfigError(
+            f"prompt.template_from {name!r}: {folder} has no chat template, neither as "
+            f"{_TEMPLATE_FILE} nor in {_CONFIG_FILE}. Name the instruct sibling of the base, or "
+            f"a template that comes with retune in prompt.template ({', '.join(SHIPPED_TEMPLATES)})"
+            "."
+        )
+    _refuse_broken(text, str(path))
+    # What else stands in a tokenizer's configuration does not change the template.
+    return Source(digest=digest_json({"chat_template": text}), path=path)
+
+
+def read_template(source: Source) -> str:
+    """Read the text of a located chat template.
+
+    Args:
+        source: From `locate_template`.
+
+    Returns:
+        The Jinja text.
+
+    Raises:
+        ConfigError: The file is gone, or holds no template any more.
+    """
+    text = _template_of(source.path)
+    if text is None:
+        raise ConfigError(f"{source.path}: holds no chat template (it did when the run began).")
+    return text
+
+
+def _template_of(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    try:
+        text = path.read_text("utf-8")
+        if path.suffix != ".json":
+            return text
+        found: Any = json.loads(text).get("chat_template")
+    except ValueError as error:  # not UTF-8, or no JSON
+        raise ConfigError(f"{path}: cannot be read as a chat template ({error}).") from error
+    if isinstance(found, list):  # several by name; the tokenizer itself uses the default too
+        found = {one["name"]: one["template"] for one in found}.get("default")
+    return found if isinstance(found, str) else None
+
+
+def _refuse_broken(text: str, place: str) -> None:
+    from jinja2 import Environment, TemplateSyntaxError
+
+    # The marks are an extension of transformers, not of Jinja.
+    plain = re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", text)
+    try:
+        Environment(extensions=["jinja2.ext.loopcontrols"]).parse(plain)
+    except TemplateSyntaxError as error:
+        raise ConfigError(f"{place}:{error.lineno}: no valid Jinja template ({error}).") from error
+    if not plain.strip():
+        raise ConfigError(f"{place}: is empty; expected a chat template.")
+
+
+def has_marks(template: str) -> bool:
+    """Say whether a chat template marks what the model writes (``{% generation %}``)."""
+    return _MARKS.search(template) is not None
+
+
+def find_user_text(template: str) -> str | None:
+    """Return how a chat template wants question and context to be joined, where it says so.
+
+    It says so in a comment, which every engine that serves the template ignores::
+
+        {#- retune.user_with_context:
+        {question}
+
+        ### Input:
+        {context}
+        -#}
+
+    Args:
+        template: Jinja text.
+
+    Returns:
+        A text with ``{question}`` and ``{context}``; None when the template does not care.
+
+    Raises:
+        ConfigError: One of the two is missing in it.
+    """
+    found = _USER_TEXT.search(template)
+    if found is None:
+        return None
+    text = found.group(1)
+    if "{question}" not in text or "{context}" not in text:
+        raise ConfigError(
+            "The chat template's comment retune.user_with_context lacks {question} or {context}: "
+            f"{text!r:.80}."
+        )
+    return text
+
+
+def template_text(tokenizer: Tokenizer) -> str:
+    """Return a tokenizer's chat template; of several by name, the default one."""
+    template: Any = tokenizer.chat_template
+    return str(template["default"] if isinstance(template, dict) else template)
+
+
+def training_template(tokenizer: Tokenizer, loss_on: str) -> str:
+    """Return a chat template with marks around what the model writes.
+
+    Args:
+        tokenizer: With the chat template that is used.
+        loss_on: The recipe's choice, for the message.
+
+    Returns:
+        The tokenizer's own where it has marks, else TRL's variant of it.
+
+    Raises:
+        ConfigError: Neither is there.
+    """
+    own = template_text(tokenizer)
+    if has_marks(own):
+        return own
+    from trl.chat_template_utils import get_training_chat_template
+
+    try:
+        return get_training_chat_template(tokenizer) or own
+    except ValueError as error:
+        raise ConfigError(
+            f"prompt.loss_on: {loss_on}, but the chat template does not mark what the assistant "
+            "writes ({% generation %} ... {% endgeneration %}), and TRL has no variant of it that "
+            "does. Either set prompt.loss_on: answer, or use a template that comes with retune "
+            f"({', '.join(SHIPPED_TEMPLATES)}), or put the marks into a copy of the template and "
+            "name that file in prompt.template."
+        ) from error

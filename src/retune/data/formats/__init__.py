@@ -1,0 +1,1 @@
+"""Layouts of rows: telling them apart, and bringing them to one."""

@@ -1,0 +1,106 @@
+"""Rows that are one question and one answer: instructions, plain text, labels, queries."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from typing import Any
+
+from retune.data.formats.cells import Cells, Row, as_text, ascii_of, kind_of
+from retune.data.formats.schemas import create_statements
+from retune.errors import DataError
+
+Fields = dict[str, Any]
+_SHOWN_LABELS = 20
+
+
+def read_instruction(row: Row, cells: Cells) -> Fields:
+    """Read an instruction, its input where there is one, and the response."""
+    return {
+        "question": cells.text(row, "question"),
+        "context": cells.text_or_empty(row, "context"),
+        "answer": cells.text(row, "answer"),
+    }
+
+
+def read_text(row: Row, cells: Cells) -> Fields:
+    """Read plain text, all of which is learned."""
+    return {"question": "", "answer": cells.text(row, "answer")}
+
+
+def read_text_label(row: Row, cells: Cells, labels: tuple[str, ...] | None) -> Fields:
+    """Read a text and its class, a name or (with `labels`) the number of one."""
+    key, value = cells.value(row, "answer")
+    label = _label_name(key, value, labels)
+    return {"question": cells.text(row, "question"), "answer": label, "label": label}
+
+
+def read_text_to_sql(
+    row: Row, cells: Cells, databases: frozenset[str] | None
+) -> tuple[Fields, str | None]:
+    """Read a question and its query.
+
+    Args:
+        row: The row.
+        cells: Its keys.
+        databases: Names that the row may ask about; None where rows bring their own database.
+
+    Returns:
+        The fields, and the SQL that makes the row's own database.
+
+    Raises:
+        DataError: A text is missing, or the database is not known.
+    """
+    fields = {"question": cells.text(row, "question"), "answer": cells.text(row, "answer")}
+    if databases is None:
+        context = cells.text(row, "context")
+        # Enough digits that two databases of one set are never taken for each other.
+        name = hashlib.sha256(context.encode("utf-8")).hexdigest()[:16]
+        return {**fields, "db_id": name}, context
+    name = cells.text(row, "database")
+    if name not in databases:
+        near = difflib.get_close_matches(name, databases, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise DataError(
+            f"asks about the database {ascii_of(name):.80}, which data.databases does not hold"
+            f"{hint}; add it there or correct the row"
+        )
+    return {**fields, "db_id": name}, None
+
+
+def describe_database(name: str, context: str) -> dict[str, str]:
+    """Make the entry of a database that a row brought along.
+
+    Args:
+        name: Its name.
+        context: SQL that creates and fills it.
+
+    Returns:
+        A row of `databases.parquet`.
+
+    Raises:
+        DataError: The SQL creates no table.
+    """
+    schema = create_statements(context)
+    if not schema:
+        raise DataError(
+            "the context has no CREATE TABLE: expected the SQL that makes the row's database "
+            "(data.columns.context), or data.databases"
+        )
+    return {"db_id": name, "schema": schema, "context": context}
+
+
+def _label_name(key: str, value: Any, labels: tuple[str, ...] | None) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | str | None):
+        raise DataError(
+            f"{ascii_of(key)} holds mixed types: expected a label's name or number, found "
+            f"{kind_of(value)}"
+        )
+    label = as_text(key, value).strip()
+    if labels is None or label in labels:
+        return label
+    if label.isdecimal() and int(label) < len(labels):
+        return labels[int(label)]
+    more = ", ..." if len(labels) > _SHOWN_LABELS else ""
+    known = ", ".join(map(repr, labels[:_SHOWN_LABELS])) + more
+    raise DataError(f"the label {ascii_of(label):.60} is none of data.labels ({known})")

@@ -1,0 +1,24 @@
+"""What the data stages made of a recipe's rows, together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from retune.records import ChatRef, CleanRef, DatasetRef, SplitRef
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Rows from their sources to chats by side.
+
+    Attributes:
+        rows: Each source in one layout.
+        clean: The rows that are kept.
+        split: The kept rows by side, without leaks where the recipe drops them.
+        chat: The sides as chats.
+    """
+
+    rows: tuple[DatasetRef, ...]
+    clean: CleanRef
+    split: SplitRef
+    chat: ChatRef

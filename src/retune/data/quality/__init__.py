@@ -1,0 +1,1 @@
+"""Quality of rows: what repeats, contradicts, cannot be read or must not be learned."""

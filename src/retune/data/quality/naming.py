@@ -1,0 +1,100 @@
+"""What rows are called: unique ids, and ``file:line`` for messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retune.data.quality.texts import text_hash
+from retune.data.tables import iterate_rows
+from retune.errors import DataError
+from retune.requests import CleanInputs
+
+_SHOWN = 5
+_COLUMNS = ("row_id", "file", "line")
+
+
+class RowNames:
+    """Names rows of several sources.
+
+    Args:
+        inputs: The sources, and the names of their files.
+    """
+
+    def __init__(self, inputs: CleanInputs) -> None:
+        self._files = inputs.names
+        self._prefixes = tuple(_prefixes(inputs))
+
+    def file(self, source: int, file: int) -> str:
+        """Return the name of a file of a source; of a hub dataset, the dataset's."""
+        names = self._files[source]
+        return names[min(file, len(names) - 1)] if names else f"source {source}"
+
+    def where(self, source: int, file: int, line: int) -> str:
+        """Return ``file:line``."""
+        return f"{self.file(source, file)}:{line}"
+
+    def row_id(self, own: str | None, source: int, file: int, line: int) -> str:
+        """Return a row's own id, else one made of the places of its source, file and line.
+
+        Files are numbered, not named: where a file lies is no part of what a row is.
+        """
+        if own is not None:
+            return own
+        if len(self._files[source]) > 1:
+            return f"{self._prefixes[source]}.{file}:{line}"
+        return f"{self._prefixes[source]}:{line}"
+
+
+def _prefixes(inputs: CleanInputs) -> Iterator[str]:
+    # The number is the source's place in data.train or data.test, as in the recipe's dotted paths.
+    for source, held_out in enumerate(inputs.held_out):
+        side = [i for i, other in enumerate(inputs.held_out) if other == held_out]
+        name = "test" if held_out else "train"
+        plain = len(side) == 1 and len(inputs.names[source]) <= 1
+        yield name if plain else f"{name}.{side.index(source)}"
+
+
+def check_ids(inputs: CleanInputs, names: RowNames) -> None:
+    """Refuse rows of one name: reports and predictions could not tell them apart.
+
+    Args:
+        inputs: The sources.
+        names: What rows without an own id are called.
+
+    Raises:
+        DataError: Two rows have one id; the first few are listed with file and line.
+    """
+    hashes = np.fromiter(
+        (text_hash(row_id, None) for row_id, _ in _named(inputs, names)), dtype=np.uint64
+    )
+    repeated = _repeated(hashes)
+    if not repeated:
+        return
+    first: dict[str, str] = {}
+    found: list[str] = []
+    for row_id, where in _named(inputs, names):
+        if text_hash(row_id, None) not in repeated:
+            continue
+        if row_id in first and len(found) < _SHOWN:
+            found.append(f"{where}: row id {row_id!r} stands twice, first at {first[row_id]}.")
+        first.setdefault(row_id, where)
+    raise DataError(
+        "\n".join(found)
+        + f"\n{len(repeated)} ids stand more than once. Ids must be unique over all sources: name "
+        "another key under data.columns.row_id, or leave it out, and rows are called by their line."
+    )
+
+
+def _named(inputs: CleanInputs, names: RowNames) -> Iterator[tuple[str, str]]:
+    for source, rows in enumerate(inputs.rows):
+        for row in iterate_rows(rows.folder / "rows.parquet", _COLUMNS):
+            place = (source, row["file"], row["line"])
+            yield names.row_id(row["row_id"], *place), names.where(*place)
+
+
+def _repeated(hashes: NDArray[np.uint64]) -> set[int]:
+    values, counts = np.unique(hashes, return_counts=True)
+    return set(map(int, values[counts > 1]))

@@ -1,0 +1,93 @@
+"""Files of rows by their ending, read one after the other."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from io import BufferedReader, FileIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from retune.data.reading.arrays import read_json
+from retune.data.reading.columnar import read_parquet
+from retune.data.reading.delimited import read_csv
+from retune.data.reading.lines import ByteStream, Found, read_json_lines
+from retune.errors import DataError
+
+_READERS: dict[str, Callable[[ByteStream, int], Iterator[Found]]] = {
+    ".jsonl": read_json_lines,
+    ".json": read_json,
+    ".csv": read_csv,
+}
+ENDINGS = (*_READERS, ".parquet", *(f"{ending}.gz" for ending in _READERS))
+"""Endings of files that can be read."""
+
+_BUFFER_BYTES = 1 << 18
+_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_BROKEN_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
+
+
+class RawRow(NamedTuple):
+    """A row as it stands in its source; without a value, the reason why it cannot be read."""
+
+    file: int
+    line: int
+    value: dict[str, Any] | None
+    reason: str = ""
+    position: int = 0
+    """Bytes of all files that were read so far."""
+
+
+def ending_of(path: Path) -> str | None:
+    """Return which of the known endings a file has; None for another."""
+    name = path.name.lower()
+    return next((ending for ending in ENDINGS if name.endswith(ending)), None)
+
+
+def read_files(files: Sequence[Path], limit: int) -> Iterator[RawRow]:
+    """Yield the rows of files; no fault of one row or file loses another.
+
+    Args:
+        files: Files with one of `ENDINGS`.
+        limit: Most bytes of a row.
+
+    Yields:
+        Rows in the order of the files.
+
+    Raises:
+        DataError: A file cannot be opened.
+    """
+    before = 0
+    for place, path in enumerate(files):
+        try:
+            size = path.stat().st_size
+            for found, position in _read_file(path, limit, size):
+                yield RawRow(place, *found, position=before + position)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
+        before += size
+
+
+def _read_file(path: Path, limit: int, size: int) -> Iterator[tuple[Found, int]]:
+    line = 0
+    ending = ending_of(path) or ".jsonl"
+    try:
+        if ending == ".parquet":
+            for found in read_parquet(path, limit):
+                line = found.line
+                yield found, size
+            return
+        with BufferedReader(FileIO(path), _BUFFER_BYTES) as raw:
+            stream: ByteStream = gzip.GzipFile(fileobj=raw) if ending.endswith(".gz") else raw
+            if stream.peek(2)[:2] in _WIDE:
+                raise DataError("the file is UTF-16; save it as UTF-8")
+            for found in _READERS[ending.removesuffix(".gz")](stream, limit):
+                line = found.line
+                yield found, raw.tell()
+    except _BROKEN_GZIP as error:
+        reason = f"the compressed file is broken ({error}); what follows in it is not read"
+        yield Found(line + 1, None, reason), size
+    except DataError as error:
+        yield Found(line + 1, None, str(error)), size
