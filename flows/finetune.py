@@ -13,14 +13,14 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.preparing import prepare_data
 from retune.inputs import locate_inputs
-from tasks.data import format_chat, load_rows, split_rows
 from tasks.modeling import merge_adapter, quantize_model, train_adapter
 from tasks.release import decide, find_champion, register_model
 from tasks.run import RecipeRun
 from tasks.running import finetune_run
 from tasks.scoring import score_model
-from tasks.telling import tell_result
+from tasks.telling import tell_data, tell_result
 
 
 def name_run() -> str:
@@ -39,13 +39,13 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
     """
     source = locate_inputs(run.loaded)
 
-    rows = load_rows(run, train=source.train, test=source.test, databases=source.databases)
-    split = split_rows(run, rows=rows)
-    chat = format_chat(run, rows=rows, split=split, base=source.base)
+    data = prepare_data(run, source)
+    tell_data(run, data)
+    chat = data.chat
     test = chat.side("test")
 
     model = quantize_model(run, base=source.base, reference_text=source.reference_text)
-    base_scores = score_model(run, "base", source.base.as_scored(), test, source.probes)
+    base_scores = score_model(run, "base", source.base.as_scored(), test, source)
 
     adapter = train_adapter(
         run,
@@ -55,16 +55,20 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
         model=model,
     )
     tuned = adapter.as_scored(model, source.base)
-    adapter_scores = score_model(run, "adapter", tuned, test, source.probes)
+    adapter_scores = score_model(run, "adapter", tuned, test, source)
 
-    merged = merge_adapter(run, adapter=adapter, base=source.base, rows=chat.side("validation"))
-    merged_scores = score_model(run, "merged", merged.as_scored(), test, source.probes)
+    merged = merge_adapter(
+        run,
+        adapter=adapter,
+        base=source.base,
+        rows=chat.side("validation"),
+        template=source.template,
+    )
+    merged_scores = score_model(run, "merged", merged.as_scored(), test, source)
 
     champion = find_champion(run, merged)
     champion_scores = (
-        score_model(run, "champion", champion.as_scored(), test, source.probes)
-        if champion
-        else None
+        score_model(run, "champion", champion.as_scored(), test, source) if champion else None
     )
     decision = decide(run, challenger=merged_scores, base=base_scores, champion=champion_scores)
     registered = register_model(
@@ -77,7 +81,7 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
     )
     return tell_result(
         run,
-        data=(rows, split, chat),
+        data=data,
         models=(model, adapter, merged),
         scores={
             "base": base_scores,

@@ -1,10 +1,85 @@
-"""Tasks on rows."""
+"""Tasks on rows, and the two that go over all sources."""
 
 from __future__ import annotations
 
-from retune.stages import FORMAT_CHAT, LOAD_ROWS, SPLIT_ROWS
+from retune.inputs import Inputs, display_names
+from retune.records import (
+    BaseRef,
+    CleanRef,
+    DatabasesRef,
+    DatasetRef,
+    EncodedRef,
+)
+from retune.stages import (
+    CLEAN_ROWS,
+    FORMAT_CHAT,
+    LOAD_DATABASES,
+    LOAD_ROWS,
+    PREPARE_SIDES,
+    REMOVE_LEAKS,
+    SPLIT_ROWS,
+)
+from tasks.run import RecipeRun
 from tasks.stage_task import StageTask
 
+load_databases = StageTask(LOAD_DATABASES)
 load_rows = StageTask(LOAD_ROWS)
+clean_rows = StageTask(CLEAN_ROWS)
 split_rows = StageTask(SPLIT_ROWS)
+remove_leaks = StageTask(REMOVE_LEAKS)
 format_chat = StageTask(FORMAT_CHAT)
+prepare_sides = StageTask(PREPARE_SIDES)
+
+
+def load_sources(
+    run: RecipeRun, source: Inputs, databases: DatabasesRef | None
+) -> tuple[DatasetRef, ...]:
+    """Read every source by itself, so that a new one leaves the others as they are."""
+    return tuple(
+        load_rows(
+            run,
+            role=_role(source, row.key),
+            **row.located.as_inputs(),
+            databases=databases if row.asks_sql else None,
+        )
+        for row in source.rows
+    )
+
+
+def clean_sources(run: RecipeRun, source: Inputs, rows: tuple[DatasetRef, ...]) -> CleanRef:
+    """Look at the rows of all sources together, and keep what the recipe wants kept."""
+    return clean_rows(
+        run,
+        rows=rows,
+        weights=tuple(row.weight for row in source.rows),
+        held_out=tuple(row.held_out for row in source.rows),
+        names=tuple(display_names(row.located.source, run.loaded.root) for row in source.rows),
+    )
+
+
+def format_sources(
+    run: RecipeRun,
+    source: Inputs,
+    rows: tuple[DatasetRef, ...],
+    databases: DatabasesRef | None,
+    base: BaseRef,
+) -> tuple[EncodedRef, ...]:
+    """Render and tokenize every source by itself."""
+    return tuple(
+        format_chat(
+            run,
+            role=_role(source, row.key),
+            rows=each,
+            databases=databases if row.asks_sql else None,
+            base=base,
+            template=source.template,
+        )
+        for row, each in zip(source.rows, rows, strict=True)
+    )
+
+
+def _role(source: Inputs, key: str) -> str:
+    """Name a source in a line of the run: ``train`` where it is the only one of its side."""
+    side = key.split(".")[1]
+    alone = sum(row.key.split(".")[1] == side for row in source.rows) == 1
+    return side if alone else key.removeprefix("data.")

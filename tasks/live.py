@@ -52,6 +52,8 @@ class LiveReporter:
     def progress(self, what: str, done: int, total: int) -> None:
         """Show how far the stage is; Prefect's artifact is written every two seconds at most."""
         self._run.watcher.progress(self._stage, what, done, total)
+        if self._run.direct:
+            return
         now = time.monotonic()
         if now - self._updated < _SECONDS_BETWEEN_UPDATES:
             return

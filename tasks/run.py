@@ -35,6 +35,7 @@ class Run:
         mirror: Where MLflow is written; None while planning.
         parent_run: MLflow id of this flow run.
         planning: True when stages are looked up but never run.
+        direct: True when stages run right here, without Prefect's server: for a look at the data.
         lines: The stages so far.
     """
 
@@ -46,6 +47,7 @@ class Run:
     mirror: Mirror | None = None
     parent_run: str = ""
     planning: bool = False
+    direct: bool = False
     context: dict[str, str] = field(default_factory=dict)
     lines: list[StageLine] = field(default_factory=list)
 
@@ -74,7 +76,7 @@ class Run:
 
     def compute(self, stage: Stage[Any], request: StageRequest, reporter: Reporter) -> None:
         """Run a stage, in the stage process where it needs torch, else here."""
-        if stage.on_device:
+        if stage.on_device and not self.direct:
             self.process.run(request, reporter)
         else:
             run_stage(stage, request, reporter)

@@ -56,12 +56,13 @@ def finetune_run(recipe: Path, overrides: Sequence[str]) -> Iterator[RecipeRun]:
             run.watcher.note(warning)
 
 
-def prepare_run(loaded: LoadedRecipe, *, planning: bool = False) -> RecipeRun:
+def prepare_run(loaded: LoadedRecipe, *, planning: bool = False, direct: bool = False) -> RecipeRun:
     """Build a run from a loaded recipe, without touching any service.
 
     Args:
         loaded: The recipe.
         planning: Whether stages are only looked up.
+        direct: Whether stages run right here, without Prefect.
 
     Returns:
         The run.
@@ -83,5 +84,6 @@ def prepare_run(loaded: LoadedRecipe, *, planning: bool = False) -> RecipeRun:
         process=StageProcess(stage_log(store)),
         watcher=watcher,
         planning=planning,
+        direct=direct,
         context=context,
     )

@@ -76,21 +76,31 @@ class StageTask(Generic[Output]):
             run.lines.append(line)
             run.watcher.finished(line)
             return self._load(run, request) if lookup.state == "hit" else cast(Output, Pending())
-        if lookup.state == "run":
-            # Its imports take seconds; whatever runs here in the meantime hides them.
-            run.process.start()
-            run.watcher.started(label, lookup.reason)
         started = time.monotonic()
-        # A stage whose effect is gone has a good artifact, and must run all the same.
-        configured = self.task.with_options(
-            task_run_name=label, refresh_cache=lookup.state == "run"
-        )
-        stored = configured(request)
-        record = cast(Output, stored.load())
+        if lookup.state == "run":
+            run.watcher.started(label, lookup.reason)
+        if run.direct:
+            self._compute_here(run, request)
+        else:
+            self._call_task(run, request, label, refresh=lookup.state == "run")
+        record = self._load(run, request)
         line = line.model_copy(update={"seconds": time.monotonic() - started})
         run.lines.append(line)
         run.watcher.finished(line)
         return record
+
+    def _call_task(self, run: Run, request: StageRequest, label: str, *, refresh: bool) -> None:
+        if refresh:
+            # Its imports take seconds; whatever runs here in the meantime hides them.
+            run.process.start()
+        # A stage whose effect is gone has a good artifact, and must run all the same.
+        configured = self.task.with_options(task_run_name=label, refresh_cache=refresh)
+        configured(request)
+
+    def _compute_here(self, run: Run, request: StageRequest) -> None:
+        if not run.is_stored(self.stage, request):
+            with LiveReporter(run, self.stage.name, request.key) as reporter:
+                run.compute(self.stage, request, reporter)
 
     def _load(self, run: Run, request: StageRequest) -> Output:
         return cast(Output, run.load(self.stage, request))

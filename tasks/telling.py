@@ -12,18 +12,19 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from retune.data.limits import list_fault_files, merge_faults, refuse_breaches
+from retune.data.prepared import PreparedData
+from retune.data.reporting import DataReport, gather_report, write_data_report
+from retune.digests import digest_json
 from retune.records import (
     LOG_FOLDER,
     AdapterRef,
-    ChatRef,
-    DatasetRef,
     GateDecision,
     MergedRef,
     ModelRef,
     ModelScores,
     RegisteredRef,
     Role,
-    SplitRef,
 )
 from retune.release.model_card import ModelCard, render_model_card
 from retune.release.report import describe_data, write_report
@@ -34,16 +35,80 @@ from retune.store import MANIFEST
 from retune.tracking import Mirror
 from retune.training.metrics import read_metrics
 from tasks.run import RecipeRun
+from tasks.stage_task import is_pending
 
-Data = tuple[DatasetRef, SplitRef, ChatRef]
 Models = tuple[ModelRef, AdapterRef, MergedRef]
 Release = tuple[GateDecision, RegisteredRef]
+
+
+def tell_data(run: RecipeRun, data: PreparedData) -> None:
+    """Write down what was found in the rows, and stop where a limit of the recipe is broken.
+
+    Args:
+        run: The current run.
+        data: Rows from their sources to chats.
+
+    Raises:
+        DataError: A limit is broken; the message names each, and the report.
+    """
+    if is_pending([data.clean, data.split, data.chat]):
+        return
+    folder, _ = write_report_on_data(run, data)
+    if not run.planning:
+        create_markdown_artifact(
+            key="data-report",
+            description="What was found in the rows, and what was dropped",
+            markdown=(folder / "data.md").read_text("utf-8"),
+        )
+    refuse_data(run, data)
+
+
+def write_report_on_data(run: RecipeRun, data: PreparedData) -> tuple[Path, DataReport]:
+    """Write the report on the rows, and say where it is.
+
+    Args:
+        run: The current run.
+        data: Rows from their sources to chats.
+
+    Returns:
+        The report's folder, and the report.
+    """
+    folder = data_report_folder(run, data)
+    recipe = run.loaded.recipe
+    report = gather_report(
+        data.clean, data.split, data.chat, recipe.limits, data.rows, name=recipe.name
+    )
+    write_data_report(folder, report)
+    return folder, report
+
+
+def refuse_data(run: RecipeRun, data: PreparedData) -> None:
+    """Stop where a limit of the recipe is broken.
+
+    Args:
+        run: The current run.
+        data: Rows from their sources to chats.
+
+    Raises:
+        DataError: The message names every broken limit, and the files that list the rows.
+    """
+    refuse_breaches(
+        run.loaded.recipe.limits,
+        merge_faults(data.clean, data.split, data.chat),
+        list_fault_files(data.clean, data.split, data.chat, data.rows),
+    )
+
+
+def data_report_folder(run: RecipeRun, data: PreparedData) -> Path:
+    """Return where the report on the rows goes; equal rows have one report."""
+    digest = digest_json([each.digest for each in (data.clean, data.split, data.chat)])
+    return run.store.root / "reports" / f"data-{digest[:12]}"
 
 
 def tell_result(
     run: RecipeRun,
     *,
-    data: Data,
+    data: PreparedData,
     models: Models,
     scores: Mapping[Role, ModelScores | None],
     release: Release,
@@ -52,7 +117,7 @@ def tell_result(
 
     Args:
         run: The current run.
-        data: Loaded, split and formatted rows.
+        data: Rows from their sources to chats.
         models: Quantized model, adapter, merged model.
         scores: Reports by role; None where a role does not exist.
         release: Decision and registered version.
@@ -86,7 +151,7 @@ def _tell_mlflow(
     run: RecipeRun,
     mirror: Mirror,
     summary: RunSummary,
-    data: Data,
+    data: PreparedData,
     models: Models,
     scores: Mapping[Role, ModelScores],
 ) -> None:
@@ -110,21 +175,23 @@ def _tell_mlflow(
             **{f"stage.{_metric_name(line.label)}": line.state for line in summary.stages},
         },
     )
-    rows, split, chat = data
-    mirror.dataset(run.parent_run, "rows", rows.digest, rows=rows.rows, context="all")
-    for side, count in (("train", split.train), ("test", split.test)):
+    clean, chat = data.clean, data.chat
+    mirror.dataset(run.parent_run, "rows", clean.digest, rows=clean.rows, context="all")
+    for side, count in (("train", chat.train), ("test", chat.test)):
         digest = chat.side_digests[side]  # type: ignore[index]
         mirror.dataset(run.parent_run, side, digest, rows=count, context=side)
+    mirror.artifact(run.parent_run, data_report_folder(run, data), "data")
     mirror.artifact(run.parent_run, summary.report, "report")
     mirror.text(run.parent_run, _model_card(run, summary, data, models), "README.md")
     for role, each in scores.items():
-        mirror.artifact(run.parent_run, each.sql.folder / ROWS_FILE, f"predictions/{role}")
+        if each.sql is not None:
+            mirror.artifact(run.parent_run, each.sql.folder / ROWS_FILE, f"predictions/{role}")
     for line in summary.stages:
         manifest = run.store.folder(line.name, line.key) / MANIFEST
         mirror.artifact(run.parent_run, manifest, f"manifests/{_metric_name(line.label)}")
 
 
-def _model_card(run: RecipeRun, summary: RunSummary, data: Data, models: Models) -> str:
+def _model_card(run: RecipeRun, summary: RunSummary, data: PreparedData, models: Models) -> str:
     recipe = run.loaded.recipe
     quantized = f"over {models[0].quantization.upper()} weights, " * (
         models[0].quantization != "none"
@@ -134,7 +201,7 @@ def _model_card(run: RecipeRun, summary: RunSummary, data: Data, models: Models)
             model_name=recipe.registry.model_name,
             base_model=recipe.model.id,
             method=f"LoRA {quantized}r = {recipe.method.r}, alpha = {recipe.method.alpha}",
-            data=describe_data(*data),
+            data=describe_data(data),
             models=summary.models,
         )
     )

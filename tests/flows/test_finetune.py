@@ -17,9 +17,15 @@ from tests.flows.conftest import TEST_ROWS, environment, last_json, retune
 pytestmark = pytest.mark.slow
 
 STAGES = [
-    "load_rows",
+    "load_databases",
+    "load_rows (train)",
+    "load_rows (test)",
+    "clean_rows",
     "split_rows",
-    "format_chat",
+    "remove_leaks",
+    "format_chat (train)",
+    "format_chat (test)",
+    "prepare_sides",
     "quantize_model",
     "score_perplexity (base)",
     "score_sql (base)",
@@ -35,7 +41,7 @@ STAGES = [
     "decide",
     "register_model",
 ]
-AFTER_TRAINING = [*STAGES[7:]]
+AFTER_TRAINING = STAGES[STAGES.index("train_adapter") :]
 Finished = tuple[Path, dict[str, Any]]
 
 
@@ -142,8 +148,9 @@ def test_an_added_row_leaves_the_quantized_model_alone(project: Path) -> None:
     with open(rows, "a", encoding="utf-8") as file:
         file.write(json.dumps({**row, "id": "added", "question": "Quantos são?"}) + "\n")
     planned = plan(project)
-    assert planned["load_rows"] == ("run", "train changed")
-    assert planned["split_rows"] == ("run", "rows will be new")
+    assert planned["load_rows (train)"] == ("run", "source changed")
+    assert planned["load_rows (test)"][0] == planned["format_chat (test)"][0] == "hit"
+    assert planned["clean_rows"] == ("run", "rows will be new")
     assert planned["quantize_model"][0] == "hit"
 
 
@@ -155,8 +162,21 @@ def test_an_added_row_is_computed_without_scoring_the_base_again(project: Path) 
         file.write(json.dumps({**row, "id": "added", "question": "Quantos são?"}) + "\n")
     summary = last_json(retune(project, "--json"))
     ran = [_label(line) for line in summary["stages"] if line["state"] == "ran"]
-    assert ran[:4] == ["load_rows", "split_rows", "format_chat", "train_adapter"]
+    prepared = ["load_rows (train)", "clean_rows", "split_rows", "remove_leaks"]
+    assert ran[:7] == [*prepared, "format_chat (train)", "prepare_sides", "train_adapter"]
     assert not any("(base)" in label for label in ran)
+
+
+def test_an_added_source_is_read_and_tokenized_alone(project: Path) -> None:
+    """The rows of the other files are neither read nor tokenized again."""
+    more = project.parent / "data" / "more.jsonl"
+    row = json.loads((project.parent / "data" / "train.jsonl").read_text("utf-8").splitlines()[0])
+    more.write_text(json.dumps({**row, "question": "Quantos são?"}) + "\n", "utf-8")
+    sources = "data.train=[data/train.jsonl, data/more.jsonl]"
+    summary = last_json(retune(project, "--json", "--set", sources))
+    states = {_label(line): line["state"] for line in summary["stages"]}
+    assert states["load_rows (train.0)"] == states["format_chat (train.0)"] == "reused"
+    assert states["load_rows (train.1)"] == states["format_chat (train.1)"] == "ran"
 
 
 def test_a_deleted_artifact_is_said_to_be_deleted(finished: Finished, project: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_killed_training_resumes_to_the_same_adapter_bit_for_bit(
     process.communicate()
     summary = last_json(retune(recipe, "--json", *LONGER))
     lines = {(line["name"], line["role"]): line for line in summary["stages"]}
-    assert lines["load_rows", None]["state"] == "reused"
+    assert lines["load_rows", "train"]["state"] == "reused"
     assert lines["train_adapter", None]["reason"] == "an earlier run did not finish"
     assert adapter_bytes(recipe) == uninterrupted
 

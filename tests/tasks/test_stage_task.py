@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,15 @@ from retune.store import Store
 from tasks.record_results import StoredRecord, StoredRecordSerializer
 from tasks.stage_task import Pending, is_pending
 
+FIGURES: Any = {
+    "digest": "d",
+    "format": "text",
+    "rows": 1,
+    "bad_rows": 0,
+    "labels": (),
+    "databases": 0,
+}
+
 
 @pytest.fixture
 def stored(tmp_path: Path) -> StoredRecord:
@@ -19,7 +29,7 @@ def stored(tmp_path: Path) -> StoredRecord:
     store = Store(tmp_path / "store")
     work = store.open_work("load_rows", "key")
     (work / "artifact" / "rows.parquet").write_bytes(b"rows")
-    record = DatasetRef(digest="d", folder=work / "artifact", rows=1, test_rows=0, databases=0)
+    record = DatasetRef(folder=work / "artifact", **FIGURES)
     store.seal("load_rows", "key", record, key_parts={}, provenance={})
     return StoredRecord(stage="load_rows", key="key", store=store.root)
 
@@ -29,9 +39,7 @@ def test_a_result_is_json_that_reads_back_as_the_same_record(stored: StoredRecor
     serializer = StoredRecordSerializer()
     blob = serializer.dumps(stored)
     assert serializer.loads(blob) == stored
-    assert stored.load() == DatasetRef(
-        digest="d", folder=stored.store / "load_rows" / "key", rows=1, test_rows=0, databases=0
-    )
+    assert stored.load() == DatasetRef(folder=stored.store / "load_rows" / "key", **FIGURES)
 
 
 def test_a_result_whose_artifact_is_damaged_cannot_be_read(stored: StoredRecord) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 import retune
+from retune.cli.collecting import collect
 from retune.errors import INTERRUPTED, Interrupted, RetuneError
 
 # typer carries a click of its own and exports only the leaves of its tree of errors.
@@ -69,6 +70,9 @@ def check(
     from retune.cli.checking import check_recipe
 
     check_recipe(recipe, overrides or [], show=show)
+
+
+app.command()(collect)
 
 
 @app.command()

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from retune.cli.data_tables import print_findings
 from retune.cli.watching import TerminalWatcher
-from retune.data.tables import read_rows
-from retune.inputs import locate_inputs
-from retune.recipe.loading import load_recipe
-from retune.records import ChatRef, Side
-from retune.scoring.probes import load_probes
-from retune.stage import run_stage
-from retune.stages import FORMAT_CHAT, LOAD_ROWS, SPLIT_ROWS
+from retune.data.prepared import PreparedData
+from retune.errors import ArtifactError
+from retune.inputs import Inputs, locate_inputs
+from retune.recipe.loading import LoadedRecipe, load_recipe
+from retune.release.showing import show_bytes
 from retune.tracking import check_tracking
+from retune.training.steps import count_steps
 from retune.watching import WATCHER
+
+if TYPE_CHECKING:
+    from tasks.run import RecipeRun
+
+_WEIGHT_COPIES = 3
+"""Quantized, merged and registered: what a run writes at most of a model's weights."""
 
 
 def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
@@ -34,52 +42,114 @@ def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
     """
     console = Console()
     loaded = load_recipe(recipe, overrides)
-    console.print(f"recipe    {loaded.path}: {loaded.recipe.name}", highlight=False)
+    _say(console, "recipe", f"{loaded.path}: {loaded.recipe.name}")
     with console.status("looking at model and data"), TerminalWatcher(console) as watcher:
         WATCHER.set(watcher)
-        chat, base_folder = _prepare(recipe, overrides, console)
-    console.print(_counts(chat))
-    _show_rows(console, chat, base_folder, show)
+        run, source = _open(loaded)
+        _say_sources(console, source)
+        data = _prepare(run, source)
+    _say_work(console, loaded, data)
+    _report(run, data, console)
+    _show_rows(console, source, data, show)
+    _refuse_full_disk(console, run, source)
+    _refuse_breaches(run, data)
     console.print("[bold green]Ready:[/] retune run would start.")
 
 
-def _prepare(recipe: Path, overrides: Sequence[str], console: Console) -> tuple[ChatRef, Path]:
+def _open(loaded: LoadedRecipe) -> tuple[RecipeRun, Inputs]:
     from tasks.running import prepare_run
 
-    run = prepare_run(load_recipe(recipe, overrides))
+    run = prepare_run(loaded, direct=True)
+    source = locate_inputs(loaded, with_weights=False)
     check_tracking(run.context["tracking_uri"])
-    found = locate_inputs(run.loaded)
-    base = found.base
-    console.print(f"model     {base.model_id} ({base.folder})", highlight=False, soft_wrap=True)
-    if found.probes:
-        cases = load_probes(found.probes.path)
-        console.print(f"probes    {len(cases)} cases of {found.probes.path}", highlight=False)
-    request, _ = run.request(
-        LOAD_ROWS, {"train": found.train, "test": found.test, "databases": found.databases}
-    )
-    rows = run_stage(LOAD_ROWS, request)
-    request, _ = run.request(SPLIT_ROWS, {"rows": rows})
-    split = run_stage(SPLIT_ROWS, request)
-    request, _ = run.request(FORMAT_CHAT, {"rows": rows, "split": split, "base": base})
-    return run_stage(FORMAT_CHAT, request), base.folder
+    return run, source
 
 
-def _counts(chat: ChatRef) -> Table:
+def _prepare(run: RecipeRun, source: Inputs) -> PreparedData:
+    from flows.preparing import prepare_data
+
+    return prepare_data(run, source)
+
+
+def _say_sources(console: Console, source: Inputs) -> None:
+    from retune.scoring.probes import load_probes
+
+    _say(console, "model", f"{source.base.model_id} ({source.base.folder})")
+    template = source.template.path.name if source.template else "the tokenizer's own"
+    _say(console, "template", template)
+    for row in source.rows:
+        how = "detected" if row.located.detected else "stated"
+        side = "held out" if row.held_out else "training"
+        _say(console, "rows", f"{row.located.source.name}: {row.located.format} ({how}), {side}")
+    if source.probes:
+        cases = load_probes(source.probes.path)
+        _say(console, "probes", f"{len(cases)} cases of {source.probes.path}")
+
+
+def _say_work(console: Console, loaded: LoadedRecipe, data: PreparedData) -> None:
+    training, chat = loaded.recipe.training, data.chat
+    steps = count_steps(chat.train, training)
+    passes = steps * training.batch_size / max(1, chat.train)
     table = Table(show_header=False, box=None, padding=(0, 1))
-    table.add_row("rows", f"train {chat.train}, validation {chat.validation}, test {chat.test}")
-    share = chat.answer_tokens / chat.train_tokens
-    table.add_row("tokens", f"{chat.train_tokens} in training, {share:.1%} of them carry loss")
-    table.add_row("longest", f"{chat.longest_tokens} tokens")
-    return table
+    table.add_row(
+        "rows", f"train {chat.train:,}, validation {chat.validation:,}, test {chat.test:,}"
+    )
+    share = chat.answer_tokens / max(1, chat.train_tokens)
+    table.add_row("tokens", f"{chat.train_tokens:,} in training, {share:.1%} of them carry loss")
+    table.add_row("longest", f"{chat.longest_tokens:,} of {loaded.recipe.prompt.max_length:,}")
+    table.add_row(
+        "steps",
+        f"{steps:,} of {training.batch_size} rows, {passes:.2g} passes, about "
+        f"{chat.train_tokens * passes:,.0f} tokens",
+    )
+    console.print(table)
 
 
-def _show_rows(console: Console, chat: ChatRef, base_folder: Path, show: int) -> None:
+def _report(run: RecipeRun, data: PreparedData, console: Console) -> None:
+    from tasks.telling import write_report_on_data
+
+    folder, report = write_report_on_data(run, data)
+    print_findings(console, report)
+    _say(console, "report", str(folder / "data.html"))
+
+
+def _show_rows(console: Console, source: Inputs, data: PreparedData, show: int) -> None:
+    from retune.data.chats.preparing import show_rows
     from retune.data.tokenizers import load_tokenizer
 
-    side: Side = "train"
-    tokenizer = load_tokenizer(base_folder)
-    for row in read_rows(chat.side(side).folder / "rows.parquet")[:show]:
-        text = Text(tokenizer.decode(row["prompt_ids"]), style="dim")
-        text.append(tokenizer.decode(row["answer_ids"]), style="bold green")
-        console.rule(f"row {row['row_id']}: loss falls on the green tokens", align="left")
+    if not show:
+        return
+    tokenizer = load_tokenizer(source.base.folder)
+    for row in show_rows(data.chat.side("train"), tokenizer, show):
+        text = Text()
+        for piece, carries_loss in row.pieces:
+            text.append(piece, style="bold green" if carries_loss else "dim")
+        console.rule(f"row {row.row_id}: loss falls on the green tokens", align="left")
         console.print(text, soft_wrap=True)
+
+
+def _refuse_full_disk(console: Console, run: RecipeRun, source: Inputs) -> None:
+    needed = source.base.weight_bytes * _WEIGHT_COPIES
+    free = shutil.disk_usage(run.store.root).free
+    _say(
+        console,
+        "disk",
+        f"up to {show_bytes(needed)} of weights to write, {show_bytes(free)} free below "
+        f"{run.store.root}",
+    )
+    if needed > free:
+        raise ArtifactError(
+            f"{run.store.root}: {show_bytes(free)} free, but a run of this recipe writes up to "
+            f"{show_bytes(needed)} of weights (quantized, merged, registered). Free some, or set "
+            "store.folder to a larger disk."
+        )
+
+
+def _refuse_breaches(run: RecipeRun, data: PreparedData) -> None:
+    from tasks.telling import refuse_data
+
+    refuse_data(run, data)
+
+
+def _say(console: Console, what: str, text: str) -> None:
+    console.print(f"{what:<9} {text}", highlight=False, soft_wrap=True)

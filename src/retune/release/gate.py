@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from retune.digests import digest_json
 from retune.errors import ScoringError
@@ -49,16 +49,17 @@ def decide(inputs: DecideInputs, section: DecideSection, work: Workdir) -> GateD
     Raises:
         ScoringError: Two reports are not over the same rows.
     """
+    gate = _with_metric(section.gate, inputs.challenger)
     comparisons = compare(inputs.challenger, inputs.base, "base", section.scoring.resamples)
     if inputs.champion is not None:
         comparisons += compare(
             inputs.challenger, inputs.champion, "champion", section.scoring.resamples
         )
     refusals = [
-        *_unmet_bounds(inputs.challenger, section.gate),
-        *(r for c in comparisons if (r := _refusal(c, section.gate)) is not None),
+        *_unmet_bounds(inputs.challenger, gate),
+        *(r for c in comparisons if (r := _refusal(c, gate)) is not None),
     ]
-    gains = [_describe(c) for c in comparisons if c.metric == section.gate.metric]
+    gains = [_describe(c) for c in comparisons if c.metric == gate.metric]
     body: dict[str, Any] = {
         "promote": not refusals,
         "reasons": tuple(refusals or gains),
@@ -92,6 +93,14 @@ def compare(
             paired = _paired(metric, ours, theirs, resamples)
             found.append(Comparison(metric=metric, against=against, **paired.model_dump()))
     return found
+
+
+def _with_metric(gate: GateConfig, scores: ModelScores) -> GateConfig:
+    """Name the figure that decides, where the recipe leaves it to the kind of rows."""
+    if gate.metric is not None:
+        return gate
+    metric = "perplexity" if scores.sql is None else "sql_execution_match"
+    return gate.model_copy(update={"metric": metric})
 
 
 def _report(scores: ModelScores, metric: str) -> ScoreReport | None:
@@ -138,9 +147,10 @@ def _number(outcome: bool | None) -> float:
 
 def _unmet_bounds(challenger: ModelScores, gate: GateConfig) -> list[str]:
     unmet = []
-    metric = challenger.metrics()[gate.metric]
-    report = _report(challenger, gate.metric)
-    assert report is not None  # the recipe refuses a gate on probes without probes
+    # The recipe refuses a gate on probes without probes, and on SQL without SQL rows.
+    name = str(gate.metric)
+    metric = challenger.metrics()[name]
+    report = cast(ScoreReport, _report(challenger, name))
     # Not `report.unscored`, which counts by reason: a row may have one metric and lack another.
     unscored = 1 - metric.n / report.rows
     if unscored > gate.max_unscored_fraction:

@@ -8,11 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retune.data.prepared import PreparedData
 from retune.provenance import library_versions, machine_provenance
 from retune.records import (
     AdapterRef,
-    ChatRef,
-    DatasetRef,
     GateDecision,
     MergedRef,
     Metric,
@@ -20,7 +19,6 @@ from retune.records import (
     Record,
     RegisteredRef,
     Role,
-    SplitRef,
 )
 from retune.release import showing
 from retune.release.curves import CurvePoint, draw_png, draw_svg
@@ -57,7 +55,7 @@ def write_report(
     summary: RunSummary,
     curves: Path,
     *,
-    data: tuple[DatasetRef, SplitRef, ChatRef],
+    data: PreparedData,
     models: tuple[ModelRef, AdapterRef, MergedRef],
     folder: Path,
 ) -> None:
@@ -66,7 +64,7 @@ def write_report(
     Args:
         summary: What the run found.
         curves: `metrics.jsonl` of the training; need not exist.
-        data: Loaded, split and formatted rows.
+        data: Rows from their sources to chats.
         models: Quantized model, adapter, merged model.
         folder: Where `report.md`, `report.html` and `curves.png` go; made when missing.
     """
@@ -81,7 +79,7 @@ def write_report(
             samples=summary.samples,
             stages=summary.stages,
             curves=tuple(CurvePoint.model_validate(point) for point in read_metrics(curves)),
-            dataset=describe_data(*data),
+            dataset=describe_data(data),
             figures=describe_models(*models),
             environment=describe_environment(),
         ),
@@ -118,17 +116,19 @@ def render(name: str, report: RunReport) -> str:
     return templates().get_template(f"{name}.j2").render(fields)
 
 
-def describe_data(rows: DatasetRef, split: SplitRef, chat: ChatRef) -> dict[str, str]:
+def describe_data(data: PreparedData) -> dict[str, str]:
     """Say what the run was trained and scored on."""
+    chat = data.chat
+    read = sum(source.rows + source.bad_rows for source in data.rows)
     counts = {
-        f"{side.capitalize()} rows": f"{getattr(split, side):,} (sha256 {_digits(digest)})"
+        f"{side.capitalize()} rows": f"{getattr(chat, side):,} (sha256 {_digits(digest)})"
         for side, digest in chat.side_digests.items()
     }
     return {
-        "Rows": f"{rows.rows:,} (sha256 {_digits(rows.digest)})",
-        "Databases": f"{rows.databases:,}",
+        "Rows read": f"{read:,} from {len(data.rows)} source{'s' * (len(data.rows) != 1)}",
+        "Rows kept": f"{data.clean.rows:,} (sha256 {_digits(data.clean.digest)})",
         **counts,
-        "Groups on two sides": f"{split.groups_shared:,}",
+        "Groups on two sides": f"{data.split.groups_shared:,}",
         "Training tokens": f"{chat.train_tokens:,}, of which {chat.answer_tokens:,} carry loss",
         "Longest row": f"{chat.longest_tokens:,} tokens",
     }

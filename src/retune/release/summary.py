@@ -58,10 +58,10 @@ def choose_samples(scores: dict[Role, ModelScores], count: int) -> tuple[Sample,
         count: How many.
 
     Returns:
-        The samples, in the order of the rows.
+        The samples, in the order of the rows; none where no model wrote answers.
     """
-    by_role = {role: read_outcomes(each.sql) for role, each in scores.items()}
-    rows = next(iter(by_role.values()))
+    by_role = {role: read_outcomes(each.sql) for role, each in scores.items() if each.sql}
+    rows = next(iter(by_role.values()), [])
     places = [len(rows) * (2 * place + 1) // (2 * count) for place in range(min(count, len(rows)))]
     return tuple(
         Sample(

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from retune.data.prepared import PreparedData
 from retune.records import (
     AdapterRef,
     ChatRef,
+    CleanRef,
     Comparison,
     DatasetRef,
     GateDecision,
@@ -333,7 +335,8 @@ def test_a_report_is_written_from_records_alone(report: RunReport, tmp_path: Pat
         tracking_uri="sqlite:///x",
         report=tmp_path,
     )
-    rows = DatasetRef(**place, rows=2348, test_rows=348, databases=90)
+    rows = DatasetRef(**place, format="text_to_sql", rows=2348, bad_rows=2, labels=(), databases=0)
+    clean = CleanRef(**place, rows=2348, test_rows=348, faults={})
     split = SplitRef(**place, train=1800, validation=200, test=348, groups_shared=0)
     chat = ChatRef(
         **place,
@@ -345,7 +348,9 @@ def test_a_report_is_written_from_records_alone(report: RunReport, tmp_path: Pat
         train_tokens=300_000,
         answer_tokens=60_000,
         longest_tokens=250,
+        faults={},
     )
+    data = PreparedData(rows=(rows,), clean=clean, split=split, chat=chat)
     model = ModelRef(
         **place,
         quantization="nf4",
@@ -370,9 +375,7 @@ def test_a_report_is_written_from_records_alone(report: RunReport, tmp_path: Pat
         **place, rows_checked=16, max_logit_difference=0.01, logit_spread=4.0, answers_equal=16
     )
 
-    write_report(
-        summary, curves, data=(rows, split, chat), models=(model, adapter, merged), folder=tmp_path
-    )
+    write_report(summary, curves, data=data, models=(model, adapter, merged), folder=tmp_path)
 
     text = (tmp_path / "report.md").read_text("utf-8")
     # 340,000 of 3,400,000 parameters are a tenth.
@@ -385,6 +388,7 @@ def test_a_report_is_written_from_records_alone(report: RunReport, tmp_path: Pat
     for part in (
         "4.0 MiB instead of 13.0 MiB",
         "348 (sha256 3333333333333333)",
+        "2,350 from 1 source",
         "60,000 carry loss",
     ):
         assert part in text
