@@ -6,7 +6,8 @@ counts where no letter, digit or underscore touches it: `cu` is not in `curso`, 
 `idiotas` (a list names the forms it means), and a hyphen is a boundary (`quadro-negro` contains
 `negro`). White space inside a phrase matches any white space. Folding joins `país` with `pais` and
 `avó` with `avô`: a list that must tell them apart cannot. Characters that mean something to
-regular expressions are literal.
+regular expressions are literal. Typographic apostrophes and hyphens count as plain ones: models
+write `can’t`, lists say `can't`.
 
 Only newly generated text may be given: a prompt that names a forbidden word is no hit.
 """
@@ -19,11 +20,12 @@ from functools import lru_cache
 
 from retune.errors import ConfigError
 
+_PLAIN = str.maketrans(dict.fromkeys("‘’ʼ", "'") | dict.fromkeys("‐‑", "-"))
 _LEFT_OUT = frozenset({"Mn", "Me", "Cf"})  # combining marks, enclosing marks, format characters
 
 
 def fold_text(text: str) -> str:
-    """Remove accents, format characters and case.
+    """Remove accents, format characters, case and typographic apostrophes and hyphens.
 
     Args:
         text: Any text.
@@ -31,6 +33,9 @@ def fold_text(text: str) -> str:
     Returns:
         The text as words are compared in it.
     """
+    if text.isascii():
+        return text.casefold()
+    text = text.translate(_PLAIN)
     # Folding case can bring a mark back (`İ`), and decomposing can bring case back: both twice.
     for _ in range(2):
         decomposed = unicodedata.normalize("NFKD", text.casefold())

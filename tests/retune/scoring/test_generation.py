@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from retune.modeling.adapting import as_peft
 from retune.modeling.loading import LoadedModel, load_scored_model
 from retune.modeling.snapshots import locate_base
 from retune.records import BaseRef, SideRef
-from retune.scoring.generation import generate_answers, pad_left
+from retune.scoring.batching import is_out_of_memory, run_in_halves
+from retune.scoring.generation import generate_answers, pad_left, write_answers
 from retune.stopping import STOP
 
 
@@ -27,9 +29,9 @@ def loaded(base: BaseRef) -> LoadedModel:
 
 @pytest.fixture(scope="module")
 def prompts(held_out: SideRef) -> list[list[int]]:
-    """Real prompts, all of other lengths."""
-    rows = read_rows(held_out.folder / "rows.parquet")[:6]
-    return [row["prompt_ids"][: 20 + 9 * at] for at, row in enumerate(rows)]
+    """Six real prompts, all of other lengths."""
+    rows = read_rows(held_out.folder / "rows.parquet")
+    return [rows[at % len(rows)]["prompt_ids"][: 20 + 6 * at] for at in range(6)]
 
 
 def one_at_a_time(loaded: LoadedModel, prompts: list[list[int]], count: int) -> list[str]:
@@ -158,7 +160,7 @@ def test_memory_that_runs_out_halves_the_batch(
 
     generate, sizes = generation._generate, []
 
-    def small(model: LoadedModel, batch: list[list[int]], count: int) -> list[str]:
+    def small(model: LoadedModel, batch: list[list[int]], count: int) -> list[list[int]]:
         if len(batch) > 2:
             raise torch.OutOfMemoryError
         sizes.append(len(batch))
@@ -184,3 +186,129 @@ def test_padding_is_on_the_left() -> None:
     ids, mask = pad_left([[1, 2, 3], [4]], 9)
     assert ids.tolist() == [[1, 2, 3], [9, 9, 4]]
     assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_order_batch_size_or_neighbour_changes_an_answer(
+    loaded: LoadedModel, prompts: list[list[int]], seed: int
+) -> None:
+    """Any rows, in any order, in batches of any size: each prompt has one answer."""
+    alone = {
+        tuple(one): generate_answers(loaded, [one], max_new_tokens=6, batch_size=1)[0]
+        for one in prompts
+    }
+    chance = random.Random(seed)
+    drawn = chance.choices(prompts, k=9)
+    found = generate_answers(loaded, drawn, max_new_tokens=6, batch_size=chance.randint(1, 9))
+    assert found == [alone[tuple(one)] for one in drawn]
+
+
+def test_batches_do_not_depend_on_the_order_of_rows(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equally long prompts too meet the same neighbours, so that not even a bit can differ."""
+    from retune.scoring import generation
+
+    seen: list[list[list[int]]] = []
+
+    def note(model: LoadedModel, batch: list[list[int]], _count: int) -> list[list[int]]:
+        seen.append(batch)
+        return [model.end_ids[:1]] * len(batch)
+
+    monkeypatch.setattr(generation, "_generate", note)
+    equal = [[5, 6], [5, 7], [6, 5], [7, 7], [9]]
+    write_answers(loaded, equal, max_new_tokens=1, batch_size=2)
+    write_answers(loaded, equal[::-1], max_new_tokens=1, batch_size=2)
+    assert seen[:3] == seen[3:]
+
+
+def test_a_prompt_that_does_not_fit_is_reported_and_the_others_go_on(
+    loaded: LoadedModel, prompts: list[list[int]]
+) -> None:
+    """It has a reason and no text: not an empty answer, which would be wrong."""
+    limit = loaded.model.config.max_position_embeddings
+    rows = [prompts[0], [5] * limit, [], prompts[1]]
+    seen: list[tuple[int, int]] = []
+    found = write_answers(
+        loaded, rows, max_new_tokens=3, batch_size=8, progress=lambda *at: seen.append(at)
+    )
+    assert [one.unscored_reason for one in found] == [None, "prompt_too_long", "prompt_empty", None]
+    assert [one.text is None for one in found] == [False, True, True, False]
+    assert seen == [(4, 4)]
+
+
+def test_an_answer_says_whether_it_came_to_its_end(
+    loaded: LoadedModel, prompts: list[list[int]]
+) -> None:
+    """Cut at the limit it has all its tokens; where every token is an end it has none."""
+    [cut] = write_answers(loaded, prompts[:1], max_new_tokens=4, batch_size=1)
+    assert (cut.finished, cut.tokens) == (False, 4)
+    ending = LoadedModel(loaded.model, loaded.tokenizer, list(range(len(loaded.tokenizer))))
+    [ended] = write_answers(ending, prompts[:1], max_new_tokens=4, batch_size=1)
+    assert (ended.finished, ended.tokens, ended.text) == (True, 0, "")
+
+
+def test_one_row_that_does_not_fit_into_memory_is_an_error() -> None:
+    """There is nothing left to split."""
+
+    def fail(batch: Sequence[int]) -> list[int]:
+        raise torch.OutOfMemoryError(f"{len(batch)} rows")
+
+    with pytest.raises(torch.OutOfMemoryError, match="1 rows"):
+        run_in_halves([1, 2, 3], fail)
+
+
+def test_another_error_is_not_split() -> None:
+    """A shape that does not fit would not fit in halves either."""
+    calls: list[int] = []
+
+    def fail(batch: Sequence[int]) -> list[int]:
+        calls.append(len(batch))
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        run_in_halves([1, 2], fail)
+    assert calls == [2]
+
+
+def test_a_cpus_words_for_no_memory_are_known() -> None:
+    """PyTorch's allocator raises a plain RuntimeError there."""
+    words = "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory"
+    assert is_out_of_memory(RuntimeError(words))
+    assert not is_out_of_memory(RuntimeError("size mismatch"))
+
+
+def test_rows_that_have_not_ended_go_on_without_those_that_have(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounds of 16, 16 and 8 make 40. Row [7] ends in the first; [8] and [9] go on in one batch."""
+    from retune.scoring import generation
+
+    seen: list[tuple[list[int], int]] = []
+    end = loaded.end_ids[0]
+
+    def write(_model: LoadedModel, batch: list[list[int]], count: int) -> list[list[int]]:
+        seen.append(([len(row) for row in batch], count))
+        return [[row[0]] * 3 + [end] if row[0] == 7 else [row[0]] * count for row in batch]
+
+    monkeypatch.setattr(generation, "_generate", write)
+    progress: list[tuple[int, int]] = []
+    found = write_answers(
+        loaded,
+        [[7], [8], [9]],
+        max_new_tokens=40,
+        batch_size=2,
+        progress=lambda *at: progress.append(at),
+    )
+    assert seen == [([1, 1], 16), ([1], 16), ([17, 17], 16), ([33, 33], 8)]
+    assert [(one.tokens, one.finished) for one in found] == [(3, True), (40, False), (40, False)]
+    assert progress == [(1, 3), (1, 3), (1, 3), (3, 3)]
+
+
+def test_answers_of_several_rounds_are_those_of_one_at_a_time(
+    loaded: LoadedModel, prompts: list[list[int]]
+) -> None:
+    """50 tokens are four rounds."""
+    short = [prompt[:12] for prompt in prompts]
+    found = generate_answers(loaded, short, max_new_tokens=50, batch_size=4)
+    assert found == one_at_a_time(loaded, short, 50)

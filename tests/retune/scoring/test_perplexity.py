@@ -15,7 +15,19 @@ import torch
 from retune.data.tokenizers import load_tokenizer
 from retune.errors import ScoringError
 from retune.modeling.loading import load_causal_model
-from retune.scoring.perplexity import RowLoss, answer_losses, perplexity, text_perplexity
+from retune.scoring.perplexity import (
+    RowLoss,
+    answer_losses,
+    bits_of_ratio,
+    bits_per_byte,
+    full_sequence_losses,
+    perplexity,
+    text_losses,
+    text_perplexity,
+)
+from retune.scoring.token_losses import score_pairs
+from retune.scoring.uncertainty import estimate_ratio
+from retune.scoring.windows import rolling_windows, strided_windows
 
 CPU = torch.device("cpu")
 Pairs = list[tuple[list[int], list[int]]]
@@ -45,11 +57,23 @@ def reference(shared_data: Path) -> tuple[Any, Any, Pairs, dict[str, Any]]:
     return model, tokenizer, pairs, json.loads((folder / "reference.json").read_text("utf-8"))
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_each_row_agrees_with_the_reference(reference: Any, batch_size: int) -> None:
-    """NLL and tokens per row are those of reference.json, whatever the batch size."""
+EVERY_BATCH = [(size, side) for size in (1, 2, 8) for side in ("left", "right")]
+
+
+@pytest.mark.parametrize("pad", ["pad_token_id", "eos_token_id"])
+@pytest.mark.parametrize(("batch_size", "side"), EVERY_BATCH)
+def test_each_row_agrees_with_the_reference(
+    reference: Any, batch_size: int, side: Any, pad: str
+) -> None:
+    """NLL and tokens per row are those of reference.json, however rows are batched and padded."""
     model, tokenizer, pairs, figures = reference
-    losses = answer_losses(model, pairs, batch_size=batch_size, pad_id=tokenizer.pad_token_id)
+    losses = answer_losses(
+        model,
+        pairs,
+        batch_size=batch_size,
+        pad_id=getattr(tokenizer, pad),
+        padding_side=side,
+    )
     expected = figures["pairs"]
     assert [one.tokens for one in losses] == [row["tokens"] for row in expected["per_row"]]
     nlls = [row["nll"] for row in expected["per_row"]]
@@ -84,6 +108,232 @@ def test_texts_agree_with_the_reference(reference: Any, shared_data: Path, batch
     texts = json.loads((shared_data / "ppl_reference" / "texts.json").read_text("utf-8"))
     found = text_perplexity(model, tokenizer, texts, batch_size=batch_size)
     assert found == pytest.approx(figures["texts"]["corpus_ppl_without_bos"], rel=1e-4)
+
+
+@pytest.mark.parametrize(("batch_size", "side"), EVERY_BATCH)
+def test_the_other_figures_of_rows_agree_with_the_reference(
+    reference: Any, shared_data: Path, batch_size: int, side: Any
+) -> None:
+    """Full sequence, without the end token, and bits per byte of the completions."""
+    model, tokenizer, pairs, figures = reference
+    expected = figures["pairs"]
+    options = {"batch_size": batch_size, "pad_id": tokenizer.eos_token_id, "padding_side": side}
+    whole = full_sequence_losses(model, pairs, **options)
+    assert perplexity(whole) == pytest.approx(expected["full_sequence_ppl"], rel=1e-4)
+    endless = answer_losses(model, [(prompt, ids[:-1]) for prompt, ids in pairs], **options)
+    assert perplexity(endless) == pytest.approx(
+        expected["completion_only_ppl_without_eos"], rel=1e-4
+    )
+    rows = json.loads((shared_data / "ppl_reference" / "pairs.json").read_text("utf-8"))
+    sizes = [len(row["completion"].encode("utf-8")) for row in rows]
+    ends = [tokenizer.eos_token_id]
+    losses = answer_losses(model, pairs, answer_bytes=sizes, end_ids=ends, **options)
+    assert bits_per_byte(losses) == pytest.approx(expected["completion_bits_per_byte"], rel=1e-4)
+
+
+@pytest.mark.parametrize(("batch_size", "side"), EVERY_BATCH)
+def test_texts_after_a_beginning_token_agree_with_the_reference(
+    reference: Any, shared_data: Path, batch_size: int, side: Any
+) -> None:
+    """Per text as Hugging Face `evaluate` has it, and over all texts by token and by byte."""
+    model, tokenizer, _, figures = reference
+    texts = json.loads((shared_data / "ppl_reference" / "texts.json").read_text("utf-8"))
+    found = text_losses(
+        model,
+        tokenizer,
+        texts,
+        batch_size=batch_size,
+        prefix_id=tokenizer.bos_token_id,
+        padding_side=side,
+    )
+    losses = [one for one in found if one is not None]
+    expected = figures["texts"]
+    assert [sum(one.tokens for one in losses), sum(one.bytes or 0 for one in losses)] == [
+        expected["tokens"],
+        expected["bytes"],
+    ]
+    assert perplexity(losses) == pytest.approx(expected["corpus_ppl_with_bos"], rel=1e-4)
+    assert bits_per_byte(losses) == pytest.approx(expected["bits_per_byte"], rel=1e-4)
+    by_text = [perplexity([one]) for one in losses]
+    assert by_text == pytest.approx(expected["per_text_ppl_with_bos"], rel=1e-4)
+    evaluate = figures["hf_evaluate"]["batch4_start_True"]
+    assert math.fsum(by_text) / len(by_text) == pytest.approx(evaluate["mean"], rel=1e-4)
+
+
+def test_texts_alone_agree_with_hugging_face_evaluate(reference: Any, shared_data: Path) -> None:
+    """Without a beginning token the first token of each text is not scored."""
+    model, tokenizer, _, figures = reference
+    texts = json.loads((shared_data / "ppl_reference" / "texts.json").read_text("utf-8"))
+    found = text_losses(model, tokenizer, texts, batch_size=8)
+    by_text = [perplexity([one]) for one in found if one is not None]
+    evaluate = figures["hf_evaluate"]["batch1_start_False"]
+    assert by_text[:5] == pytest.approx(evaluate["first5"], rel=1e-4)
+    assert math.fsum(by_text) / len(by_text) == pytest.approx(evaluate["mean"], rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def long_text(shared_data: Path) -> str:
+    """1,946 tokens, for a model that reads 256."""
+    return (shared_data / "ppl_reference" / "long.txt").read_text("utf-8")
+
+
+@pytest.mark.parametrize(("batch_size", "side"), EVERY_BATCH)
+@pytest.mark.parametrize("stride", [32, 64, 128, 256])
+def test_windows_agree_with_the_documentations_loop(
+    reference: Any, long_text: str, stride: int, batch_size: int, side: Any
+) -> None:
+    """That loop weights each window's mean by its scored tokens less one, ours by its tokens.
+
+    With its weights our windows give its figure to 1e-4. Ours differs from it by the weights alone:
+    every token counts once, the first token of the text excepted (1,945 of 1,946); without overlap
+    the first of each of the 8 windows (1,938).
+    """
+    model, tokenizer, _, figures = reference
+    ids = tokenizer(long_text, add_special_tokens=False)["input_ids"]
+    windows = strided_windows(ids, max_length=256, stride=stride)
+    losses = score_pairs(
+        model, windows, batch_size=batch_size, pad_id=tokenizer.eos_token_id, padding_side=side
+    )
+    # Without overlap the loop's mean is over 255 tokens of 256, and so is ours.
+    weights = [one.tokens - (at > 0 and stride < 256) for at, one in enumerate(losses)]
+    means = [one.nll_sum_nats / one.tokens for one in losses]
+    total = math.fsum(mean * weight for mean, weight in zip(means, weights, strict=True))
+    expected = figures["long"]
+    assert sum(weights) == expected[f"transformers_docs_stride{stride}_tokens_scored"]
+    assert math.exp(total / sum(weights)) == pytest.approx(
+        expected[f"transformers_docs_stride{stride}"], rel=1e-4
+    )
+    assert sum(one.tokens for one in losses) == (1938 if stride == 256 else 1945)
+    [ours] = text_losses(model, tokenizer, [long_text], batch_size=batch_size, stride=stride)
+    assert ours is not None
+    assert ours.nll_sum_nats == pytest.approx(
+        math.fsum(one.nll_sum_nats for one in losses), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(("batch_size", "side"), EVERY_BATCH)
+def test_windows_after_a_prefix_agree_with_lm_eval(
+    reference: Any, long_text: str, batch_size: int, side: Any
+) -> None:
+    """NLL sum, by token, by byte, with another prefix, and with a context of 128 tokens."""
+    model, tokenizer, _, figures = reference
+
+    def score(**options: Any) -> RowLoss:
+        [found] = text_losses(
+            model, tokenizer, [long_text], batch_size=batch_size, padding_side=side, **options
+        )
+        assert found is not None
+        return found
+
+    expected = figures["long"]
+    whole = score(prefix_id=tokenizer.bos_token_id, stride=256)
+    assert (whole.tokens, whole.bytes) == (expected["tokens"], expected["bytes"])
+    assert whole.nll_sum_nats == pytest.approx(expected["lm_eval_rolling_nll"], rel=1e-4)
+    assert perplexity([whole]) == pytest.approx(expected["lm_eval_token_ppl"], rel=1e-4)
+    assert bits_per_byte([whole]) == pytest.approx(expected["lm_eval_bits_per_byte"], rel=1e-4)
+    after_end = score(prefix_id=tokenizer.eos_token_id, stride=256)
+    assert perplexity([after_end]) == pytest.approx(
+        expected["lm_eval_token_ppl_prefix_eos"], rel=1e-4
+    )
+    # A context of 128 in windows of 256 scores 256 - 128 + 1 = 129 new tokens each.
+    overlapping = score(prefix_id=tokenizer.bos_token_id, stride=129)
+    assert perplexity([overlapping]) == pytest.approx(
+        expected["lm_eval_token_ppl_context_len128"], rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 30])
+@pytest.mark.parametrize("stride", [1, 3, 8])
+def test_windows_score_each_token_once(length: int, stride: int) -> None:
+    """In order, with what stands before as context, and never more than fits."""
+    ids = list(range(100, 100 + length))
+    strided = strided_windows(ids, max_length=8, stride=stride)
+    scored = [token for _, tokens in strided for token in tokens]
+    # Without overlap the first token of each window has no context.
+    expected = [token for at, token in enumerate(ids) if at % 8] if stride == 8 else ids[1:]
+    assert scored == expected
+    rolling = rolling_windows(ids, max_length=8, prefix_id=7, context_length=8 - stride + 1)
+    assert [token for _, tokens in rolling for token in tokens] == ids
+    text = [7, *ids]
+    for context, tokens in [*strided, *rolling]:
+        both = [*context, *tokens]
+        start = text.index(both[0])
+        assert text[start : start + len(both)] == both
+        assert context and len(both) <= 9
+    assert all(len(context) + len(tokens) <= 8 for context, tokens in strided)
+
+
+def test_windows_that_do_not_fit_are_refused() -> None:
+    """A stride over the window would leave tokens out."""
+    with pytest.raises(ScoringError, match="windows of 8 tokens with stride 9"):
+        strided_windows([1, 2], max_length=8, stride=9)
+    with pytest.raises(ScoringError, match="context of 0"):
+        rolling_windows([1, 2], max_length=8, prefix_id=0, context_length=0)
+
+
+def test_a_text_without_a_token_to_score_is_none(reference: Any) -> None:
+    """Neither zero nor one: nothing was read before its only token."""
+    model, tokenizer, _, _ = reference
+    empty, one = text_losses(model, tokenizer, ["", "a b c"], batch_size=2)
+    assert empty is None
+    assert one is not None
+    assert text_losses(model, tokenizer, [], batch_size=2) == []
+
+
+def test_memory_that_runs_out_halves_a_batch(reference: Any) -> None:
+    """A model that holds two rows at a time gives the same losses."""
+    model, _, pairs, _ = reference
+
+    class Small:
+        device, config = model.device, model.config
+
+        def __call__(self, *, input_ids: torch.Tensor, **others: Any) -> Any:
+            if len(input_ids) > 2:
+                raise torch.OutOfMemoryError
+            return model(input_ids=input_ids, **others)
+
+    small: Any = Small()
+    found = answer_losses(small, pairs, batch_size=8, pad_id=0)
+    expected = answer_losses(model, pairs, batch_size=2, pad_id=0)
+    assert [one.nll_sum_nats for one in found] == pytest.approx(
+        [one.nll_sum_nats for one in expected], rel=1e-5
+    )
+
+
+def test_an_end_token_is_in_the_perplexity_and_not_in_the_bits() -> None:
+    """Tokens 0, 1, 2 have 1/2, 1/4, 1/4, and 2 ends: the bits of [0, 1] are 1 + 2, over 6 bytes.
+
+    What a template writes behind the end token (here 1) writes no bytes of the answer either.
+    """
+    [one] = answer_losses(
+        constant(0.5, 0.25, 0.25),
+        [([0], [0, 1, 2, 1])],
+        batch_size=1,
+        pad_id=0,
+        answer_bytes=[6],
+        end_ids=[2],
+    )
+    assert one.nll_sum_nats == pytest.approx(7 * math.log(2))
+    assert one.tokens == 4
+    assert bits_per_byte([one]) == pytest.approx(3 / 6)
+
+
+def test_bits_per_byte_by_hand() -> None:
+    """3 ln 2 nats over 2 + 4 bytes are half a bit per byte; with its interval as well."""
+    losses = [RowLoss(math.log(2), 1, 2), RowLoss(2 * math.log(2), 1, 4)]
+    assert bits_per_byte(losses) == pytest.approx(0.5)
+    estimate = estimate_ratio(
+        [one.nll_sum_nats for one in losses], [2.0, 4.0], statistic=bits_of_ratio, resamples=50
+    )
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_bits_per_unknown_bytes_are_refused() -> None:
+    """Neither zero nor infinite."""
+    with pytest.raises(ScoringError, match="1 of 2 rows without their bytes"):
+        bits_per_byte([RowLoss(1.0, 1, 3), RowLoss(1.0, 1)])
+    with pytest.raises(ScoringError, match="0 bytes in all"):
+        bits_per_byte([RowLoss(1.0, 1, 0)])
 
 
 class ConstantModel:
@@ -169,3 +419,9 @@ def test_every_family_is_independent_of_the_batch(
     assert [one.nll_sum_nats for one in together] == pytest.approx(
         [one.nll_sum_nats for one in alone], rel=1e-5
     )
+
+
+def test_an_empty_answer_is_refused() -> None:
+    """It would be a loss of zero over no token."""
+    with pytest.raises(ScoringError, match=r"row 1 has 1 tokens of context and 0 to score"):
+        answer_losses(constant(0.5, 0.5), [([0], [1]), ([0], [])], batch_size=1, pad_id=0)

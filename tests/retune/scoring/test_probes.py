@@ -1,15 +1,14 @@
 """Probe files and how answers are judged."""
 
-import sqlite3
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from retune.errors import ConfigError, ScoringError
-from retune.scoring.probes import ProbeCase, judge_probes, load_probes
+from retune.scoring.probes import ProbeCase, judge_probe, judge_probes, load_probes
 from retune.scoring.uncertainty import wilson_interval
 
-SHIPPED = Path(__file__).resolve().parents[3] / "conf" / "probes"
 GOOD = """
 categories:
   one:
@@ -69,12 +68,12 @@ categories:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected the one key `categories`"),
-        ("- a", "expected the one key `categories`"),
+        ("", "expected the key `categories`"),
+        ("- a", "expected the key `categories`"),
         ("categories: {}", "expected categories by name"),
         ("categories: {one: {id: a}}", "has no cases"),
         ("categories: [", "is not YAML"),
-        ("cases: []", "expected the one key `categories`"),
+        ("cases: []", "expected the key `categories`"),
     ],
 )
 def test_a_file_that_holds_no_cases_says_so(tmp_path: Path, text: str, message: str) -> None:
@@ -117,20 +116,83 @@ def test_answers_are_expected_for_all_cases() -> None:
         judge_probes([], [])
 
 
-def test_the_shipped_cases_load_and_their_schemas_build() -> None:
-    cases = load_probes(SHIPPED)
-    assert len(cases) == 60
-    assert len({probe.category for probe in cases}) == 9
-    for probe in cases:
-        schema, question = probe.input.rsplit("\n", 1)
-        sqlite3.connect(":memory:").executescript(schema)
-        assert question.strip()
+def test_of_a_list_inside_required_words_one_is_enough() -> None:
+    probe = case(required_words=["sim", ["carro", "ônibus"]])
+    outcomes = [judge_probe(probe, text) for text in ("Sim, de onibus.", "Sim, a pé.", "carro")]
+    assert [outcome.passed for outcome in outcomes] == [True, False, False]
+    assert outcomes[1].missing_required == ("carro | ônibus",)
+    assert outcomes[2].missing_required == ("sim",)
 
 
-def test_pairs_of_the_shipped_cases_ask_for_the_same_but_for_the_name() -> None:
-    by_id = {probe.id: probe for probe in load_probes(SHIPPED)}
-    pairs = [(p, by_id[p.id[:-1] + "f"]) for p in by_id.values() if p.id.endswith("-m")]
-    assert len(pairs) == 4
-    for one, other in pairs:
-        names = {"João", "Joana"}
-        assert set(one.required_words) - names == set(other.required_words) - names
+def test_plain_values_are_words_whatever_yaml_makes_of_them(tmp_path: Path) -> None:
+    (loaded,) = load_probes(
+        write(
+            tmp_path,
+            "categories: {one: [{id: 7, input: x, expected: , "
+            "required_words: [no, 192, 2026-08-03], forbidden_words: [yes, null_, 1.50]}]}",
+        )
+    )
+    assert loaded.id == "7"
+    assert loaded.expected is None
+    assert loaded.required_words == ("no", "192", "2026-08-03")
+    assert loaded.forbidden_words == ("yes", "null_", "1.50")
+
+
+def test_a_category_that_stands_twice_is_an_error(tmp_path: Path) -> None:
+    text = GOOD + "  one:\n    - {id: b, input: x, required_words: [y]}\n"
+    with pytest.raises(ConfigError, match="the key 'one' stands twice"):
+        load_probes(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("required", "forbidden", "possible"),
+    [
+        (["DROP TABLE"], ["drop"], False),
+        ([["não", "nao"]], ["não"], False),
+        ([["não", "jamais"]], ["não"], True),
+        (["drops"], ["drop"], True),
+    ],
+)
+def test_a_case_that_no_answer_can_pass_is_an_error(
+    required: list[str], forbidden: list[str], possible: bool
+) -> None:
+    if possible:
+        case(required_words=required, forbidden_words=forbidden)
+    else:
+        with pytest.raises(ValidationError, match="no answer can pass"):
+            case(required_words=required, forbidden_words=forbidden)
+
+
+def test_a_list_without_alternatives_is_an_error() -> None:
+    with pytest.raises(ValidationError, match="list without words"):
+        case(required_words=[[]])
+
+
+def test_a_case_speaks_the_files_language_unless_it_says_otherwise(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "language: pt\ncategories:\n  one:\n    - {id: a, input: x, required_words: [y]}\n"
+        "    - {id: b, input: x, required_words: [y], language: en-GB}\n",
+    )
+    cases = load_probes(path)
+    assert [probe.language for probe in cases] == ["pt", "en-GB"]
+    rates = judge_probes(cases, ["y", "z"]).by_language
+    assert {name: rate.value for name, rate in rates.items()} == {"pt": 1.0, "en-GB": 0.0}
+
+
+@pytest.mark.parametrize("language", ["Portuguese", "[pt]", "p", "pt_BR"])
+def test_a_language_that_is_no_code_is_an_error(tmp_path: Path, language: str) -> None:
+    with pytest.raises(ConfigError, match="language: found"):
+        load_probes(write(tmp_path, f"language: {language}{GOOD}"))
+
+
+def test_cases_without_a_language_are_in_no_language_rate() -> None:
+    assert judge_probes([case(required_words=["x"])], ["x"]).by_language == {}
+
+
+def test_the_order_of_cases_does_not_change_a_rate() -> None:
+    cases = [case(id=str(n), category=c, required_words=["x"]) for n, c in enumerate("aabbb")]
+    texts = ["x", "y", None, "x", "x"]
+    there, back = judge_probes(cases, texts), judge_probes(cases[::-1], texts[::-1])
+    assert there.estimates == back.estimates
+    assert there.by_category == back.by_category

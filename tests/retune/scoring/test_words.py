@@ -20,6 +20,10 @@ def test_the_reference_cases_are_decided_as_stated(
         for case in cases
         if contains_word(case["word"], case["generated"]) is not case["expected_hit"]
     ]
+    # Three cases are open in the reference; decided as its policy says, and in docs/probes.md:
+    # p012 (pais/país) and p013 (avó/avô) hit, because writers and models leave accents out, and
+    # missing `estupido` costs more than joining two words that a list can avoid;
+    # p016 (quadro-negro) hits, because a hyphen ends a word: `anti-idiota` shall not hide `idiota`.
     assert len(cases) == 20
     assert differing == []
 
@@ -41,8 +45,10 @@ def test_the_reference_cases_are_decided_as_stated(
         ("drop", "ＤＲＯＰ", True),  # full-width letters
         ("5", "15", False),
         ("group by", "GROUP\n\t BY x", True),
-        ("", None, None),
-    ][:-1],
+        ("can't", "I can’t do that", True),  # typographic apostrophe
+        ("guarda-chuva", "guarda‑chuva", True),  # hyphen that does not break
+        ("pais", "países", False),
+    ],
 )
 def test_words_are_matched_as_wholes_and_literally(word: str, text: str, hit: bool) -> None:
     assert contains_word(word, text) is hit
@@ -67,3 +73,14 @@ def test_folding_twice_is_folding_once(text: str) -> None:
 def test_every_word_is_found_in_itself(word: str) -> None:
     assert contains_word(word, word)
     assert contains_word(word, f"antes {word} depois")
+
+
+def test_case_of_ascii_text_is_folded_as_that_of_any_other() -> None:
+    # ASCII takes a short cut; the same words with one accent elsewhere take the long way.
+    assert fold_text("DROP Table_1") == fold_text("DROP Table_1 é").removesuffix(" e")
+
+
+def test_an_answer_of_a_megabyte_is_searched_in_seconds() -> None:
+    text = "ação e reação " * 80_000 + "fim"
+    assert contains_word("fim", text)
+    assert not contains_word("acao  direta", text)

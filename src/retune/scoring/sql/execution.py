@@ -24,6 +24,7 @@ from retune.scoring.sql.lexing import (
 )
 from retune.scoring.sql.records import SqlLimits, SqlRow
 from retune.scoring.sql.sandbox import SqlSandbox
+from retune.scoring.sql.ties import tie_probes
 
 _QUERY_WORDS = frozenset({"select", "with", "values"})
 _WRITING_WORDS = frozenset(
@@ -84,8 +85,25 @@ class ExecutionJudge:
         reply = self._ask("gold", sql=gold)
         if reply["status"] != "ok":
             return _unscored("gold_" + reply["status"], reply["detail"])
+        cuts_tie = self._cuts_tie(gold)
+        if not self._sandbox.is_running:  # looking for ties was too much for the worker
+            self._open(row)
+            self._ask("gold", sql=gold)
         verdict = self._judge_prediction(prediction, ordered=orders_rows(read_tokens(gold)))
-        return {**verdict, "gold_empty": reply["rows"] == 0}
+        return {**verdict, "gold_empty": reply["rows"] == 0, "gold_cuts_tie": cuts_tie}
+
+    def _cuts_tie(self, gold: str) -> bool | None:
+        """Say whether a LIMIT of the gold cuts a tie; None when a subquery cannot be asked."""
+        found: bool | None = False
+        for probe in tie_probes(gold):
+            reply = self._ask("probe", sql=probe)
+            if reply["status"] == "ok" and reply["rows"]:
+                return True
+            if reply["status"] != "ok":
+                found = None
+            if not self._sandbox.is_running:
+                return found
+        return found
 
     def _judge_prediction(self, prediction: str, *, ordered: bool) -> Verdict:
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from retune.scoring.sql.hardness import Hardness
 from retune.scoring.uncertainty import Estimate
 
 
@@ -93,6 +94,21 @@ class SqlOutcome(_Record):
     gold_empty: bool | None = None
     """The gold returned no rows, so that any query that returns nothing matches it."""
 
+    gold_cuts_tie: bool | None = None
+    """A LIMIT of the gold cuts a tie, so that an equally right prediction may return other rows;
+    None where nothing ran, or a subquery's LIMIT cannot be asked about alone."""
+
+    hardness: Hardness | None = None
+    """Spider's class of the gold; None when it cannot be parsed."""
+
+
+class HardnessScores(_Record):
+    """The figures over the golds of one class."""
+
+    rows: int
+    exact_match: Estimate
+    execution_match: Estimate
+
 
 class SqlScores(_Record):
     """All rows' outcomes and the figures over them.
@@ -113,3 +129,10 @@ class SqlScores(_Record):
 
     nothing_floor: Estimate
     """Execution match of a query that returns nothing: the share of empty golds."""
+
+    cut_tie_rate: Estimate
+    """Share of the golds whose LIMIT cuts a tie: there a no may be the gold's fault."""
+
+    by_hardness: dict[str, HardnessScores]
+    """By Spider's class, easy first; `unknown` for golds that cannot be parsed. Classes without
+    golds are left out."""

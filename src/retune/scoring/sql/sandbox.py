@@ -55,7 +55,7 @@ class SqlSandbox:
         """Have the worker do one thing.
 
         Args:
-            op: `open`, `gold` or `prediction`.
+            op: `open`, `gold`, `probe` or `prediction`.
             deadline_s: Seconds until its answer is late.
             **fields: What the operation needs.
 

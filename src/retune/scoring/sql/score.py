@@ -12,16 +12,20 @@ groups (`uncertainty.estimate_rate`).
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Any
 
 from retune.errors import ScoringError
 from retune.scoring.sql.canonical import Canonical, canonicalize_sql
 from retune.scoring.sql.execution import ExecutionJudge, database_key
+from retune.scoring.sql.hardness import rate_hardness
 from retune.scoring.sql.records import SqlLimits, SqlOutcome, SqlRow, SqlScores
 from retune.scoring.sql.sandbox import SqlSandbox
-from retune.scoring.uncertainty import Estimate, estimate_rate
+from retune.scoring.sql.summary import summarize_sql
+
+Progress = Callable[[int, int], None]
 
 _FENCE = re.compile(r"```[ \t]*(?:sql|sqlite)?[ \t]*\r?\n(.*?)\r?\n?[ \t]*```\Z", re.I | re.S)
 _LABEL = re.compile(r"SQL[ \t]*:", re.I)
@@ -59,7 +63,8 @@ def score_sql(
     *,
     dialect: str = "sqlite",
     limits: SqlLimits = SqlLimits(),  # noqa: B008 - frozen
-    report_progress: Callable[[int, int], None] | None = None,
+    workers: int = 1,
+    report_progress: Progress | None = None,
 ) -> SqlScores:
     """Score predicted queries against gold queries.
 
@@ -69,6 +74,8 @@ def score_sql(
         dialect: What golds, predictions, schemas and contexts are written in, as sqlglot names
             it. Execution is always by SQLite; other dialects are translated first.
         limits: What one statement may cost.
+        workers: Sandbox processes at a time; changes no figure as long as there are as many
+            cores, since a deadline is wall-clock time.
         report_progress: Called with rows done and rows in all after each row.
 
     Returns:
@@ -83,17 +90,44 @@ def score_sql(
             "and one prediction for each."
         )
     outcomes: dict[int, SqlOutcome] = {}
-    # Rows of one database one after the other: it is opened or built once.
-    order = sorted(range(len(rows)), key=lambda at: database_key(rows[at]))
-    with SqlSandbox(limits) as sandbox:
-        judge = ExecutionJudge(sandbox, limits, dialect)
-        for done, at in enumerate(order, 1):
-            exact = compare_canonically(rows[at], predictions[at], dialect=dialect)
-            verdict = judge.judge(rows[at], predictions[at])
-            outcomes[at] = SqlOutcome(row_id=rows[at].row_id, **exact, **verdict)
-            if report_progress is not None:
-                report_progress(done, len(rows))
+    lock = Lock()
+
+    def judge_share(share: Sequence[int]) -> None:
+        # The sandbox lives in the thread that started it: its workers end with that thread.
+        with SqlSandbox(limits) as sandbox:
+            judge = ExecutionJudge(sandbox, limits, dialect)
+            for at in share:
+                outcome = _judge_row(judge, rows[at], predictions[at], dialect)
+                with lock:
+                    outcomes[at] = outcome
+                    if report_progress is not None:
+                        report_progress(len(outcomes), len(rows))
+
+    shares = _share_rows(rows, workers)
+    if len(shares) == 1:
+        judge_share(shares[0])
+    else:
+        with ThreadPoolExecutor(len(shares)) as pool:
+            list(pool.map(judge_share, shares))
     return summarize_sql(rows, [outcomes[at] for at in range(len(rows))])
+
+
+def _share_rows(rows: Sequence[SqlRow], workers: int) -> list[list[int]]:
+    """Deal out whole databases, the largest first: each is opened or built once."""
+    by_database: dict[str, list[int]] = {}
+    for at in sorted(range(len(rows)), key=lambda at: database_key(rows[at])):
+        by_database.setdefault(database_key(rows[at]), []).append(at)
+    shares: list[list[int]] = [[] for _ in range(max(1, min(workers, len(by_database))))]
+    for members in sorted(by_database.values(), key=len, reverse=True):
+        min(shares, key=len).extend(members)
+    return shares
+
+
+def _judge_row(judge: ExecutionJudge, row: SqlRow, prediction: str, dialect: str) -> SqlOutcome:
+    exact = compare_canonically(row, prediction, dialect=dialect)
+    verdict = judge.judge(row, prediction)
+    hardness = rate_hardness(row.gold, dialect=dialect)
+    return SqlOutcome(row_id=row.row_id, hardness=hardness, **exact, **verdict)
 
 
 def compare_canonically(row: SqlRow, prediction: str, *, dialect: str) -> dict[str, Any]:
@@ -116,38 +150,3 @@ def compare_canonically(row: SqlRow, prediction: str, *, dialect: str) -> dict[s
 
 def _canonical(row: SqlRow, sql: str, dialect: str) -> Canonical:
     return canonicalize_sql(sql, row.schema, dialect=dialect)
-
-
-def summarize_sql(rows: Sequence[SqlRow], outcomes: Sequence[SqlOutcome]) -> SqlScores:
-    """Sum up outcomes.
-
-    Args:
-        rows: The rows, for their groups.
-        outcomes: One per row, in the same order.
-
-    Returns:
-        Rates with intervals and counts by reason.
-    """
-    groups = [row.group for row in rows]
-
-    def rate(values: Iterable[bool | None]) -> Estimate:
-        return estimate_rate(list(values), groups=groups)
-
-    return SqlScores(
-        outcomes=tuple(outcomes),
-        estimates={
-            "sql_exact_match": rate(o.exact_match for o in outcomes),
-            "sql_execution_match": rate(o.execution_match for o in outcomes),
-        },
-        unscored_by_reason=_count(o.unscored_reason for o in outcomes),
-        exact_unscored_by_reason=_count(o.exact_unscored_reason for o in outcomes),
-        wrong_by_reason=_count(o.wrong_reason for o in outcomes),
-        executable_rate=rate(o.executable for o in outcomes),
-        empty_result_rate=rate(o.empty_result for o in outcomes),
-        nothing_floor=rate(o.gold_empty for o in outcomes),
-    )
-
-
-def _count(reasons: Iterable[str | None]) -> dict[str, int]:
-    counted = Counter(reason for reason in reasons if reason is not None)
-    return dict(sorted(counted.items()))

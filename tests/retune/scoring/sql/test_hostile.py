@@ -286,6 +286,57 @@ def test_the_workers_stay_under_their_memory_limit(place: Path) -> None:
     assert 0 < int(done.stdout) * 1024 <= LIMITS.memory_bytes
 
 
+@pytest.mark.slow
+def test_building_hostile_contexts_stays_under_the_memory_limit(place: Path) -> None:
+    """As predictions: the peak of all workers, measured in a process of its own."""
+    code = (
+        "import resource, sys\n"
+        "from retune.scoring.sql.records import SqlLimits, SqlRow\n"
+        "from retune.scoring.sql.score import score_sql\n"
+        "limits = SqlLimits.model_validate_json(sys.argv[1])\n"
+        "contexts = sys.stdin.read().split('\\x1e')\n"
+        "rows = [SqlRow(row_id=str(n), gold='SELECT 1', context=one)\n"
+        "        for n, one in enumerate(contexts)]\n"
+        "score_sql(rows, ['SELECT 1'] * len(rows), limits=limits)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
+    )
+    contexts = [one.replace("FILE", str(place / "evil")) for one in CONTEXTS]
+    done = subprocess.run(
+        [sys.executable, "-c", code, LIMITS.model_dump_json()],
+        input="\x1e".join(contexts),
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert 0 < int(done.stdout) * 1024 <= LIMITS.memory_bytes
+
+
+@pytest.mark.slow
+def test_several_workers_at_a_time_hold_as_well(place: Path) -> None:
+    """Hostile contexts and hostile predictions, three sandboxes; nothing changes, none is left."""
+    attacks = [sql.replace("FILE", str(place / "evil")) for sql in [*WRITES[:20], *COSTLY[:6]]]
+    contexts = [one.replace("FILE", str(place / "evil")) for one in CONTEXTS]
+    rows = [
+        *(SqlRow(row_id="c", gold="SELECT a FROM t", context=context) for context in contexts),
+        *(
+            SqlRow(row_id="p", gold="SELECT a FROM t", database=place / "db.sqlite")
+            for _ in attacks
+        ),
+    ]
+    texts = ["SELECT a FROM t"] * len(contexts) + attacks
+    scores = score_sql(rows, texts, limits=LIMITS, workers=3)
+    assert {o.execution_match for o in scores.outcomes if o.row_id == "c"} == {None}
+    assert {o.execution_match for o in scores.outcomes if o.row_id == "p"} == {False}
+
+
+@pytest.mark.parametrize("gold", [f"{FOREVER} SELECT x FROM c ORDER BY x LIMIT 2", ONE_LONG_STEP])
+def test_a_hostile_gold_leaves_its_row_unscored(place: Path, gold: str) -> None:
+    """Nor is it asked for ties."""
+    outcome = judge(place, "SELECT a FROM t", gold=gold)
+    assert (outcome.unscored_reason, outcome.gold_cuts_tie) == ("gold_timeout", None)
+
+
 def test_a_step_that_cannot_be_interrupted_is_killed(place: Path) -> None:
     start = time.monotonic()
     outcome = judge(place, ONE_LONG_STEP)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from retune.scoring.sql.records import SqlRow, SqlScores
+from retune.scoring.sql.records import SqlLimits, SqlRow, SqlScores
 from retune.scoring.sql.score import score_sql
 
 Read = Callable[[str], list[dict[str, Any]]]
@@ -123,6 +125,49 @@ def test_verdicts_do_not_depend_on_the_order_of_rows(
     assert again.estimates == pair_scores.estimates
 
 
+@pytest.mark.parametrize("workers", [2, 3, 64])
+def test_verdicts_do_not_depend_on_the_number_of_workers(
+    pairs: list[dict[str, Any]], pair_rows: list[SqlRow], pair_scores: SqlScores, workers: int
+) -> None:
+    """Each worker has whole databases; what it is given first changes nothing."""
+    seen: list[tuple[int, int]] = []
+    again = score_sql(
+        pair_rows,
+        [pair["pred"] for pair in pairs],
+        workers=workers,
+        # More workers than cores: a deadline is wall-clock time.
+        limits=SqlLimits(deadline_s=30, context_deadline_s=30),
+        report_progress=lambda *at: seen.append(at),
+    )
+    assert again == pair_scores
+    assert seen == [(done, 160) for done in range(1, 161)]
+
+
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_any_rows_in_any_order_with_any_workers_have_the_same_verdicts(
+    pairs: list[dict[str, Any]], pair_rows: list[SqlRow], pair_scores: SqlScores, data: Any
+) -> None:
+    """A verdict is of its row alone."""
+    chosen = data.draw(st.lists(st.integers(0, 159), min_size=1, max_size=20))
+    workers = data.draw(st.integers(1, 3))
+    found = score_sql(
+        [pair_rows[at] for at in chosen], [pairs[at]["pred"] for at in chosen], workers=workers
+    )
+    assert list(found.outcomes) == [pair_scores.outcomes[at] for at in chosen]
+
+
+def test_the_table_by_hardness_is_over_its_rows(
+    pairs: list[dict[str, Any]], pair_scores: SqlScores
+) -> None:
+    """Rows and matches of each class, counted from the reference program's own columns."""
+    for name, table in pair_scores.by_hardness.items():
+        verdicts = [p["exec_match_keep_distinct"] for p in pairs if p["hardness"] == name]
+        assert table.rows == table.execution_match.n == len(verdicts)
+        assert table.execution_match.value == sum(verdicts) / len(verdicts)
+    assert list(pair_scores.by_hardness) == ["easy", "medium", "hard", "extra"]
+
+
 @pytest.mark.slow
 def test_gold_as_prediction_scores_everything_on_spider_dev(spider_rows: list[SqlRow]) -> None:
     scores = score_sql(spider_rows, [row.gold for row in spider_rows])
@@ -132,6 +177,11 @@ def test_gold_as_prediction_scores_everything_on_spider_dev(spider_rows: list[Sq
     assert (exact.value, exact.n) == (1.0, 972)
     # SOURCE: `SELECT 1 WHERE 0` matches 5.04 % of the golds, 49 of 972.
     assert scores.nothing_floor.value == 49 / 972
+    # gold_row_order_dependent.json: a LIMIT cuts a tie in 46 golds.
+    assert (scores.cut_tie_rate.value, scores.cut_tie_rate.n) == (46 / 972, 972)
+    rows = {name: table.rows for name, table in scores.by_hardness.items()}
+    assert rows == {"easy": 232, "medium": 416, "hard": 160, "extra": 164}
+    assert all(table.execution_match.value == 1.0 for table in scores.by_hardness.values())
 
 
 def test_a_query_that_returns_nothing_scores_the_floor_on_spider_dev(
@@ -149,6 +199,30 @@ def test_shuffled_golds_fall_near_the_floor_on_spider_dev(spider_rows: list[SqlR
     execution = scores.estimates["sql_execution_match"].value
     assert execution is not None
     assert execution < 0.02  # most shuffled golds name another database's tables
+
+
+def test_golds_shuffled_within_their_database_fall_near_the_floor(
+    spider_rows: list[SqlRow],
+) -> None:
+    """Hardest to tell from answers: they run. Some of them ask the same in other words.
+
+    Spider asks most questions twice, so each gold's own wording is left out of the draw: a row gets
+    the gold of another question of its database, whose result is another in nearly all cases.
+    """
+    chance = random.Random(5)
+    by_database: dict[str, list[str]] = {}
+    for row in spider_rows:
+        by_database.setdefault(str(row.group), []).append(row.gold)
+    drawn = [
+        chance.choice([gold for gold in by_database[str(row.group)] if gold != row.gold])
+        for row in spider_rows
+    ]
+    scores = score_sql(spider_rows, drawn)
+    execution = scores.estimates["sql_execution_match"].value
+    floor = scores.nothing_floor.value
+    assert execution is not None and floor is not None
+    assert execution < 2 * floor
+    assert scores.executable_rate.value == 1.0
 
 
 @pytest.mark.parametrize(("split", "n"), [("test", 313), ("train", 1485)])

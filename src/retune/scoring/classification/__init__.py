@@ -1,0 +1,1 @@
+"""Classification scores: labels out of texts or likelihoods, figures, baselines, comparisons."""

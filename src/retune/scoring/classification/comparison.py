@@ -1,0 +1,121 @@
+"""Two classifiers on the same rows: which is better, and how sure that is.
+
+`accuracy`: challenger minus baseline, McNemar's exact test (`uncertainty.paired_difference`).
+`macro_f1`: challenger minus baseline, paired percentile bootstrap: one draw of rows (or of groups)
+serves both. Its p-value is never below 2^(1 - d), d being the rows (or groups) that the two answer
+differently: no exchange of answers between two equal models could show less, while the bootstrap
+calls three lucky rows certain. Rows that either side could not score are in neither. Higher is
+better; `undecided` is an answer. Agrees with ../shared/data/cls_reference (paired).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from retune.errors import ScoringError
+from retune.scoring.classification.counts import macro_f1, number_labels, tabulate_counts
+from retune.scoring.classification.records import ClassificationOutcome
+from retune.scoring.resampling import ALPHA, RESAMPLES, SEED, Floats, label_groups
+from retune.scoring.uncertainty import PairedDifference, paired_difference
+
+Outcomes = Sequence[ClassificationOutcome]
+
+
+def compare_classifications(
+    challenger: Outcomes,
+    baseline: Outcomes,
+    *,
+    labels: Sequence[str],
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> dict[str, PairedDifference]:
+    """Compare two models that answered the same rows.
+
+    Args:
+        challenger: Outcomes of `score_classification`, or read back from `rows.jsonl`.
+        baseline: The same rows, in any order.
+        labels: All labels that the task has.
+        resamples: Bootstrap draws.
+        seed: Of the bootstrap.
+
+    Returns:
+        `accuracy` and `macro_f1`, challenger minus baseline.
+
+    Raises:
+        ScoringError: The two are not over the same rows with the same gold labels.
+    """
+    pairs = _pair(challenger, baseline)
+    groups = [ours.group for ours, _ in pairs]
+    right = [[side.correct for side in sides] for sides in zip(*pairs, strict=True)]
+    both = [pair for pair in pairs if all(side.correct is not None for side in pair)]
+    return {
+        "accuracy": paired_difference(
+            right[0],
+            right[1],
+            direction="higher_is_better",
+            groups=groups,
+            resamples=resamples,
+            seed=seed,
+        ),
+        "macro_f1": _compare_macro_f1(both, labels, resamples=resamples, seed=seed),
+    }
+
+
+def _compare_macro_f1(
+    pairs: Sequence[tuple[ClassificationOutcome, ClassificationOutcome]],
+    labels: Sequence[str],
+    *,
+    resamples: int,
+    seed: int,
+) -> PairedDifference:
+    if not pairs:
+        return PairedDifference(
+            difference=None, low=None, high=None, p_value=None, n=0, verdict="undecided"
+        )
+    groups = [ours.group for ours, _ in pairs]
+    found = paired_difference(
+        _tabulate([ours for ours, _ in pairs], labels),
+        _tabulate([theirs for _, theirs in pairs], labels),
+        direction="higher_is_better",
+        statistic=macro_f1,
+        groups=groups,
+        resamples=resamples,
+        seed=seed,
+    )
+    names = label_groups(len(pairs), groups)
+    differing = {
+        name
+        for name, (ours, theirs) in zip(names, pairs, strict=True)
+        if ours.predicted != theirs.predicted
+    }
+    # Never None: there are rows.
+    p_value = max(found.p_value or 0.0, min(1.0, 2.0 ** (1 - len(differing))))
+    verdict = found.verdict if p_value < ALPHA else "undecided"
+    return found.model_copy(update={"p_value": p_value, "verdict": verdict})
+
+
+def _tabulate(outcomes: Outcomes, labels: Sequence[str]) -> Floats:
+    gold = number_labels([outcome.gold for outcome in outcomes], labels)
+    predicted = number_labels([outcome.predicted for outcome in outcomes], labels)
+    return tabulate_counts(gold, predicted, len(labels))
+
+
+def _pair(
+    challenger: Outcomes, baseline: Outcomes
+) -> list[tuple[ClassificationOutcome, ClassificationOutcome]]:
+    theirs = {outcome.row_id: outcome for outcome in baseline}
+    ours = {outcome.row_id for outcome in challenger}
+    if not ours or ours != theirs.keys() or not len(ours) == len(challenger) == len(baseline):
+        raise ScoringError(
+            f"Found {len(challenger)} and {len(baseline)} outcomes of {len(ours | theirs.keys())} "
+            f"different rows, {len(ours & theirs.keys())} in both; expected the same rows, each "
+            "once, and at least one. Score both models on one split."
+        )
+    pairs = [(outcome, theirs[outcome.row_id]) for outcome in challenger]
+    differing = [our.row_id for our, their in pairs if our.gold != their.gold]
+    if differing:
+        raise ScoringError(
+            f"Found {len(differing)} rows with two gold labels, the first {differing[0]!r}; "
+            "expected one. Score both models on one split."
+        )
+    return pairs

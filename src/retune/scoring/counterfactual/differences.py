@@ -1,0 +1,272 @@
+"""The difference between two groups on counterfactual pairs; the package says what is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from retune.errors import ScoringError
+from retune.records import Metric, Record
+from retune.scoring.counterfactual.pairs import CounterfactualPair
+from retune.scoring.resampling import ALPHA, RESAMPLES, SEED
+from retune.scoring.uncertainty import (
+    estimate_rate,
+    estimate_ratio,
+    mcnemar_exact,
+    paired_difference,
+)
+
+EXACT_UP_TO = 20  # differences; 2**20 sums are 8 MB and take milliseconds
+_SAMPLED = 100_000
+_NOTHING = Metric(value=None, low=None, high=None, n=0)
+_TIE = 1e-9  # of the largest possible sum: adding floats in another order is no difference
+
+Figure = Literal["hit_rate", "log_likelihood"]
+
+
+class GroupDifference(Record):
+    """How two groups of one category differ."""
+
+    figure: Figure
+    first_group: str | None
+    second_group: str | None
+    """None in a category without pairs."""
+
+    first: Metric
+    second: Metric
+    difference: Metric
+    """First minus second, over pairs that both sides scored."""
+
+    p_value: float | None
+    """Over pairs: McNemar's exact test of hits, sign-flip test of log-likelihoods."""
+
+    sign_test_p_value: float | None
+    """Exact sign test over pairs; for hits it is McNemar's."""
+
+    p_value_by_template: float | None
+    """Sign-flip test over templates, whose pairs are not independent."""
+
+    first_higher: int
+    second_higher: int
+    unscored: dict[str, int]
+    """Pairs that are left out, by reason."""
+
+    verdict: Literal["differs", "undecided"]
+
+
+class CounterfactualScores(Record):
+    """Differences by category."""
+
+    by_category: dict[str, GroupDifference]
+
+
+def score_pairs(
+    pairs: Sequence[CounterfactualPair],
+    first: Sequence[bool | None],
+    second: Sequence[bool | None],
+    *,
+    categories: Sequence[str] = (),
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> CounterfactualScores:
+    """Compare how often the answers of two groups are hits.
+
+    Args:
+        pairs: The pairs.
+        first: Whether each pair's first side was a hit (`judge_hit`); None where unscored.
+        second: The same for the second side.
+        categories: Categories that are reported even when they have no pair.
+        resamples: Bootstrap draws.
+        seed: Of the bootstrap.
+
+    Returns:
+        For each category hit rates, difference and tests.
+
+    Raises:
+        ScoringError: There is not one outcome per pair and side, or a category mixes groups.
+    """
+    sides = [[None if hit is None else float(hit) for hit in side] for side in (first, second)]
+    return _score(pairs, sides[0], sides[1], "hit_rate", categories, resamples, seed)
+
+
+def score_pair_likelihoods(
+    pairs: Sequence[CounterfactualPair],
+    first: Sequence[float | None],
+    second: Sequence[float | None],
+    *,
+    categories: Sequence[str] = (),
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> CounterfactualScores:
+    """Compare the log-likelihoods of two groups' texts.
+
+    Args:
+        pairs: The pairs.
+        first: Log-likelihood in nats of each first side's continuation (or whole text); None where
+            it could not be scored. Sums of texts that differ in length differ by their length:
+            compare one continuation after two inputs, or give means per token.
+        second: The same for the second side.
+        categories: Categories that are reported even when they have no pair.
+        resamples: Bootstrap draws.
+        seed: Of the bootstrap and of sampled sign flips.
+
+    Returns:
+        For each category mean log-likelihoods, difference and tests.
+
+    Raises:
+        ScoringError: There is not one figure per pair and side, or a category mixes groups.
+    """
+    return _score(pairs, first, second, "log_likelihood", categories, resamples, seed)
+
+
+def sign_flip_test(differences: Iterable[float], *, seed: int = SEED) -> float:
+    """Return the two-sided p-value of the paired sign-flip test of a mean of zero.
+
+    Args:
+        differences: One per independent unit. Zeros say nothing and do not count.
+        seed: Of sampled signs, where there are more than `EXACT_UP_TO` differences.
+
+    Returns:
+        Share of sign patterns whose sum is at least as far from zero; 1.0 without differences.
+    """
+    # Sorted, so that the order of rows cannot show in sums or in sampled signs.
+    values = np.array(sorted((d for d in differences if d != 0), key=abs), dtype=np.float64)
+    if not len(values):
+        return 1.0
+    size = float(np.abs(values).sum())
+    needed = abs(math.fsum(values)) - _TIE * size
+    if len(values) > EXACT_UP_TO:
+        return _sampled_sign_flips(values, needed, seed)
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums + value, sums - value])
+    return float((np.abs(sums) >= needed).mean())
+
+
+def _sampled_sign_flips(values: np.ndarray, needed: float, seed: int) -> float:
+    generator = np.random.default_rng(seed)
+    # By size alone: a sampled pattern must not depend on which side a pair's sign is on.
+    sizes, count, at_once = np.abs(values), 0, max(1, 2_000_000 // len(values))
+    for start in range(0, _SAMPLED, at_once):
+        signs = generator.integers(0, 2, (min(at_once, _SAMPLED - start), len(sizes))) * 2 - 1
+        count += int((np.abs(signs @ sizes) >= needed).sum())
+    # The observed pattern is one of them: no number of samples shows that p is zero.
+    return (count + 1) / (_SAMPLED + 1)
+
+
+def _score(
+    pairs: Sequence[CounterfactualPair],
+    first: Sequence[float | None],
+    second: Sequence[float | None],
+    figure: Figure,
+    categories: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> CounterfactualScores:
+    if not len(pairs) == len(first) == len(second):
+        raise ScoringError(
+            f"Found {len(pairs)} counterfactual pairs, {len(first)} first and {len(second)} second "
+            "outcomes; expected one outcome for each side of each pair (None where unscored)."
+        )
+    rows: dict[str, list[tuple[CounterfactualPair, float | None, float | None]]] = {}
+    for name in categories:
+        rows.setdefault(name, [])
+    for pair, one, other in zip(pairs, first, second, strict=True):
+        rows.setdefault(pair.category, []).append((pair, one, other))
+    by_category = {}
+    for name, some in rows.items():
+        groups = sorted({(pair.first.group, pair.second.group) for pair, _, _ in some})
+        if len(groups) > 1:
+            raise ScoringError(
+                f"Found the groups {groups} in the counterfactual category {name!r}; expected one "
+                "pair of groups in each category. Give each its own category."
+            )
+        by_category[name] = _compare(some, figure, resamples, seed)
+    return CounterfactualScores(by_category=by_category)
+
+
+def _compare(
+    rows: list[tuple[CounterfactualPair, float | None, float | None]],
+    figure: Figure,
+    resamples: int,
+    seed: int,
+) -> GroupDifference:
+    names = (rows[0][0].first.group, rows[0][0].second.group) if rows else (None, None)
+    kept, unscored = _scored(rows)
+    one, other = [row[1] for row in kept], [row[2] for row in kept]
+    by_template: dict[str, list[float]] = {}
+    for pair, a, b in kept:
+        by_template.setdefault(pair.template, []).append(a - b)
+    differences = [a - b for a, b in zip(one, other, strict=True)]
+    wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    sign_test = mcnemar_exact(wins, losses) if kept else None
+    flips = None if not kept else sign_test
+    if kept and figure == "log_likelihood":
+        flips = sign_flip_test(differences, seed=seed)
+    templates = [pair.template for pair, _, _ in kept]
+    difference = _NOTHING
+    if kept:
+        found = paired_difference(
+            one,
+            other,
+            direction="higher_is_better",
+            groups=templates,
+            resamples=resamples,
+            seed=seed,
+        )
+        difference = Metric(value=found.difference, low=found.low, high=found.high, n=found.n)
+    clustered = sign_flip_test(map(math.fsum, by_template.values()), seed=seed) if kept else None
+    return GroupDifference(
+        figure=figure,
+        first_group=names[0],
+        second_group=names[1],
+        first=_estimate(one, templates, figure, resamples, seed),
+        second=_estimate(other, templates, figure, resamples, seed),
+        difference=difference,
+        p_value=flips,
+        sign_test_p_value=sign_test,
+        p_value_by_template=clustered,
+        first_higher=wins,
+        second_higher=losses,
+        unscored=unscored,
+        verdict=_decide(difference, flips, clustered),
+    )
+
+
+def _scored(
+    rows: list[tuple[CounterfactualPair, float | None, float | None]],
+) -> tuple[list[tuple[CounterfactualPair, float, float]], dict[str, int]]:
+    kept: list[tuple[CounterfactualPair, float, float]] = []
+    unscored: dict[str, int] = {}
+    for pair, one, other in rows:
+        if one is None or other is None:
+            unscored["no_outcome"] = unscored.get("no_outcome", 0) + 1
+        elif not (math.isfinite(one) and math.isfinite(other)):
+            # A likelihood that is NaN or infinite is a broken model, not a small number.
+            unscored["not_finite"] = unscored.get("not_finite", 0) + 1
+        else:
+            kept.append((pair, one, other))
+    return kept, unscored
+
+
+def _estimate(
+    values: list[float], templates: list[str], figure: Figure, resamples: int, seed: int
+) -> Metric:
+    if figure == "hit_rate":
+        hits = [bool(value) for value in values]
+        return estimate_rate(hits, groups=templates, resamples=resamples, seed=seed)
+    if not values:
+        return _NOTHING
+    return estimate_ratio(values, groups=templates, resamples=resamples, seed=seed)
+
+
+def _decide(
+    difference: Metric, p_value: float | None, by_template: float | None
+) -> Literal["differs", "undecided"]:
+    if p_value is None or by_template is None or difference.low is None or difference.high is None:
+        return "undecided"
+    includes_zero = difference.low <= 0.0 <= difference.high
+    return "undecided" if includes_zero or max(p_value, by_template) >= ALPHA else "differs"

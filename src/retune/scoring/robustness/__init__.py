@@ -1,0 +1,33 @@
+"""Robustness: how often a small change of the question turns the outcome.
+
+`flip_rate`: share of rows whose outcome (passed or not, a label, an answer) is another one after
+the change, among the rows whose text really changed; in [0, 1], lower is better. By kind of change,
+with Wilson's interval; over all kinds the rows come back, so the interval there is the wider of
+Wilson's and a bootstrap over rows. Excluded, and counted: texts that the change left as they were
+(no accents to remove), and rows without an outcome before or after. Nothing left: None.
+
+A flip is no judgement: a model may mend as well as break, so both are counted for yes/no outcomes.
+"""
+
+from retune.scoring.robustness.flips import FlipScores, KindFlips, Trial, score_flips
+from retune.scoring.robustness.perturbations import (
+    KINDS,
+    Kind,
+    PerturbationOptions,
+    load_paraphrases,
+    perturb,
+    split_schema,
+)
+
+__all__ = [
+    "KINDS",
+    "FlipScores",
+    "Kind",
+    "KindFlips",
+    "PerturbationOptions",
+    "Trial",
+    "load_paraphrases",
+    "perturb",
+    "score_flips",
+    "split_schema",
+]

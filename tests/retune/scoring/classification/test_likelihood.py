@@ -1,0 +1,79 @@
+"""From log-likelihoods of labels to probabilities and predictions."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from retune.errors import ScoringError
+from retune.scoring.classification.likelihood import (
+    classify_by_likelihood,
+    label_probabilities,
+    predict_by_likelihood,
+)
+
+
+def test_probabilities_by_hand() -> None:
+    """exp(ln 3) : exp(ln 1) = 3 : 1, also where both likelihoods are too small to write down."""
+    found = label_probabilities([[math.log(3), 0.0], [math.log(3) - 5000, -5000.0]])
+    assert found == pytest.approx(np.array([[0.75, 0.25]] * 2), abs=1e-12)
+
+
+def test_probabilities_agree_with_scipy() -> None:
+    scores = np.random.default_rng(0).normal(-20, 8, (50, 7))
+    assert label_probabilities(scores) == pytest.approx(softmax(scores, axis=1), abs=1e-15)
+
+
+def test_lengths_divide_the_sums() -> None:
+    """-6 nats over 3 tokens (-2 each) beats -3 over 1, which is likelier as a whole."""
+    sums = [[-6.0, -3.0]]
+    assert predict_by_likelihood(sums, ["a b c", "d"]).predictions == ["d"]
+    divided = predict_by_likelihood(sums, ["a b c", "d"], lengths=[3, 1])
+    assert divided.predictions == ["a b c"]
+    # exp(-2) / (exp(-2) + exp(-3)) = 1 / (1 + 1/e)
+    assert divided.probabilities[0, 0] == pytest.approx(1 / (1 + math.exp(-1)), abs=1e-15)
+
+
+def test_a_tie_has_no_answer() -> None:
+    """The order of labels must not decide; a near miss is decided."""
+    found = predict_by_likelihood([[-1.0, -1.0, -5.0], [-1.0, -1.0 - 1e-5, -5.0]], list("abc"))
+    assert (found.predictions, found.ties) == ([None, "a"], 1)
+    assert found.probabilities[0, 0] == found.probabilities[0, 1]
+
+
+def test_an_impossible_label_has_probability_zero() -> None:
+    found = predict_by_likelihood([[-math.inf, -2.0]], ["a", "b"])
+    assert found.predictions == ["b"]
+    assert found.probabilities.tolist() == [[0.0, 1.0]]
+
+
+@pytest.mark.parametrize("row", [[math.nan, -1.0], [-math.inf, -math.inf], [math.inf, -1.0]])
+def test_what_is_no_likelihood_is_an_error(row: list[float]) -> None:
+    with pytest.raises(ScoringError, match=r"1 of 2 rows .* first in row 1"):
+        predict_by_likelihood([[-1.0, -2.0], row], ["a", "b"])
+
+
+def test_a_length_of_zero_is_an_error() -> None:
+    with pytest.raises(ScoringError, match="above 0"):
+        label_probabilities([[-1.0, -2.0]], lengths=[0, 2])
+
+
+def test_the_model_is_asked_once_with_prompts_and_labels() -> None:
+    """A callable gives the likelihoods; another shape than it should have is an error."""
+    asked: list[tuple[list[str], list[str]]] = []
+
+    def measure(prompts: object, labels: object) -> list[list[float]]:
+        asked.append((list(prompts), list(labels)))  # type: ignore[call-overload]
+        return [[-1.0, -2.0], [-2.0, -1.0]]
+
+    found = classify_by_likelihood(["p", "q"], ["a", "b"], measure)
+    assert found.predictions == ["a", "b"]
+    assert asked == [(["p", "q"], ["a", "b"])]
+    with pytest.raises(ScoringError, match=r"expected \(1, 2\)"):
+        classify_by_likelihood(["p"], ["a", "b"], measure)
+
+
+def test_as_many_columns_as_labels_are_expected() -> None:
+    with pytest.raises(ScoringError, match="2 labels; expected 3"):
+        predict_by_likelihood([[-1.0, -2.0]], ["a", "b", "c"])
