@@ -8,7 +8,7 @@ from pathlib import Path
 
 from retune.recipe.loading import LoadedRecipe, load_recipe
 from retune.stage_process import StageProcess
-from retune.store import Store
+from retune.store import Store, check_writable
 from retune.tracking import Mirror, RunStatus, check_tracking, default_artifact_root, default_uri
 from tasks.run import RecipeRun, open_run, stage_log
 from tasks.watchers import current_watcher
@@ -27,9 +27,11 @@ def finetune_run(recipe: Path, overrides: Sequence[str]) -> Iterator[RecipeRun]:
 
     Raises:
         ConfigError: The recipe is wrong.
+        ArtifactError: The store cannot be written.
         ServiceError: MLflow does not answer.
     """
     run = prepare_run(load_recipe(recipe, overrides))
+    check_writable(run.store.root)
     check_tracking(run.context["tracking_uri"])
     mirror = Mirror(
         run.context["tracking_uri"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,8 +15,9 @@ from retune.modeling.reference import REFERENCE_TEXT
 from retune.modeling.snapshots import locate_base
 from retune.recipe.loading import LoadedRecipe
 from retune.recipe.recipe import Recipe
-from retune.recipe.sections import prompt_fields
+from retune.recipe.sections import SourceConfig, prompt_fields
 from retune.records import BaseRef, RowSource, Source
+from retune.scoring.shipped_texts import GENERAL_TEXT
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ class Inputs:
         rows: Sources to learn from, then the fixed held-out ones.
         databases: What the rows ask about.
         probes: Probe cases.
+        counterfactuals: Counterfactual pairs.
+        paraphrases: Questions in other words.
+        general_text: What is measured to see what a model forgot.
         reference_text: What the quantized model is compared on.
         base: The unquantized snapshot.
         template: The chat template, when it is not the tokenizer's own.
@@ -56,6 +61,9 @@ class Inputs:
     rows: tuple[RowInput, ...]
     databases: RowSource | None
     probes: Source | None
+    counterfactuals: Source | None
+    paraphrases: Source | None
+    general_text: Source
     reference_text: Source
     base: BaseRef
     template: Source | None
@@ -64,6 +72,16 @@ class Inputs:
     def asks_sql(self) -> bool:
         """Whether any row is answered with a query."""
         return any(row.asks_sql for row in self.rows)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether any row is put into a class."""
+        return any(row.located.format == "text_label" for row in self.rows)
+
+    @property
+    def asks_questions(self) -> bool:
+        """Whether any row is more than plain text."""
+        return any(row.located.format != "text" for row in self.rows)
 
 
 def locate_inputs(loaded: LoadedRecipe, *, with_weights: bool = True) -> Inputs:
@@ -85,18 +103,28 @@ def locate_inputs(loaded: LoadedRecipe, *, with_weights: bool = True) -> Inputs:
     recipe, resolve = loaded.recipe, loaded.resolve
     reference = recipe.quantization.reference_text or REFERENCE_TEXT
     databases, probes = recipe.data.databases, recipe.probes
+    robustness = probes.robustness if probes else None
+
+    def source(path: Path | None, name: str) -> Callable[[], Source | None]:
+        return lambda: locate_source(resolve(path), name, folders=True) if path else None
+
     attempts = _Attempts()
     rows = attempts.make(lambda: _located_rows(loaded))
     found = {
         "databases": attempts.make(
             lambda: locate_databases(resolve(databases)) if databases else None
         ),
-        "probes": attempts.make(
-            lambda: locate_source(resolve(probes.file), "probes.file") if probes else None
+        "probes": attempts.make(source(probes.file if probes else None, "probes.file")),
+        "counterfactuals": attempts.make(
+            source(probes.counterfactuals if probes else None, "probes.counterfactuals")
         ),
-        "reference_text": attempts.make(
-            lambda: locate_source(resolve(reference), "quantization.reference_text")
+        "paraphrases": attempts.make(
+            source(robustness.paraphrases if robustness else None, "probes.robustness.paraphrases")
         ),
+        "general_text": attempts.make(
+            source(recipe.scoring.general_text or GENERAL_TEXT, "scoring.general_text")
+        ),
+        "reference_text": attempts.make(source(reference, "quantization.reference_text")),
         "base": attempts.make(
             lambda: locate_base(
                 loaded.resolve_model(recipe.model.id),
@@ -129,7 +157,9 @@ class _Attempts:
         if len(self._failures) == 1:
             raise self._failures[0]
         if self._failures:
-            raise ConfigError("\n".join(error.message for error in self._failures))
+            kinds = {type(error) for error in self._failures}
+            kind = kinds.pop() if len(kinds) == 1 else ConfigError
+            raise kind("\n".join(error.message for error in self._failures))
 
 
 def _located_rows(loaded: LoadedRecipe) -> tuple[RowInput, ...]:
@@ -152,16 +182,23 @@ def locate_all_rows(loaded: LoadedRecipe) -> tuple[RowInput, ...]:
         DataError: A file is not there, or its format is not known.
     """
     data = loaded.recipe.data
+    attempts = _Attempts()
     sides = (("train", data.train), ("test", data.test or ()))
-    return tuple(
-        RowInput(
-            located=locate_rows(source, data, loaded.resolve, f"data.{side}.{place}"),
-            key=f"data.{side}.{place}",
-            held_out=side == "test",
-            weight=source.weight,
-        )
+    found = [
+        attempts.make(partial(_locate, loaded, f"data.{side}.{place}", source))
         for side, sources in sides
         for place, source in enumerate(sources)
+    ]
+    attempts.raise_failures()
+    return tuple(cast(list[RowInput], found))
+
+
+def _locate(loaded: LoadedRecipe, key: str, source: SourceConfig) -> RowInput:
+    return RowInput(
+        located=locate_rows(source, loaded.recipe.data, loaded.resolve, key),
+        key=key,
+        held_out=key.startswith("data.test."),
+        weight=source.weight,
     )
 
 
@@ -170,6 +207,12 @@ def _refuse_unfit(recipe: Recipe, rows: tuple[RowInput, ...]) -> None:
         return
     formats = ", ".join(sorted({row.located.format for row in rows}))
     metric = recipe.gate.metric
+    labelled = any(row.located.format == "text_label" for row in rows)
+    if metric in ("macro_f1", "accuracy") and not labelled:
+        raise ConfigError(
+            f"gate.metric is {metric}, but no source of rows has labels (found: {formats}). "
+            "Choose another metric, or state format: text_label for the source."
+        )
     if metric is not None and metric.startswith("sql_"):
         raise ConfigError(
             f"gate.metric is {metric}, but no source of rows is text-to-SQL (found: {formats}). "

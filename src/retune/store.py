@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, TypeVar
 
 from filelock import FileLock
@@ -258,6 +259,26 @@ class Store:
                 f"{record_type.__name__} of this version of retune ({error.error_count()} fields). "
                 "Delete the folder and run the recipe again."
             ) from error
+
+
+def check_writable(root: Path) -> None:
+    """Look whether a store can be written, before MLflow, whose database lies in it, is blamed.
+
+    Args:
+        root: The store's folder; made when missing.
+
+    Raises:
+        ArtifactError: It cannot be.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise ArtifactError(
+            f"store.folder: {root} cannot be written ({error.strerror or error}). Name a folder "
+            "that you may write to, on a disk with space."
+        ) from error
 
 
 def disk_error(path: Path, error: OSError) -> ArtifactError:

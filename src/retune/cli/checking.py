@@ -18,6 +18,7 @@ from retune.errors import ArtifactError
 from retune.inputs import Inputs, locate_inputs
 from retune.recipe.loading import LoadedRecipe, load_recipe
 from retune.release.showing import show_bytes
+from retune.store import check_writable
 from retune.tracking import check_tracking
 from retune.training.steps import count_steps
 from retune.watching import WATCHER
@@ -61,6 +62,7 @@ def _open(loaded: LoadedRecipe) -> tuple[RecipeRun, Inputs]:
 
     run = prepare_run(loaded, direct=True)
     source = locate_inputs(loaded, with_weights=False)
+    check_writable(run.store.root)
     check_tracking(run.context["tracking_uri"])
     return run, source
 
@@ -72,7 +74,9 @@ def _prepare(run: RecipeRun, source: Inputs) -> PreparedData:
 
 
 def _say_sources(console: Console, source: Inputs) -> None:
+    from retune.scoring.counterfactual import expand_pairs, load_counterfactuals
     from retune.scoring.probes import load_probes
+    from retune.scoring.robustness import load_paraphrases
 
     _say(console, "model", f"{source.base.model_id} ({source.base.folder})")
     template = source.template.path.name if source.template else "the tokenizer's own"
@@ -84,6 +88,12 @@ def _say_sources(console: Console, source: Inputs) -> None:
     if source.probes:
         cases = load_probes(source.probes.path)
         _say(console, "probes", f"{len(cases)} cases of {source.probes.path}")
+    if source.counterfactuals:
+        pairs = expand_pairs(*load_counterfactuals(source.counterfactuals.path))
+        _say(console, "pairs", f"{len(pairs)} counterfactual ones of {source.counterfactuals.path}")
+    if source.paraphrases:
+        questions = load_paraphrases(source.paraphrases.path)
+        _say(console, "rewordings", f"of {len(questions)} questions")
 
 
 def _say_work(console: Console, loaded: LoadedRecipe, data: PreparedData) -> None:
@@ -124,7 +134,8 @@ def _show_rows(console: Console, source: Inputs, data: PreparedData, show: int) 
         text = Text()
         for piece, carries_loss in row.pieces:
             text.append(piece, style="bold green" if carries_loss else "dim")
-        console.rule(f"row {row.row_id}: loss falls on the green tokens", align="left")
+        title = Text(f"row {row.row_id}: loss falls on the green tokens")
+        console.rule(title, align="left")
         console.print(text, soft_wrap=True)
 
 
@@ -152,4 +163,5 @@ def _refuse_breaches(run: RecipeRun, data: PreparedData) -> None:
 
 
 def _say(console: Console, what: str, text: str) -> None:
-    console.print(f"{what:<9} {text}", highlight=False, soft_wrap=True)
+    # Without markup: a path such as data/[ab].jsonl is no style.
+    console.print(f"{what:<9} {text}", highlight=False, markup=False, soft_wrap=True)

@@ -141,5 +141,5 @@ def show_collected(console: Console, collected: Collected) -> None:
             f"  {collected.reused} pages came from the cache; --refresh fetches them again.",
             highlight=False,
         )
-    console.print(f"Rows:     {collected.out}", highlight=False, soft_wrap=True)
-    console.print(f"Outcomes: {collected.outcomes}", highlight=False, soft_wrap=True)
+    for name, path in (("Rows:", collected.out), ("Outcomes:", collected.outcomes)):
+        console.print(f"{name:<9} {path}", highlight=False, markup=False, soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from retune.data.findings import LeakReport, QualityReport
@@ -37,7 +38,7 @@ def _sources(quality: QualityReport) -> Table:
     table.add_column("dropped, by reason")
     for source in quality.sources:
         table.add_row(
-            source.name,
+            escape(source.name),
             source.format,
             "held out" if source.held_out else "training",
             f"{source.read:,}",
@@ -76,7 +77,7 @@ def _counts(quality: QualityReport) -> Table:
         for column in source.columns:
             if column.rewords_question or column.repeats_question:
                 table.add_row(
-                    f"column {column.name}",
+                    escape(f"column {column.name}"),
                     f"unused; says the question again in other words in "
                     f"{column.rewords_question:,} rows, in the same words in "
                     f"{column.repeats_question:,}",
@@ -116,6 +117,8 @@ def _limits(report: DataReport) -> Table:
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    shown = [f"{name} {count:,}" for name, count in list(counts.items())[:_MOST_SHOWN] if count]
+    # Labels come from the rows: one such as [/INST] is no markup.
+    first = list(counts.items())[:_MOST_SHOWN]
+    shown = [escape(f"{name} {count:,}") for name, count in first if count]
     more = len(counts) - _MOST_SHOWN
     return ", ".join([*shown, f"{more} more"] if more > 0 else shown)

@@ -77,7 +77,7 @@ def _why(error: Exception) -> str:
         line = f"line {error.lineno} of the row, " if error.lineno > 1 else ""
         return f"at {line}column {error.colno}: {error.msg}"
     if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} is not UTF-8"
+        return f"byte {error.start} is not UTF-8 (save the file as UTF-8)"
     return str(error) or type(error).__name__
 
 

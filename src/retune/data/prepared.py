@@ -22,3 +22,8 @@ class PreparedData:
     clean: CleanRef
     split: SplitRef
     chat: ChatRef
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of all classes, sorted; empty where rows have none."""
+        return tuple(sorted({label for source in self.rows for label in source.labels}))

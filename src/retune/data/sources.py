@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -92,7 +92,7 @@ def locate_rows(
     """
     if source.path is not None:
         found = locate_files(source.path, resolve(source.path), name)
-        rows = list(islice(read_files(found.files, data.max_row_bytes), _ROWS_TRIED))
+        rows = _first_rows(found.files, data.max_row_bytes)
     else:
         found = locate_hub(source, resolve, name)
         rows = first_hub_rows(found.hub, name, _ROWS_LOOKED_AT) if found.hub else []
@@ -140,6 +140,18 @@ def locate_databases(path: Path, name: str = "data.databases") -> RowSource:
     return RowSource(digest=databases_digest(files), name=path.as_posix(), files=tuple(files))
 
 
+def _first_rows(files: Sequence[Path], limit: int) -> list[RawRow]:
+    """Return rows until enough can be read; a row may be large, so no more of them are held."""
+    rows: list[RawRow] = []
+    readable = 0
+    for row in islice(read_files(files, limit), _ROWS_TRIED):
+        rows.append(row)
+        readable += row.value is not None
+        if readable == _ROWS_LOOKED_AT:
+            break
+    return rows
+
+
 def _tell_layout(
     source: SourceConfig,
     data: DataConfig,
@@ -152,7 +164,7 @@ def _tell_layout(
         Look(row.value, columns, labels=data.labels is not None, databases=bool(data.databases))
         for row in rows
         if row.value is not None
-    ][:_ROWS_LOOKED_AT]
+    ]
     if not looks:
         raise DataError(nothing_readable(found, rows, name, len(rows)))
     for look in looks:
@@ -161,20 +173,27 @@ def _tell_layout(
             return look, layout
     first = next(row for row in rows if row.value is not None)
     where = f"{name}: the row at {place_of(found, first.file, first.line)}"
-    raise DataError(f"{where} {_misfit(source, looks[0])}")
+    raise DataError(f"{where} {_misfit(source, looks[0], name)}")
 
 
-def _misfit(source: SourceConfig, look: Look) -> str:
+def _misfit(source: SourceConfig, look: Look, name: str) -> str:
     keys = f"has the columns {name_keys(look.row)}"
+    absent = [f"{role} ({key!r})" for role, key in look.columns if key and key not in look.row]
+    if absent:
+        stated = f"{name}.columns" if source.columns else "data.columns"
+        return f"{keys}, and not what {stated} names: {', '.join(absent)}. Correct it there" + (
+            "." if source.columns else f", or state {name}.columns for this source alone."
+        )
     layout = source.format or detect_format(look)
     if layout is None:
         return (
             f"{keys}: that is none of the known layouts ({', '.join(FORMATS)}). Say under "
             "data.columns which key holds question and answer, or state the format."
         )
-    missing = ", ".join(missing_columns(look, layout))
+    missing = missing_columns(look, layout)
     how = "stated" if source.format else "detected"
     return (
-        f"{keys}. The format {layout} ({how}) also needs {missing}. Name the right keys under "
-        "data.columns, for example data.columns.answer, or state another format."
+        f"{keys}. The format {layout} ({how}) also needs {', '.join(missing)}. Name the right keys "
+        f"under data.columns, for example data.columns.{missing[0].split()[0]}, or state another "
+        "format."
     )

@@ -81,6 +81,13 @@ def test_a_model_folder_without_tokenizer_is_refused(recipe: Path) -> None:
     assert "no tokenizer" in said
 
 
+def test_a_store_that_cannot_be_written_is_named_and_not_mlflow(recipe: Path) -> None:
+    """A file stands where the store's folder should be."""
+    code, said = refused(recipe, "--set", "store.folder=data/train.jsonl", command="check")
+    assert code == ARTIFACT_WRONG
+    assert "store.folder:" in said and "train.jsonl cannot be written" in said
+
+
 def test_a_full_disk_stops_before_work_and_says_what_to_do(recipe: Path) -> None:
     """The store lies on a file system of 256 KiB."""
     small = recipe.parent / "small"

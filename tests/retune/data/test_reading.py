@@ -37,7 +37,7 @@ class TestJsonLines:
         ("line", "reason"),
         [
             (b'{"a": }', "at column 7: Expecting value"),
-            (b'{"a": "b\xff"}', "byte 8 is not UTF-8"),
+            (b'{"a": "b\xff"}', "byte 8 is not UTF-8 (save the file as UTF-8)"),
             (b"[1]", "found list"),
             (b'{"a": NaN}', "NaN is not JSON"),
             (b'{"a": -Infinity}', "-Infinity is not JSON"),
@@ -53,6 +53,13 @@ class TestJsonLines:
         assert found[1][0] == 2
         assert reason in found[1][1]
         assert found[2:] == [(3, {"a": 3})]
+
+    @pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+    def test_a_limit_that_no_parser_could_hold_is_none(self, tmp_path: Path, name: str) -> None:
+        """A recipe may state any whole number: this one does not fit into 64 bits."""
+        path = tmp_path / name
+        path.write_bytes(b'{"a": 1}\n' if name == "a.jsonl" else b"a\n1\n")
+        assert [row.reason for row in read_files([path], 10**30)] == [""]
 
     def test_a_row_of_exactly_the_limit_is_read(self, tmp_path: Path) -> None:
         """`{"a": "` and `"}` are 9 bytes: 991 letters make 1,000."""
@@ -113,6 +120,30 @@ class TestCompressed:
 
 
 class TestJson:
+    @pytest.mark.parametrize("ending", ["json", "json.gz"])
+    @pytest.mark.parametrize("letters", [1, 9_000, 300_000])
+    def test_json_lines_are_told_however_long_the_first_row_is(
+        self, tmp_path: Path, ending: str, letters: int
+    ) -> None:
+        """Longer than what a buffer shows ahead; blank lines before and between do not count."""
+        row = b'{"a": "' + b"x" * letters + b'"}\n'
+        content = b" \n" + row + b"\n" + row
+        path = tmp_path / f"a.{ending}"
+        path.write_bytes(gzip.compress(content) if ending.endswith("gz") else content)
+        assert [(found.line, found.reason) for found in read_files([path], 10**6)] == [
+            (2, ""),
+            (4, ""),
+        ]
+
+    def test_a_compressed_list_that_breaks_off_keeps_what_came_before(self, tmp_path: Path) -> None:
+        """Lists on one line, under a key and not: no line has an end to wait for."""
+        rows = b",".join(b'{"a": %d}' % (n * 7919 % 10007) for n in range(20_000))
+        for name, content in (("a", b"[" + rows + b"]"), ("b", b'{"d": [' + rows + b"]}")):
+            whole = gzip.compress(content)
+            found = read(tmp_path / f"{name}.json.gz", whole[: len(whole) // 2])
+            assert found[0] == (1, {"a": 0})
+            assert "the compressed file is broken" in found[-1][1]
+
     def test_rows_carry_the_line_where_they_begin(self, tmp_path: Path) -> None:
         """The first row spans lines 2 to 4, so the second begins on line 5."""
         found = read(tmp_path / "a.json", b'[\n {\n  "a": 1\n },\n {"a": 2},\n {"a": 3}]\n')

@@ -72,6 +72,18 @@ def columns(found: DatasetRef) -> dict[str, dict[str, Any]]:
     return {column["name"]: column for column in listed}
 
 
+def test_a_bad_row_below_all_others_changes_the_digest(tmp_path: Path) -> None:
+    """Its rows are the same, but a stage that counts bad rows must not be reused."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row()) + "\n", "utf-8")
+    sound = load(make_workdir(tmp_path / "sound"), path)
+    again = load(make_workdir(tmp_path / "again"), path)
+    path.write_text(json.dumps(row()) + "\nbroken\n", "utf-8")
+    broken = load(make_workdir(tmp_path / "broken"), path)
+    assert (sound.rows, broken.rows, broken.bad_rows) == (1, 1, 1)
+    assert sound.digest == again.digest != broken.digest
+
+
 def test_rows_are_brought_to_one_layout(write_rows: Write, work: Workdir) -> None:
     """Whatever a recipe's columns are called, later stages read the same names."""
     train = write_rows([{"n": 7, "pergunta": "Quantos?", "texto": "c", "diz": "Um.", "fonte": "a"}])
@@ -136,13 +148,17 @@ def test_no_readable_row_stops_with_the_first_reasons(write_rows: Write, work: W
         load(work, train, databases)
 
 
-def test_what_is_logged_is_no_part_of_the_digest(write_rows: Write, tmp_path: Path) -> None:
-    """Equal rows are equal content: files' names do not count, nor what a bad row said."""
-    made = [
+def test_names_of_files_are_no_part_of_the_digest(write_rows: Write, tmp_path: Path) -> None:
+    """What a bad row said is: the report shows it, and must not be reused with another one."""
+    one, other, changed = (
         load(make_workdir(tmp_path / name), write_rows([row(), {**row(2), **bad}], f"{name}.jsonl"))
-        for name, bad in (("one", {"answer": ""}), ("two", {"answer": False}))
-    ]
-    assert made[0].digest == made[1].digest
+        for name, bad in (
+            ("one", {"answer": ""}),
+            ("other", {"answer": ""}),
+            ("changed", {"answer": False}),
+        )
+    )
+    assert one.digest == other.digest != changed.digest
 
 
 def test_a_source_that_changed_meanwhile_is_refused(write_rows: Write, work: Workdir) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from retune.data import sources
+from retune.data.reading.files import RawRow, read_files
 from retune.data.sources import LocatedRows, locate_databases, locate_rows, locate_source
 from retune.digests import digest_json
 from retune.errors import DataError
@@ -108,6 +111,40 @@ def test_a_layout_that_is_not_known_names_the_keys(tmp_path: Path) -> None:
         r"harmony\)\. Say under data\.columns",
     ):
         locate(tmp_path, "a.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("source", "data", "said"),
+    [
+        ({}, {"columns": {"question": "pergunta"}}, "what data.columns names: question"),
+        ({"columns": {"question": "pergunta"}}, {}, "what data.train.0.columns names: question"),
+    ],
+)
+def test_a_stated_key_that_rows_lack_is_named(
+    tmp_path: Path, source: dict[str, Any], data: dict[str, Any], said: str
+) -> None:
+    """Not that the layout is unknown: the recipe says which key was looked for."""
+    (tmp_path / "a.jsonl").write_bytes(PAIR)
+    with pytest.raises(DataError) as raised:
+        locate(tmp_path, {"path": "a.jsonl", **source}, **data)
+    assert f"{said} ('pergunta'). Correct it there" in raised.value.message
+
+
+def test_no_more_rows_are_held_than_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows may be large: 20 that can be read are enough, bad ones before them do not count."""
+    (tmp_path / "a.jsonl").write_bytes(b"broken\n" + PAIR * 100)
+    taken = []
+
+    def watched(*arguments: Any) -> Iterator[RawRow]:
+        for row in read_files(*arguments):
+            taken.append(row.line)
+            yield row
+
+    monkeypatch.setattr(sources, "read_files", watched)
+    locate(tmp_path, "a.jsonl")
+    assert len(taken) == 21
 
 
 def test_a_stated_layout_that_does_not_fit_says_what_is_missing(tmp_path: Path) -> None:

@@ -156,7 +156,8 @@ def find_answer(row: Row) -> str | None:
     turns = [fold(turn["content"]) for turn in row["history"] or ()]
     context = [] if row["db_id"] else [fold(row["context"])]
     for text in sorted((*turns, *context), key=len, reverse=True):
-        if text:
+        # Only what holds the answer: a turn such as "a" would cut the answer itself to pieces.
+        if answer in text:
             prompt = prompt.replace(text, "\n")  # which no folded text holds
     place = prompt.find(answer)
     if place < 0:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from retune.digests import digest_file, digest_json
@@ -179,16 +180,20 @@ def find_user_text(template: str) -> str | None:
         A text with ``{question}`` and ``{context}``; None when the template does not care.
 
     Raises:
-        ConfigError: One of the two is missing in it.
+        ConfigError: One of the two is missing in it, or something else stands in braces.
     """
     found = _USER_TEXT.search(template)
     if found is None:
         return None
     text = found.group(1)
-    if "{question}" not in text or "{context}" not in text:
+    try:
+        fields = sorted(name for _, name, _, _ in Formatter().parse(text) if name is not None)
+    except ValueError:  # a single brace
+        fields = []
+    if set(fields) != {"question", "context"}:
         raise ConfigError(
-            "The chat template's comment retune.user_with_context lacks {question} or {context}: "
-            f"{text!r:.80}."
+            "The chat template's comment retune.user_with_context must hold {question} and "
+            f"{{context}}, and no other brace that is not doubled: {text!r:.80}."
         )
     return text
 

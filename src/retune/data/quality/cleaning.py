@@ -39,7 +39,8 @@ def clean_rows(inputs: CleanInputs, section: CleanSection, work: Workdir) -> Cle
         Counts and faults. Faulty rows never stop it: limits are compared later.
 
     Raises:
-        DataError: Two rows have one id, or no row is kept.
+        ConfigError: `quality.languages` names one that cannot be recognised.
+        DataError: Two rows have one id, or no row is kept of those to learn from or held out.
     """
     names = RowNames(inputs)
     check_ids(inputs, names)
@@ -92,12 +93,19 @@ def _progress(work: Workdir, what: str, facts: Facts) -> Callable[[int], None]:
 
 
 def _refuse_nothing(found: Found) -> None:
-    if (found.reasons == 0).any():
+    held_out, kept = found.facts.held_out, found.reasons == 0
+    sides = {"data.train": ~held_out}
+    if any(found.inputs.held_out):
+        # Without this, training rows would be held out in place of those that the recipe names.
+        sides["data.test"] = held_out
+    empty = [key for key, rows in sides.items() if not kept[rows].any()]
+    if not empty:
         return
     report = {name: share.rows for name, share in find_faults(found, None).items() if share.rows}
     counted = ", ".join(f"{name}: {rows}" for name, rows in report.items()) or "no rows at all"
     raise DataError(
-        f"No row is left of {found.read} rows ({counted}). Expected at least one. "
+        f"No row of {' and '.join(empty)} is left, of {found.read} rows in all ({counted}). "
+        "Expected at least one. "
         "Correct the files, or let quality.drop_conflicting_labels and quality.drop_duplicates "
         "drop less."
     )

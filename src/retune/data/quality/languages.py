@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-from retune.errors import DataError
+from retune.errors import ConfigError
 
 UNDETERMINED = "und"
 _FEWEST_LETTERS = 20
@@ -32,7 +32,7 @@ class LanguageFinder:
         expected: Languages that the recipe names; they count as likely.
 
     Raises:
-        DataError: The model does not know one of them.
+        ConfigError: The model does not know one of them.
     """
 
     def __init__(self, expected: Iterable[str] = ()) -> None:
@@ -57,7 +57,7 @@ def _load(expected: frozenset[str]) -> LanguageIdentifier:
     known = set(identifier.labels)
     unknown = sorted(expected - known)
     if unknown:
-        raise DataError(
+        raise ConfigError(
             f"quality.languages: {', '.join(unknown)} cannot be recognised. "
             f"Expected codes out of: {', '.join(sorted(known))}."
         )

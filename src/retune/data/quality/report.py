@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ from retune.records import DatasetRef, Share
 from retune.requests import CleanInputs
 
 _FIRST = 5
+_REASON_CHARS = 160
 Flags = NDArray[np.bool_]
 
 
@@ -116,7 +118,8 @@ def find_faults(found: Found, languages: Sequence[str] | None) -> dict[str, Shar
 
 def _bad_share(found: Found) -> Share:
     first = [
-        found.names.where(source, int(bad.get("file") or 0), int(bad.get("line") or 0))
+        f"{found.names.where(source, int(bad.get('file') or 0), int(bad.get('line') or 0))} "
+        f"({shorten(str(bad.get('reason', 'not said')), _REASON_CHARS, placeholder='...')})"
         for source, rows in enumerate(found.inputs.rows)
         for bad, _ in zip(read_bad_rows(rows), range(_FIRST), strict=False)
     ]

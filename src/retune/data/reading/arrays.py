@@ -15,7 +15,6 @@ from retune.data.reading.lines import ByteStream, Found, parse_row, read_json_li
 from retune.errors import DataError
 
 _CHUNK_BYTES = 1 << 18
-_HEAD_BYTES = 1 << 13
 _OUTSIDE = re.compile(rb'["\[\]{},\n]')
 _INSIDE = re.compile(rb'["\\\n]')
 _PAIRS = {"]": "[", "}": "{"}
@@ -40,7 +39,9 @@ def read_json(stream: ByteStream, limit: int) -> Iterator[Found]:
     Yields:
         The rows, with the line where each begins.
     """
-    if _holds_lines(stream.peek(_HEAD_BYTES)):
+    head = _read_head(stream, limit)
+    stream = _Again(head, stream)
+    if _holds_lines(head):
         yield from read_json_lines(stream, limit)
         return
     cutter = _Cutter(limit)
@@ -50,6 +51,49 @@ def read_json(stream: ByteStream, limit: int) -> Iterator[Found]:
         yield from cutter.finish()
     except _Broken as error:
         yield error.found
+
+
+class _Again:
+    """A stream whose first bytes were looked at already, and are given once more."""
+
+    def __init__(self, head: bytes, rest: ByteStream) -> None:
+        self._head, self._rest = head, rest
+
+    def peek(self, size: int, /) -> bytes:
+        return self._head or self._rest.peek(size)
+
+    def read1(self, size: int = -1, /) -> bytes:
+        return self._take(size) if self._head else self._rest.read1(size)
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        most = -1 if size is None else size
+        end = self._head.find(b"\n") + 1 or len(self._head)
+        line = self._take(end if most < 0 else min(end, most))
+        if line.endswith(b"\n") or len(line) == most:
+            return line
+        return line + self._rest.readline(most if most < 0 else most - len(line))
+
+    def _take(self, size: int) -> bytes:
+        end = len(self._head) if size < 0 else size
+        taken, self._head = self._head[:end], self._head[end:]
+        return taken
+
+
+def _read_head(stream: ByteStream, limit: int) -> bytes:
+    """Read the first line and where the second one begins, as far as the limit on rows goes."""
+    head = b""
+    while len(head) <= limit + _CHUNK_BYTES:
+        first, _, rest = head.removeprefix(BYTE_ORDER_MARK).lstrip(_BLANK).partition(b"\n")
+        if first[:1] not in (b"", b"{") or rest.strip(_BLANK):
+            break
+        try:
+            chunk = stream.read1(_CHUNK_BYTES)
+        except EOFError:  # Compressed, and broken off: reading on says so, after these rows.
+            break
+        if not chunk:
+            break
+        head += chunk
+    return head
 
 
 def _holds_lines(head: bytes) -> bool:

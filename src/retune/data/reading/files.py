@@ -25,6 +25,7 @@ ENDINGS = (*_READERS, ".parquet", *(f"{ending}.gz" for ending in _READERS))
 """Endings of files that can be read."""
 
 _BUFFER_BYTES = 1 << 18
+_LARGEST_LIMIT = (1 << 31) - 16  # What the csv parser can be told on every machine.
 _WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BROKEN_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
 
@@ -59,6 +60,7 @@ def read_files(files: Sequence[Path], limit: int) -> Iterator[RawRow]:
     Raises:
         DataError: A file cannot be opened.
     """
+    limit = min(limit, _LARGEST_LIMIT)
     before = 0
     for place, path in enumerate(files):
         try:

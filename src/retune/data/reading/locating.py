@@ -19,12 +19,13 @@ _LOOKS_LIKE_HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+\Z")
 _REASONS_SHOWN = 3
 
 
-def locate_source(path: Path, name: str) -> Source:
+def locate_source(path: Path, name: str, *, folders: bool = False) -> Source:
     """Return a file and its digest.
 
     Args:
         path: The file, absolute.
         name: The recipe's key that names it, for the message.
+        folders: Whether a folder of files will do.
 
     Returns:
         The source.
@@ -32,6 +33,8 @@ def locate_source(path: Path, name: str) -> Source:
     Raises:
         DataError: There is no such file, or it is empty.
     """
+    if folders and path.is_dir():
+        return Source(digest=digest_folder(path), path=path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise DataError(

@@ -225,6 +225,8 @@ def test_faults_of_ids(
         ({"prompt": f"Q a {LONG} b", "context": f"a {LONG} b"}, False),  # reading comprehension
         ({"prompt": f"Q a {LONG} b", "context": f"a {LONG} b", "db_id": "d"}, True),  # SQL
         ({"prompt": f"{LONG} Q", "history": [{"role": "assistant", "content": LONG}]}, False),
+        # A turn that stands inside the answer accounts for nothing.
+        ({"prompt": f"e {LONG}", "history": [{"role": "user", "content": "e"}]}, True),
         ({"prompt": "spam or ham", "answer": "spam"}, False),  # too short to tell
         ({"prompt": "spam", "question": "spam", "answer": "spam"}, True),
         ({"prompt": "", "answer": LONG, "question": LONG}, False),  # plain text

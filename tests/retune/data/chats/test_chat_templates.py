@@ -138,8 +138,9 @@ def test_the_users_text_stands_in_a_comment() -> None:
     text = "{#- retune.user_with_context:\n{question} / {context}\n-#}{{ messages }}"
     assert find_user_text(text) == "{question} / {context}"
     assert find_user_text("{{ messages }}") is None
-    with pytest.raises(ConfigError, match="lacks"):
-        find_user_text("{# retune.user_with_context:\n{question} #}")
+    for wrong in ("{question}", "{question} {context} {answer}", "{question} {context} }"):
+        with pytest.raises(ConfigError, match=r"must hold \{question\} and \{context\}"):
+            find_user_text(f"{{# retune.user_with_context:\n{wrong} #}}")
 
 
 def test_a_template_without_marks_is_replaced_by_trls(snapshot: Snapshot) -> None:

@@ -118,7 +118,7 @@ def test_bad_rows_are_counted_and_listed(clean: Clean) -> None:
     found = clean(Made(ask("uma"), files=("a.jsonl", "b.jsonl"), bad=bad))
     assert found.report.read == 2
     assert found.report.dropped == {"bad row": 1}
-    assert found.ref.faults["bad_rows"].first == ("b.jsonl:7",)
+    assert found.ref.faults["bad_rows"].first == ("b.jsonl:7 (broken JSON)",)
     assert found.dropped == [
         {"source": 0, "file": "b.jsonl", "line": 7, "reason": "bad row: broken JSON"}
     ]
@@ -212,8 +212,17 @@ def test_looks_become_faults(clean: Clean) -> None:
 def test_nothing_left_is_an_error(clean: Clean) -> None:
     """When every row is dropped, it says for what."""
     rows = [{"question": "oi", "label": "x"}, {"question": "oi", "label": "y"}]
-    with pytest.raises(DataError, match=r"No row is left of 2 rows .*conflicting_labels: 2"):
+    with pytest.raises(DataError, match=r"No row of data\.train is left, .*conflicting_labels: 2"):
         clean(rows, drop_conflicting_labels=True)
+
+
+def test_held_out_rows_that_are_all_dropped_are_an_error(clean: Clean) -> None:
+    """Else training rows would be held out in their place, and nobody would know."""
+    held_out = [{"question": "oi", "label": "x"}, {"question": "oi", "label": "y"}]
+    learned = [{"question": "bom dia", "label": "x"}, {"question": "boa noite", "label": "y"}]
+    test = Made(held_out, files=("test.jsonl",), held_out=True)
+    with pytest.raises(DataError, match=r"^No row of data\.test is left, of 4 rows"):
+        clean(learned, test, drop_conflicting_labels=True)
 
 
 def test_log_is_no_part_of_the_digest(clean: Clean) -> None:

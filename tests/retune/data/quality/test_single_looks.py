@@ -6,7 +6,7 @@ import pytest
 from retune.data.quality.languages import LanguageFinder
 from retune.data.quality.lengths import measure_lengths, round_edges
 from retune.data.quality.unprintable import find_unprintable
-from retune.errors import DataError
+from retune.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_languages_are_told() -> None:
 
 def test_unknown_language_is_refused() -> None:
     """A code that the model does not know says so."""
-    with pytest.raises(DataError, match=r"quality\.languages: xx"):
+    with pytest.raises(ConfigError, match=r"quality\.languages: xx"):
         LanguageFinder(["xx"])
 
 
