@@ -19,7 +19,7 @@ from tasks.modeling import merge_adapter, quantize_model, train_adapter
 from tasks.release import decide, find_champion, register_model
 from tasks.run import RecipeRun
 from tasks.running import finetune_run
-from tasks.scoring import score_model
+from tasks.scoring import score_label_baselines, score_model
 from tasks.telling import tell_data, tell_result
 
 
@@ -42,10 +42,10 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
     data = prepare_data(run, source)
     tell_data(run, data)
     chat = data.chat
-    test = chat.side("test")
 
     model = quantize_model(run, base=source.base, reference_text=source.reference_text)
-    base_scores = score_model(run, "base", source.base.as_scored(), test, source)
+    baselines = score_label_baselines(run, data, source)
+    base_scores = score_model(run, "base", source.base.as_scored(), data, source)
 
     adapter = train_adapter(
         run,
@@ -55,7 +55,7 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
         model=model,
     )
     tuned = adapter.as_scored(model, source.base)
-    adapter_scores = score_model(run, "adapter", tuned, test, source)
+    adapter_scores = score_model(run, "adapter", tuned, data, source)
 
     merged = merge_adapter(
         run,
@@ -64,11 +64,11 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
         rows=chat.side("validation"),
         template=source.template,
     )
-    merged_scores = score_model(run, "merged", merged.as_scored(), test, source)
+    merged_scores = score_model(run, "merged", merged.as_scored(), data, source)
 
     champion = find_champion(run, merged)
     champion_scores = (
-        score_model(run, "champion", champion.as_scored(), test, source) if champion else None
+        score_model(run, "champion", champion.as_scored(), data, source) if champion else None
     )
     decision = decide(run, challenger=merged_scores, base=base_scores, champion=champion_scores)
     registered = register_model(
@@ -76,7 +76,7 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
         merged=merged,
         decision=decision,
         champion=champion,
-        rows=test,
+        rows=chat.side("test"),
         base=source.base,
     )
     return tell_result(
@@ -89,6 +89,7 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
             "merged": merged_scores,
             "champion": champion_scores,
         },
+        baselines=baselines,
         release=(decision, registered),
     )
 

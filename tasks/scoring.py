@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
+from retune.data.prepared import PreparedData
 from retune.inputs import Inputs
-from retune.records import ModelScores, Role, ScoredModel, SideRef
-from retune.stages import PROBE_MODEL, SCORE_PERPLEXITY, SCORE_SQL
-from tasks.run import Run
+from retune.records import ModelScores, Role, ScoredModel, ScoreReport
+from retune.stages import (
+    PROBE_COUNTERFACTUALS,
+    PROBE_MODEL,
+    PROBE_ROBUSTNESS,
+    SAMPLE_ANSWERS,
+    SCORE_BASELINES,
+    SCORE_GENERAL_TEXT,
+    SCORE_LABELS,
+    SCORE_PERPLEXITY,
+    SCORE_SQL,
+)
+from tasks.run import RecipeRun
 from tasks.stage_task import Pending, StageTask, is_pending
 
 score_perplexity = StageTask(SCORE_PERPLEXITY)
 score_sql = StageTask(SCORE_SQL)
+score_labels = StageTask(SCORE_LABELS)
+score_baselines = StageTask(SCORE_BASELINES)
+sample_answers = StageTask(SAMPLE_ANSWERS)
+score_general_text = StageTask(SCORE_GENERAL_TEXT)
 probe_model = StageTask(PROBE_MODEL)
+probe_counterfactuals = StageTask(PROBE_COUNTERFACTUALS)
+probe_robustness = StageTask(PROBE_ROBUSTNESS)
 
 
 def score_model(
-    run: Run, role: Role, model: ScoredModel, rows: SideRef, source: Inputs
+    run: RecipeRun, role: Role, model: ScoredModel, data: PreparedData, source: Inputs
 ) -> ModelScores:
     """Score one model on everything, one stage after the other while it stays loaded.
 
@@ -24,19 +41,66 @@ def score_model(
         run: The current run.
         role: Which model it is.
         model: Where its parts lie.
-        rows: The held-out side.
-        source: What the recipe names: whether the rows ask for SQL, probes, chat template.
+        data: The rows; the model is scored on their test side.
+        source: What the recipe names: which kind of rows, general text, probes.
 
     Returns:
         All reports of the model.
     """
-    perplexity = score_perplexity(run, role=role, model=model, rows=rows)
-    sql = score_sql(run, role=role, model=model, rows=rows) if source.asks_sql else None
-    passed = (
-        probe_model(run, role=role, model=model, cases=source.probes, template=source.template)
-        if source.probes
-        else None
-    )
-    if is_pending([perplexity, sql, passed]):
+    rows, labels = data.chat.side("test"), _labels(data, source)
+    of: dict[str, Any] = {"role": role, "model": model}
+    reports: dict[str, ScoreReport | None] = {
+        "perplexity": score_perplexity(run, **of, rows=rows),
+        "general_text": score_general_text(run, **of, text=source.general_text),
+    }
+    if source.asks_sql:
+        reports["sql"] = score_sql(run, **of, rows=rows)
+    if source.has_labels:
+        reports["labels"] = score_labels(run, **of, rows=rows, labels=labels)
+    if source.asks_questions and not source.asks_sql and run.loaded.recipe.scoring.samples:
+        reports["answers"] = sample_answers(run, **of, rows=rows)
+    reports |= _probe(run, of, data, source)
+    if is_pending(list(reports.values())):
         return cast(ModelScores, Pending())
-    return ModelScores.of(perplexity, sql, passed)
+    return ModelScores.of(reports)
+
+
+def score_label_baselines(run: RecipeRun, data: PreparedData, source: Inputs) -> ScoreReport | None:
+    """Score what any model of labels has to beat: the largest class, and a plain classifier."""
+    if not source.has_labels:
+        return None
+    return score_baselines(
+        run,
+        train=data.chat.side("train"),
+        rows=data.chat.side("test"),
+        labels=_labels(data, source),
+    )
+
+
+def _probe(
+    run: RecipeRun, of: dict[str, Any], data: PreparedData, source: Inputs
+) -> dict[str, ScoreReport | None]:
+    probes = run.loaded.recipe.probes
+    found: dict[str, ScoreReport | None] = {}
+    if source.probes:
+        found["probes"] = probe_model(run, **of, cases=source.probes, template=source.template)
+    if source.counterfactuals:
+        found["counterfactuals"] = probe_counterfactuals(
+            run, **of, cases=source.counterfactuals, template=source.template
+        )
+    if probes and probes.robustness and source.asks_questions:
+        found["robustness"] = probe_robustness(
+            run,
+            **of,
+            rows=data.chat.side("test"),
+            labels=_labels(data, source),
+            paraphrases=source.paraphrases,
+        )
+    return found
+
+
+def _labels(data: PreparedData, source: Inputs) -> tuple[str, ...]:
+    # A plan may not know the rows yet, and so not their labels.
+    if is_pending(list(data.rows)):
+        return cast(tuple[str, ...], Pending())
+    return data.labels if source.has_labels else ()

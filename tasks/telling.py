@@ -6,6 +6,7 @@ as one that computed them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,11 @@ from retune.records import (
     ModelScores,
     RegisteredRef,
     Role,
+    ScoreReport,
 )
 from retune.release.model_card import ModelCard, render_model_card
 from retune.release.report import describe_data, write_report
-from retune.release.summary import RunSummary, choose_samples, headline
-from retune.scoring.outcomes import ROWS_FILE
+from retune.release.summary import RunSummary, choose_samples, headline, split_baselines
 from retune.stages import TRAIN_ADAPTER
 from retune.store import MANIFEST
 from retune.tracking import Mirror
@@ -111,6 +112,7 @@ def tell_result(
     data: PreparedData,
     models: Models,
     scores: Mapping[Role, ModelScores | None],
+    baselines: ScoreReport | None,
     release: Release,
 ) -> dict[str, Any]:
     """Write down what a run found.
@@ -120,6 +122,7 @@ def tell_result(
         data: Rows from their sources to chats.
         models: Quantized model, adapter, merged model.
         scores: Reports by role; None where a role does not exist.
+        baselines: What plain classifiers reach; None where rows have no labels.
         release: Decision and registered version.
 
     Returns:
@@ -131,6 +134,7 @@ def tell_result(
     summary = RunSummary(
         recipe=run.loaded.recipe.name,
         models={role: headline(each) for role, each in present.items()},
+        baselines=split_baselines(baselines),
         stages=tuple(run.lines),
         decision=release[0],
         registered=release[1],
@@ -184,8 +188,8 @@ def _tell_mlflow(
     mirror.artifact(run.parent_run, summary.report, "report")
     mirror.text(run.parent_run, _model_card(run, summary, data, models), "README.md")
     for role, each in scores.items():
-        if each.sql is not None:
-            mirror.artifact(run.parent_run, each.sql.folder / ROWS_FILE, f"predictions/{role}")
+        for name, report in each.reports().items():
+            mirror.artifact(run.parent_run, report.folder, f"scores/{role}/{name}")
     for line in summary.stages:
         manifest = run.store.folder(line.name, line.key) / MANIFEST
         mirror.artifact(run.parent_run, manifest, f"manifests/{_metric_name(line.label)}")
@@ -217,8 +221,8 @@ def _numbers(name: str, record: Any) -> dict[str, float]:
 
 
 def _metric_name(text: str) -> str:
-    # MLflow refuses parentheses in names.
-    return text.replace(" (", ".").replace(")", "")
+    # MLflow refuses most signs in names; a label may hold any.
+    return re.sub(r"[^\w./ -]", "_", text.replace(" (", ".").replace(")", ""))
 
 
 def _tell_training(run: RecipeRun, mirror: Mirror, curves: Path) -> None:

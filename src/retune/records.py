@@ -6,6 +6,7 @@ lies or when it was made, so that equal content gives equal stage keys on every 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,6 @@ from pydantic import BaseModel, ConfigDict
 from retune.digests import digest_json
 from retune.recipe.sections.data import FormatName
 
-MetricName = Literal["sql_execution_match", "sql_exact_match", "perplexity", "probe_pass_rate"]
 Side = Literal["train", "validation", "test"]
 Role = Literal["base", "adapter", "merged", "champion"]
 
@@ -79,7 +79,7 @@ class DatasetRef(ArtifactRecord):
 
     `rows.parquet` holds them, `databases.parquet` the databases that they brought along,
     `log/bad.jsonl` what could not be read, `log/columns.json` what each column holds. The digest
-    covers rows and databases.
+    covers all of them, since later stages report what could not be read.
     """
 
     format: FormatName
@@ -279,23 +279,40 @@ class ModelScores(ContentRecord):
     """All reports of one model: what the gate compares."""
 
     perplexity: ScoreReport
+    """Answers of the held-out side."""
     sql: ScoreReport | None = None
     """None when the rows are not text-to-SQL."""
+    labels: ScoreReport | None = None
+    """None when the rows have no labels."""
+    answers: ScoreReport | None = None
+    """A few answers for the report, where no other scorer lets the model write."""
+    general_text: ScoreReport | None = None
+    """General text: what fine-tuning made the model forget."""
     probes: ScoreReport | None = None
-    """None when the recipe has no probes."""
+    counterfactuals: ScoreReport | None = None
+    robustness: ScoreReport | None = None
+    """The last three are None when the recipe does not ask for them."""
 
     @classmethod
-    def of(
-        cls, perplexity: ScoreReport, sql: ScoreReport | None, probes: ScoreReport | None
-    ) -> ModelScores:
+    def of(cls, reports: Mapping[str, ScoreReport | None]) -> ModelScores:
         """Put one model's reports together; their digests make its own."""
-        digests = [report.digest if report else None for report in (perplexity, sql, probes)]
-        return cls(digest=digest_json(digests), perplexity=perplexity, sql=sql, probes=probes)
+        digests = {name: report.digest for name, report in reports.items() if report}
+        return cls(digest=digest_json(digests), **reports)
+
+    def reports(self) -> dict[str, ScoreReport]:
+        """Return the reports that there are, by name."""
+        found = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: report for name, report in found.items() if isinstance(report, ScoreReport)}
 
     def metrics(self) -> dict[str, Metric]:
         """Return every metric by name."""
-        found = [report.metrics for report in (self.sql, self.perplexity, self.probes) if report]
+        found = [report.metrics for report in self.reports().values()]
         return {name: metric for metrics in found for name, metric in metrics.items()}
+
+    def report_of(self, metric: str) -> ScoreReport | None:
+        """Return the report that holds a metric."""
+        holds = (report for report in self.reports().values() if metric in report.metrics)
+        return next(holds, None)
 
 
 class Comparison(Record):

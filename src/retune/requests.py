@@ -205,8 +205,40 @@ class ScoreSection(Record):
     scoring: ScoringConfig
 
 
+class LabelInputs(Record):
+    """A model, the rows that it puts into classes, and the classes."""
+
+    model: ScoredModel
+    rows: SideRef
+    labels: tuple[str, ...]
+
+
+class BaselineInputs(Record):
+    """Rows that two plain classifiers learn from, and those that they are scored on."""
+
+    train: SideRef
+    rows: SideRef
+    labels: tuple[str, ...]
+
+
+class TextInputs(Record):
+    """A model and the texts that it is scored on."""
+
+    model: ScoredModel
+    text: Source
+
+
+class RobustnessInputs(Record):
+    """A model, rows whose questions are spoilt, and the classes where rows have labels."""
+
+    model: ScoredModel
+    rows: SideRef
+    labels: tuple[str, ...]
+    paraphrases: Source | None
+
+
 class ProbeInputs(Record):
-    """A model and the file of cases that it is probed with."""
+    """A model and the files of cases that it is probed with."""
 
     model: ScoredModel
     cases: Source
@@ -217,6 +249,13 @@ class ProbeSection(Record):
     """Settings of `probe_model`."""
 
     prompt: PromptConfig
+    probes: ProbesConfig
+    scoring: ScoringConfig
+
+
+class RobustnessSection(Record):
+    """Settings of `probe_robustness`."""
+
     probes: ProbesConfig
     scoring: ScoringConfig
 

@@ -24,6 +24,18 @@ from retune.stage import Stage
 
 _MODEL = ("torch", "transformers")
 _ADAPTED = (*_MODEL, "peft", "bitsandbytes")
+_SQL_SETTINGS = ("scoring.sql_dialect", "scoring.sql_timeout_seconds")
+_PROBES_WITHOUT = (
+    "probes.file",
+    "probes.counterfactuals",
+    "probes.robustness",
+    "prompt.user",
+    "prompt.max_length",
+    "prompt.loss_on",
+    "prompt.template",
+    "prompt.template_from",
+)
+"""What probes do not depend on: where their files lie, and how the rows of the task are asked."""
 
 LOAD_DATABASES = Stage(
     name="load_databases",
@@ -36,7 +48,7 @@ LOAD_DATABASES = Stage(
 )
 LOAD_ROWS = Stage(
     name="load_rows",
-    version=2,
+    version=3,
     function="retune.data.rows:load_rows",
     inputs=requests.LoadInputs,
     section=requests.NoSection,
@@ -45,7 +57,7 @@ LOAD_ROWS = Stage(
 )
 CLEAN_ROWS = Stage(
     name="clean_rows",
-    version=1,
+    version=2,
     function="retune.data.quality.cleaning:clean_rows",
     inputs=requests.CleanInputs,
     section=requests.CleanSection,
@@ -78,11 +90,13 @@ REMOVE_LEAKS = Stage(
         "scoring.sql_timeout_seconds",
         "scoring.samples",
         "scoring.resamples",
+        "scoring.general_text",
+        "scoring.classify_by",
     ),
 )
 FORMAT_CHAT = Stage(
     name="format_chat",
-    version=2,
+    version=3,
     function="retune.data.chats.encoding:format_chat",
     inputs=requests.EncodeInputs,
     section=requests.EncodeSection,
@@ -93,7 +107,7 @@ FORMAT_CHAT = Stage(
 )
 PREPARE_SIDES = Stage(
     name="prepare_sides",
-    version=1,
+    version=2,
     function="retune.data.chats.preparing:prepare_sides",
     inputs=requests.ChatInputs,
     section=requests.ChatSection,
@@ -135,63 +149,156 @@ MERGE_ADAPTER = Stage(
 )
 SCORE_PERPLEXITY = Stage(
     name="score_perplexity",
-    version=1,
+    version=2,
     function="retune.scoring.held_out:score_perplexity",
     inputs=requests.ScoreInputs,
     section=requests.ScoreSection,
     output=ScoreReport,
     libraries=_ADAPTED,
     not_identity=(
+        *_SQL_SETTINGS,
         "scoring.max_new_tokens",
-        "scoring.sql_dialect",
-        "scoring.sql_timeout_seconds",
         "scoring.samples",
+        "scoring.general_text",
+        "scoring.classify_by",
     ),
     on_device=True,
 )
 SCORE_SQL = Stage(
     name="score_sql",
-    version=1,
+    version=2,
     function="retune.scoring.held_out:score_generated_sql",
     inputs=requests.ScoreInputs,
     section=requests.ScoreSection,
     output=ScoreReport,
-    libraries=(*_ADAPTED, "sqlglot"),
-    not_identity=("scoring.samples", "scoring.resamples"),
+    libraries=(*_ADAPTED, "sqlglot", "vllm"),
+    not_identity=(
+        "scoring.samples",
+        "scoring.resamples",
+        "scoring.general_text",
+        "scoring.classify_by",
+    ),
+    on_device=True,
+)
+SCORE_LABELS = Stage(
+    name="score_labels",
+    version=1,
+    function="retune.scoring.labels:score_labels",
+    inputs=requests.LabelInputs,
+    section=requests.ScoreSection,
+    output=ScoreReport,
+    libraries=(*_ADAPTED, "matplotlib", "scikit-learn", "scipy"),
+    not_identity=(*_SQL_SETTINGS, "scoring.samples", "scoring.general_text"),
+    on_device=True,
+)
+SCORE_BASELINES = Stage(
+    name="score_baselines",
+    version=1,
+    function="retune.scoring.labels:score_label_baselines",
+    inputs=requests.BaselineInputs,
+    section=requests.ScoreSection,
+    output=ScoreReport,
+    libraries=("scikit-learn", "scipy"),
+    not_identity=(
+        *_SQL_SETTINGS,
+        "scoring.samples",
+        "scoring.general_text",
+        "scoring.max_new_tokens",
+        "scoring.classify_by",
+    ),
+)
+SAMPLE_ANSWERS = Stage(
+    name="sample_answers",
+    version=1,
+    function="retune.scoring.held_out:sample_answers",
+    inputs=requests.ScoreInputs,
+    section=requests.ScoreSection,
+    output=ScoreReport,
+    libraries=(*_ADAPTED, "vllm"),
+    not_identity=(
+        *_SQL_SETTINGS,
+        "scoring.resamples",
+        "scoring.general_text",
+        "scoring.classify_by",
+    ),
+    on_device=True,
+)
+SCORE_GENERAL_TEXT = Stage(
+    name="score_general_text",
+    version=1,
+    function="retune.scoring.general_text:score_general_text",
+    inputs=requests.TextInputs,
+    section=requests.ScoreSection,
+    output=ScoreReport,
+    libraries=_ADAPTED,
+    not_identity=(
+        *_SQL_SETTINGS,
+        "scoring.samples",
+        "scoring.general_text",
+        "scoring.max_new_tokens",
+        "scoring.classify_by",
+    ),
+    on_device=True,
+)
+PROBE_COUNTERFACTUALS = Stage(
+    name="probe_counterfactuals",
+    version=1,
+    function="retune.scoring.probing:probe_counterfactuals",
+    inputs=requests.ProbeInputs,
+    section=requests.ProbeSection,
+    output=ScoreReport,
+    libraries=(*_ADAPTED, "scipy"),
+    not_identity=(
+        *_PROBES_WITHOUT,
+        *(f"scoring.{name}" for name in ("max_new_tokens", "samples", "classify_by")),
+        *_SQL_SETTINGS,
+        "scoring.general_text",
+    ),
+    on_device=True,
+)
+PROBE_ROBUSTNESS = Stage(
+    name="probe_robustness",
+    version=1,
+    function="retune.scoring.perturbing:probe_robustness",
+    inputs=requests.RobustnessInputs,
+    section=requests.RobustnessSection,
+    output=ScoreReport,
+    libraries=(*_ADAPTED, "sqlglot", "scipy"),
+    not_identity=(
+        "probes.file",
+        "probes.counterfactuals",
+        "probes.max_new_tokens",
+        "probes.robustness.paraphrases",
+        "scoring.samples",
+        "scoring.general_text",
+    ),
     on_device=True,
 )
 PROBE_MODEL = Stage(
     name="probe_model",
-    version=1,
+    version=2,
     function="retune.scoring.probing:probe_model",
     inputs=requests.ProbeInputs,
     section=requests.ProbeSection,
     output=ScoreReport,
     libraries=_ADAPTED,
-    not_identity=(
-        "probes.file",
-        "prompt.user",
-        "prompt.max_length",
-        "prompt.loss_on",
-        "prompt.template",
-        "prompt.template_from",
-        "scoring",
-    ),
+    not_identity=(*_PROBES_WITHOUT, "scoring"),
     on_device=True,
 )
 DECIDE = Stage(
     name="decide",
-    version=1,
+    version=2,
     function="retune.release.gate:decide",
     inputs=requests.DecideInputs,
     section=requests.DecideSection,
     output=GateDecision,
     libraries=("numpy", "scipy"),
     not_identity=(
+        *_SQL_SETTINGS,
         "scoring.max_new_tokens",
-        "scoring.sql_dialect",
-        "scoring.sql_timeout_seconds",
         "scoring.samples",
+        "scoring.general_text",
+        "scoring.classify_by",
     ),
 )
 REGISTER_MODEL = Stage(
@@ -221,7 +328,13 @@ STAGES: dict[str, Stage[Any]] = {
         MERGE_ADAPTER,
         SCORE_PERPLEXITY,
         SCORE_SQL,
+        SCORE_LABELS,
+        SCORE_BASELINES,
+        SAMPLE_ANSWERS,
+        SCORE_GENERAL_TEXT,
         PROBE_MODEL,
+        PROBE_COUNTERFACTUALS,
+        PROBE_ROBUSTNESS,
         DECIDE,
         REGISTER_MODEL,
         DRAW_TASK,

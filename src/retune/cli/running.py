@@ -23,13 +23,13 @@ from retune.errors import INTERRUPTED, Interrupted, ServiceError
 from retune.inputs import locate_inputs
 from retune.recipe.loading import load_recipe
 from retune.records import Metric
+from retune.release.showing import is_rate
 from retune.release.summary import HEADLINE, RunSummary
 from retune.stage_process import STOP_GRACE_SECONDS
 from retune.watching import WATCHER
 
 _API_TIMEOUT_SECONDS = 5.0
 _INTERRUPT_SECONDS = STOP_GRACE_SECONDS + 5.0
-_PERCENT = {"sql_execution_match", "sql_exact_match", "probe_pass_rate"}
 
 
 def run_recipe(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> None:
@@ -152,7 +152,7 @@ def scores_table(summary: RunSummary) -> Table:
 def _cell(name: str, metric: Metric | None) -> Text:
     if metric is None or metric.value is None or metric.low is None or metric.high is None:
         return Text("not scored")
-    scale, places, unit = (100, 1, " %") if name in _PERCENT else (1, 3, "")
+    scale, places, unit = (100, 1, " %") if is_rate(name) else (1, 3, "")
     value, low, high = (
         f"{part * scale:.{places}f}" for part in (metric.value, metric.low, metric.high)
     )
@@ -164,8 +164,8 @@ def _sample_table(question: str, reference: str, answers: Any, right: Any) -> Ta
     table.add_row(Text("question", style="dim"), Text(question, style="bold"))
     table.add_row(Text("reference", style="dim"), Text(reference))
     for role in ("base", "merged"):
-        mark = {True: "right", False: "wrong", None: "unscored"}[right[role]]
-        style = {"right": "green", "wrong": "red", "unscored": "yellow"}[mark]
+        mark = {True: "right", False: "wrong", None: "not judged"}[right[role]]
+        style = {"right": "green", "wrong": "red", "not judged": "yellow"}[mark]
         table.add_row(
             Text(role, style="dim"), Text(f"{answers[role] or '(nothing)'}  ({mark})", style=style)
         )

@@ -118,13 +118,13 @@ def _quality_conflicts(recipe: Recipe) -> Conflicts:
 
 
 def _probe_conflicts(recipe: Recipe) -> Conflicts:
-    if recipe.probes is not None:
+    if recipe.probes is not None and recipe.probes.file is not None:
         return []
     found: Conflicts = []
     if recipe.gate.metric == "probe_pass_rate":
-        reason = "is probe_pass_rate, but the recipe has no probes section"
+        reason = "is probe_pass_rate, but the recipe has no probes.file"
         found.append(("gate.metric", f"{reason}; add probes.file, or choose another metric"))
     if recipe.gate.min_probe_pass_rate is not None:
-        reason = "is set, but the recipe has no probes section"
+        reason = "is set, but the recipe has no probes.file"
         found.append(("gate.min_probe_pass_rate", f"{reason}; add probes.file, or remove it"))
     return found

@@ -6,33 +6,19 @@ paired interval of the gain (`retune.scoring.uncertainty`). "Undecided" is an an
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 from retune.digests import digest_json
-from retune.errors import ScoringError
 from retune.recipe.sections import GateConfig
 from retune.records import Comparison, GateDecision, ModelScores, ScoreReport
+from retune.release.pairing import DIRECTIONS, pair_metric
 from retune.requests import DecideInputs, DecideSection
-from retune.scoring.outcomes import read_outcomes
-from retune.scoring.uncertainty import (
-    Direction,
-    PairedDifference,
-    exp_of_ratio,
-    paired_difference,
-)
 from retune.stage import Workdir
 
 Opponent = Literal["base", "champion"]
 
-DIRECTIONS: Mapping[str, Direction] = {
-    "sql_execution_match": "higher_is_better",
-    "sql_exact_match": "higher_is_better",
-    "perplexity": "lower_is_better",
-    "probe_pass_rate": "higher_is_better",
-}
-"""The metrics that the gate compares, and which way is good."""
+FORGETTING = "general_text_bits_per_byte"
+"""Fine-tuning nearly always costs some of it, so it is bounded by a setting and not by zero."""
 
 
 def decide(inputs: DecideInputs, section: DecideSection, work: Workdir) -> GateDecision:
@@ -88,9 +74,9 @@ def compare(
     """
     found = []
     for metric in DIRECTIONS:
-        ours, theirs = _report(challenger, metric), _report(opponent, metric)
+        ours, theirs = challenger.report_of(metric), opponent.report_of(metric)
         if ours is not None and theirs is not None:
-            paired = _paired(metric, ours, theirs, resamples)
+            paired = pair_metric(metric, ours, theirs, resamples)
             found.append(Comparison(metric=metric, against=against, **paired.model_dump()))
     return found
 
@@ -99,50 +85,9 @@ def _with_metric(gate: GateConfig, scores: ModelScores) -> GateConfig:
     """Name the figure that decides, where the recipe leaves it to the kind of rows."""
     if gate.metric is not None:
         return gate
-    metric = "perplexity" if scores.sql is None else "sql_execution_match"
+    usual = ("sql_execution_match", "macro_f1", "perplexity")
+    metric = next(name for name in usual if scores.report_of(name) is not None)
     return gate.model_copy(update={"metric": metric})
-
-
-def _report(scores: ModelScores, metric: str) -> ScoreReport | None:
-    if metric == "perplexity":
-        return scores.perplexity
-    return scores.probes if metric == "probe_pass_rate" else scores.sql
-
-
-def _paired(
-    metric: str, challenger: ScoreReport, opponent: ScoreReport, resamples: int
-) -> PairedDifference:
-    ours, theirs = read_outcomes(challenger), read_outcomes(opponent)
-    if [row["row_id"] for row in ours] != [row["row_id"] for row in theirs]:
-        raise ScoringError(
-            f"{metric}: challenger and opponent were not scored on the same rows "
-            f"({len(ours)} and {len(theirs)}). Score both with one recipe."
-        )
-    groups = [row["group"] for row in ours]
-    # A probe's category is what it is about, not a source that makes answers alike.
-    clusters = None if metric == "probe_pass_rate" else groups
-    if metric == "perplexity":
-        columns = [[(r["nll_sum_nats"], r["tokens"]) for r in side] for side in (ours, theirs)]
-        return paired_difference(
-            columns[0],
-            columns[1],
-            direction=DIRECTIONS[metric],
-            statistic=exp_of_ratio,
-            groups=clusters,
-            resamples=resamples,
-        )
-    values = [[_number(row[metric]) for row in side] for side in (ours, theirs)]
-    return paired_difference(
-        values[0],
-        values[1],
-        direction=DIRECTIONS[metric],
-        groups=clusters,
-        resamples=resamples,
-    )
-
-
-def _number(outcome: bool | None) -> float:
-    return math.nan if outcome is None else float(outcome)
 
 
 def _unmet_bounds(challenger: ModelScores, gate: GateConfig) -> list[str]:
@@ -150,7 +95,7 @@ def _unmet_bounds(challenger: ModelScores, gate: GateConfig) -> list[str]:
     # The recipe refuses a gate on probes without probes, and on SQL without SQL rows.
     name = str(gate.metric)
     metric = challenger.metrics()[name]
-    report = cast(ScoreReport, _report(challenger, name))
+    report = cast(ScoreReport, challenger.report_of(name))
     # Not `report.unscored`, which counts by reason: a row may have one metric and lack another.
     unscored = 1 - metric.n / report.rows
     if unscored > gate.max_unscored_fraction:
@@ -177,8 +122,10 @@ def _refusal(comparison: Comparison, gate: GateConfig) -> str | None:
     """Return why a comparison forbids promotion, or None.
 
     The gate's own metric must be shown to be better by `min_gain`; every other one must not be
-    shown to be worse.
+    shown to be worse, but for general text, which has a bound of its own.
     """
+    if comparison.metric == FORGETTING:
+        return _forgot_too_much(comparison, gate.max_forgetting_bits)
     if comparison.metric != gate.metric:
         if comparison.verdict == "worse":
             return f"worse than the {comparison.against}: {_describe(comparison)}"
@@ -189,6 +136,17 @@ def _refusal(comparison: Comparison, gate: GateConfig) -> str | None:
     return (
         f"not shown to be better than the {comparison.against} by more than gate.min_gain "
         f"{gate.min_gain:g}: {_describe(comparison)}"
+    )
+
+
+def _forgot_too_much(comparison: Comparison, bound: float | None) -> str | None:
+    if bound is None or comparison.against != "base":
+        return None
+    if comparison.high is not None and comparison.high <= bound:
+        return None
+    return (
+        f"not shown to have kept general text within gate.max_forgetting_bits {bound:g} bits per "
+        f"byte: {_describe(comparison)}"
     )
 
 

@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from retune.data.prepared import PreparedData
 from retune.provenance import library_versions, machine_provenance
 from retune.records import (
@@ -42,6 +44,8 @@ class RunReport(Record):
     decision: GateDecision
     registered: RegisteredRef | None
     models: dict[Role, dict[str, Metric]]
+    baselines: dict[str, dict[str, Metric]] = Field(default_factory=dict)
+    """What plain classifiers reach on the same rows; empty where rows have no labels."""
     samples: tuple[Sample, ...]
     stages: tuple[StageLine, ...]
     curves: tuple[CurvePoint, ...]
@@ -76,6 +80,7 @@ def write_report(
             decision=summary.decision,
             registered=summary.registered,
             models=summary.models,
+            baselines=summary.baselines,
             samples=summary.samples,
             stages=summary.stages,
             curves=tuple(CurvePoint.model_validate(point) for point in read_metrics(curves)),

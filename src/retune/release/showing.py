@@ -10,13 +10,23 @@ from retune.records import Comparison, Metric, Role
 LABELS = {
     "sql_execution_match": "SQL execution match",
     "sql_exact_match": "SQL exact match",
+    "macro_f1": "Macro F1",
+    "accuracy": "Accuracy",
     "perplexity": "Perplexity",
+    "general_text_bits_per_byte": "Bits per byte of general text",
     "probe_pass_rate": "Probe pass rate",
+    "flip_rate": "Flip rate",
+    "tfidf_logistic_regression": "TF-IDF and logistic regression",
+    "majority": "Largest class",
 }
 EXPLANATIONS = {
     "sql_execution_match": "the query gives the reference's result on the row's own database",
     "sql_exact_match": "the query is the reference's, after canonical form",
+    "macro_f1": "mean over classes of the harmonic mean of precision and recall",
+    "accuracy": "rows that were put into the right class",
     "perplexity": "of the reference answers, their tokens only",
+    "general_text_bits_per_byte": "how surprised the model is by text that is not the task's",
+    "flip_rate": "spoilt questions whose outcome is another",
     "probe_pass_rate": "prompts with required and forbidden words that were answered as asked",
 }
 ROLE_LABELS: dict[Role, str] = {
@@ -25,7 +35,8 @@ ROLE_LABELS: dict[Role, str] = {
     "merged": "Merged",
     "champion": "Champion",
 }
-LOWER_IS_BETTER = ("perplexity",)
+LOWER_IS_BETTER = ("perplexity", "general_text_bits_per_byte", "flip_rate")
+_NO_RATES = ("perplexity", "general_text_bits_per_byte", "mcc")
 ABSENT = "–"
 """What stands for a figure that does not exist."""
 
@@ -42,7 +53,7 @@ def direction_of(metric: str) -> str:
 
 def is_rate(metric: str) -> bool:
     """Tell whether a metric is a part of rows, 0 to 1."""
-    return metric not in LOWER_IS_BETTER
+    return metric.rpartition(".")[2] not in _NO_RATES
 
 
 def show_value(metric: str, value: float | None) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from retune.data.tokenizers import end_token_ids, load_tokenizer
+from retune.data.tokenizers import Tokenizer, end_token_ids, load_tokenizer
 from retune.errors import ConfigError
 from retune.modeling.loading import SLOT, LoadedModel
 from retune.records import ScoredModel
@@ -35,6 +35,7 @@ class AnswerEngine(Protocol):
     """Continues prompts."""
 
     name: EngineName
+    tokenizer: Tokenizer
 
     def answer(
         self,
@@ -68,6 +69,7 @@ class TransformersEngine:
 
     def __init__(self, loaded: LoadedModel, batch_size: int) -> None:
         self._loaded, self._batch_size = loaded, batch_size
+        self.tokenizer = loaded.tokenizer
 
     def answer(
         self,
@@ -100,8 +102,8 @@ class VllmEngine:
         # Not installed by this project, and seconds to import: only whoever makes one loads it.
         vllm = import_module("vllm")
         self._params = vllm.SamplingParams
-        self._tokenizer = load_tokenizer(scored.tokenizer)
-        self._end_ids = end_token_ids(self._tokenizer, scored.tokenizer)
+        self.tokenizer = load_tokenizer(scored.tokenizer)
+        self._end_ids = end_token_ids(self.tokenizer, scored.tokenizer)
         options: dict[str, Any] = {}
         self._adapter = None
         if scored.adapter is not None:
@@ -142,7 +144,7 @@ class VllmEngine:
             )
             for index, output in zip(batch, outputs, strict=True):
                 written = output.outputs[0].token_ids
-                answers[index] = read_answer(self._tokenizer, self._end_ids, written)
+                answers[index] = read_answer(self.tokenizer, self._end_ids, written)
             done += len(batch)
             if progress is not None:
                 progress(done, len(prompts))

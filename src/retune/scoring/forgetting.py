@@ -20,8 +20,8 @@ from pathlib import Path
 from retune.data.jsonl import read_jsonl
 from retune.errors import DataError, ScoringError
 from retune.records import Metric
-from retune.scoring.general_text import GENERAL_TEXT
 from retune.scoring.perplexity import bits_of_ratio
+from retune.scoring.shipped_texts import GENERAL_TEXT
 from retune.scoring.token_losses import RowLoss
 from retune.scoring.uncertainty import (
     PairedDifference,

@@ -1,25 +1,57 @@
-"""Scoring a model on the held-out side: perplexity of the answers, and the SQL that it writes."""
+"""Scoring a model on the held-out side: its reference answers, the SQL it writes, samples.
+
+Definitions are those of `retune.scoring.perplexity` and `retune.scoring.sql.score`; each row's
+outcome is kept.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from retune.data.tables import read_rows
+from retune.data.tokenizers import Tokenizer
 from retune.digests import digest_folder
 from retune.errors import ScoringError
 from retune.modeling.loading import SLOT, LoadedModel
 from retune.records import Metric, ScoreReport, SideRef
 from retune.requests import ScoreInputs, ScoreSection
-from retune.scoring.generation import generate_answers
+from retune.scoring.engines import AnswerEngine, make_engine
+from retune.scoring.generation import Answer
 from retune.scoring.outcomes import write_outcomes
-from retune.scoring.perplexity import answer_losses
-from retune.scoring.sql.records import SqlLimits, SqlOutcome, SqlRow
+from retune.scoring.perplexity import bits_of_ratio
+from retune.scoring.sql.records import SqlLimits, SqlOutcome, SqlRow, SqlScores
 from retune.scoring.sql.score import extract_sql, score_sql
-from retune.scoring.uncertainty import estimate_ratio, exp_of_ratio
+from retune.scoring.sql.summary import summarize_sql
+from retune.scoring.token_losses import RowLoss, context_limit, score_tokens
+from retune.scoring.uncertainty import Statistic, estimate_ratio, exp_of_ratio
 from retune.stage import Workdir
 
+__all__ = [
+    "refuse_other_tokenizer",
+    "sample_answers",
+    "score_generated_sql",
+    "score_perplexity",
+]
+
+Row = dict[str, Any]
+ROW_TOO_LONG = "row_too_long"
+SUMMARY_FILE = "summary.json"
 _ROWS_TOKENIZED = 8
+_MOST_LOGITS = 2**28
+"""Numbers of one batch's logits, 1 GiB in float32; three copies of them are alive at a time."""
+
+
+class RowScore(NamedTuple):
+    """One row's surprise, from one forward pass."""
+
+    answer: RowLoss
+    whole: RowLoss
+    """Prompt and answer, all but the first token."""
 
 
 def score_perplexity(inputs: ScoreInputs, section: ScoreSection, work: Workdir) -> ScoreReport:
@@ -28,51 +60,111 @@ def score_perplexity(inputs: ScoreInputs, section: ScoreSection, work: Workdir) 
     Args:
         inputs: Model and rows.
         section: Bootstrap draws; the batch size changes no figure.
-        work: `rows.jsonl` with NLL and tokens per row goes to its artifact folder.
+        work: `rows.jsonl` with NLL, tokens and bytes per row goes to its artifact folder.
 
     Returns:
-        The metric `perplexity`.
+        The metrics `perplexity` and `bits_per_byte` of the answers, and `full_sequence_perplexity`
+        of prompts and answers. A row over the model's context is unscored (`row_too_long`).
 
     Raises:
-        ScoringError: The model's loss is not finite.
+        ScoringError: The model's loss is not finite, or it has another tokenizer.
     """
     loaded = SLOT.get(inputs.model)
     rows = read_rows(inputs.rows.folder / "rows.parquet")
-    _refuse_other_tokenizer(loaded, rows)
-    losses = answer_losses(
-        loaded.model,
-        [(row["prompt_ids"], row["answer_ids"]) for row in rows],
-        batch_size=section.scoring.runtime.batch_size,
-        pad_id=int(loaded.tokenizer.pad_token_id),
-        progress=lambda done, total: work.reporter.progress("rows", done, total),
-    )
+    refuse_other_tokenizer(loaded.tokenizer, rows)
+    scores = _score_rows(loaded, rows, section.scoring.runtime.batch_size, work)
     write_outcomes(
         work.artifact,
-        (
-            {
-                "row_id": row["row_id"],
-                "group": row["group"],
-                "nll_sum_nats": loss.nll_sum_nats,
-                "tokens": loss.tokens,
-                "answer_bytes": len(row["answer"].encode("utf-8")),
-            }
-            for row, loss in zip(rows, losses, strict=True)
-        ),
+        (_describe_loss(row, score) for row, score in zip(rows, scores, strict=True)),
     )
-    estimate = estimate_ratio(
-        [loss.nll_sum_nats for loss in losses],
-        [float(loss.tokens) for loss in losses],
-        statistic=exp_of_ratio,
-        groups=[row["group"] for row in rows],
-        resamples=section.scoring.resamples,
-    )
+    scored = [(row, score) for row, score in zip(rows, scores, strict=True) if score is not None]
+
+    def estimate(losses: Sequence[tuple[float, float]], statistic: Statistic) -> Metric:
+        return estimate_ratio(
+            [numerator for numerator, _ in losses],
+            [denominator for _, denominator in losses],
+            statistic=statistic,
+            groups=[row["group"] for row, _ in scored],
+            resamples=section.scoring.resamples,
+        )
+
+    answers, wholes = [one.answer for _, one in scored], [one.whole for _, one in scored]
+    unscored = len(rows) - len(scored)
     return ScoreReport(
         digest=digest_folder(work.artifact),
         folder=work.artifact,
-        metrics={"perplexity": estimate},
+        metrics={
+            "perplexity": estimate([(a.nll_sum_nats, a.tokens) for a in answers], exp_of_ratio),
+            "bits_per_byte": estimate(
+                [(a.text_nll_nats, a.bytes or 0) for a in answers], bits_of_ratio
+            ),
+            "full_sequence_perplexity": estimate(
+                [(w.nll_sum_nats, w.tokens) for w in wholes], exp_of_ratio
+            ),
+        },
         rows=len(rows),
-        unscored={},
+        unscored={ROW_TOO_LONG: unscored} if unscored else {},
     )
+
+
+def _score_rows(
+    loaded: LoadedModel, rows: Sequence[Row], batch_size: int, work: Workdir
+) -> list[RowScore | None]:
+    """Score answers and whole rows in one pass; None where the row is over the context."""
+    limit = context_limit(loaded.model)
+    lengths = [len(row["prompt_ids"]) + len(row["answer_ids"]) for row in rows]
+    places = [at for at, length in enumerate(lengths) if limit is None or length <= limit]
+    whole = [[*rows[at]["prompt_ids"], *rows[at]["answer_ids"]] for at in places]
+    found = score_tokens(
+        loaded.model,
+        [(ids[:1], ids[1:]) for ids in whole],
+        batch_size=_fitting_batch(loaded, max(map(len, whole), default=1), batch_size),
+        pad_id=int(loaded.tokenizer.pad_token_id),
+        progress=lambda done, total: work.reporter.progress("rows", done, total),
+    )
+    scores: list[RowScore | None] = [None] * len(rows)
+    for at, nlls in zip(places, found, strict=True):
+        scores[at] = _split_row(loaded, rows[at]["answer_ids"], nlls)
+    return scores
+
+
+def _fitting_batch(loaded: LoadedModel, longest: int, batch_size: int) -> int:
+    # Every position needs the vocabulary here. On a CPU too large a batch is no exception that
+    # could be halved: the kernel kills the process.
+    vocabulary = int(loaded.model.config.get_text_config().vocab_size)
+    return max(1, min(batch_size, _MOST_LOGITS // (longest * vocabulary)))
+
+
+def _split_row(loaded: LoadedModel, answer_ids: Sequence[int], nlls: list[float]) -> RowScore:
+    answer = nlls[-len(answer_ids) :]
+    ends = answer_ids[-1] in loaded.end_ids
+    text = loaded.tokenizer.decode(
+        list(answer_ids)[: -1 if ends else None], clean_up_tokenization_spaces=False
+    )
+    return RowScore(
+        answer=RowLoss(
+            math.fsum(answer),
+            len(answer),
+            # What the tokens write: a template may trim an answer, or write thoughts before it.
+            bytes=len(str(text).encode("utf-8")),
+            end_nll_nats=answer[-1] if ends else 0.0,
+        ),
+        whole=RowLoss(math.fsum(nlls), len(nlls)),
+    )
+
+
+def _describe_loss(row: Row, score: RowScore | None) -> dict[str, Any]:
+    return {
+        "row_id": row["row_id"],
+        "group": row["group"],
+        "nll_sum_nats": score.answer.nll_sum_nats if score else None,
+        "tokens": score.answer.tokens if score else None,
+        "text_nll_nats": score.answer.text_nll_nats if score else None,
+        "answer_bytes": score.answer.bytes if score else None,
+        "full_nll_sum_nats": score.whole.nll_sum_nats if score else None,
+        "full_tokens": score.whole.tokens if score else None,
+        "reason": None if score else ROW_TOO_LONG,
+    }
 
 
 def score_generated_sql(inputs: ScoreInputs, section: ScoreSection, work: Workdir) -> ScoreReport:
@@ -81,56 +173,158 @@ def score_generated_sql(inputs: ScoreInputs, section: ScoreSection, work: Workdi
     Args:
         inputs: Model and rows with their databases.
         section: Length limit, dialect, time limit.
-        work: `rows.jsonl` with each answer and verdict goes to its artifact folder.
+        work: `rows.jsonl` with each answer and verdict, and `summary.json` with counts by reason
+            and the table by hardness, go to its artifact folder.
 
     Returns:
-        The metrics `sql_execution_match` and `sql_exact_match`, and rates beside them.
+        The metrics `sql_execution_match` and `sql_exact_match`, over all rows and behind a dot for
+        each class of hardness; `sql_executable_rate` and `sql_empty_result_rate` of the answers;
+        `sql_nothing_floor`, what a query that returns nothing would score, and `sql_cut_tie_rate`
+        of the references. A prompt over the context is unscored (`prompt_too_long`).
 
     Raises:
-        ScoringError: A prompt does not fit into the model's context, or no SQL worker can start.
+        ScoringError: The model has another tokenizer, or no SQL worker can start.
     """
-    rows = read_rows(inputs.rows.folder / "rows.parquet")
-    loaded = SLOT.get(inputs.model)
-    _refuse_other_tokenizer(loaded, rows)
-    answers = generate_answers(
-        loaded,
-        [row["prompt_ids"] for row in rows],
-        max_new_tokens=section.scoring.max_new_tokens,
-        batch_size=section.scoring.runtime.batch_size,
-        progress=lambda done, total: work.reporter.progress("answers", done, total),
+    rows = _rows_with_database(read_rows(inputs.rows.folder / "rows.parquet"))
+    engine = make_engine(inputs.model, batch_size=section.scoring.runtime.batch_size)
+    refuse_other_tokenizer(engine.tokenizer, rows)
+    answers = _answer(engine, rows, section, work)
+    asked = [at for at, answer in enumerate(answers) if answer.text is not None]
+    predictions = [extract_sql(answer.text or "") for answer in answers]
+    references = _sql_rows([rows[at] for at in asked], inputs.rows)
+    scores = (
+        score_sql(
+            references,
+            [predictions[at] for at in asked],
+            dialect=section.scoring.sql_dialect,
+            limits=SqlLimits(deadline_s=section.scoring.sql_timeout_seconds),
+            report_progress=lambda done, total: work.reporter.progress("queries", done, total),
+        )
+        if asked
+        else summarize_sql([], [])
     )
-    predictions = [extract_sql(answer) for answer in answers]
-    scores = score_sql(
-        _sql_rows(rows, inputs.rows),
-        predictions,
-        dialect=section.scoring.sql_dialect,
-        limits=SqlLimits(deadline_s=section.scoring.sql_timeout_seconds),
-        report_progress=lambda done, total: work.reporter.progress("queries", done, total),
-    )
+    outcomes = dict(zip(asked, scores.outcomes, strict=True))
     write_outcomes(
         work.artifact,
         (
-            _describe(row, prediction, outcome)
-            for row, prediction, outcome in zip(rows, predictions, scores.outcomes, strict=True)
+            _describe_verdict(row, predictions[at], outcomes.get(at), answers[at].unscored_reason)
+            for at, row in enumerate(rows)
         ),
     )
-    beside: dict[str, Metric] = {
-        "sql_executable_rate": scores.executable_rate,
-        "sql_empty_result_rate": scores.empty_result_rate,
-    }
+    unscored = _count_unscored(answers) + Counter(scores.unscored_by_reason)
+    _write_sql_summary(work.artifact, scores, unscored)
     return ScoreReport(
         digest=digest_folder(work.artifact),
         folder=work.artifact,
-        metrics={**scores.estimates, **beside},
+        metrics=_sql_metrics(scores),
         rows=len(rows),
-        unscored=dict(Counter(scores.unscored_by_reason)),
+        unscored=dict(unscored),
     )
 
 
-def _refuse_other_tokenizer(loaded: LoadedModel, rows: list[dict[str, Any]]) -> None:
-    """Rows were tokenized once, by the base's tokenizer; a model with another cannot read them."""
+def _sql_metrics(scores: SqlScores) -> dict[str, Metric]:
+    metrics = {
+        **scores.estimates,
+        "sql_executable_rate": scores.executable_rate,
+        "sql_empty_result_rate": scores.empty_result_rate,
+        "sql_nothing_floor": scores.nothing_floor,
+        "sql_cut_tie_rate": scores.cut_tie_rate,
+    }
+    for hardness, found in scores.by_hardness.items():
+        metrics[f"sql_execution_match.{hardness}"] = found.execution_match
+        metrics[f"sql_exact_match.{hardness}"] = found.exact_match
+    return metrics
+
+
+def _write_sql_summary(folder: Path, scores: SqlScores, unscored: Mapping[str, int]) -> None:
+    summary = {
+        "unscored": unscored,
+        "exact_unscored": scores.exact_unscored_by_reason,
+        "wrong": scores.wrong_by_reason,
+        "hardness": {
+            name: found.model_dump(mode="json") for name, found in scores.by_hardness.items()
+        },
+    }
+    text = json.dumps(summary, ensure_ascii=False, indent=2)
+    (folder / SUMMARY_FILE).write_text(text + "\n", "utf-8")
+
+
+def sample_answers(inputs: ScoreInputs, section: ScoreSection, work: Workdir) -> ScoreReport:
+    """Let the model answer a few questions, spread evenly over the side, for a person to read.
+
+    Args:
+        inputs: Model and rows; rows without a question (plain text) are passed over.
+        section: How many answers, and their length limit.
+        work: `rows.jsonl` with question, reference and answer goes to its artifact folder.
+
+    Returns:
+        No metric: nothing is judged. A prompt over the context has no answer (`prompt_too_long`).
+
+    Raises:
+        ScoringError: The model has another tokenizer.
+    """
+    rows = [row for row in read_rows(inputs.rows.folder / "rows.parquet") if row["question"]]
+    engine = make_engine(inputs.model, batch_size=section.scoring.runtime.batch_size)
+    refuse_other_tokenizer(engine.tokenizer, rows)
+    count = min(section.scoring.samples, len(rows))
+    shown = [rows[number * len(rows) // count] for number in range(count)]
+    answers = _answer(engine, shown, section, work)
+    write_outcomes(
+        work.artifact,
+        (
+            {
+                "row_id": row["row_id"],
+                "group": row["group"],
+                "question": row["question"],
+                "reference": row["answer"],
+                "prediction": answer.text or "",
+                "reason": answer.unscored_reason,
+            }
+            for row, answer in zip(shown, answers, strict=True)
+        ),
+    )
+    return ScoreReport(
+        digest=digest_folder(work.artifact),
+        folder=work.artifact,
+        metrics={},
+        rows=count,
+        unscored=dict(_count_unscored(answers)),
+    )
+
+
+def _rows_with_database(rows: list[Row]) -> list[Row]:
+    """Leave out the rows of other sources that are mixed in; they are not answered with a query."""
+    return [row for row in rows if row["db_id"] is not None] or rows
+
+
+def _answer(
+    engine: AnswerEngine, rows: Sequence[Row], section: ScoreSection, work: Workdir
+) -> list[Answer]:
+    return engine.answer(
+        [row["prompt_ids"] for row in rows],
+        max_new_tokens=section.scoring.max_new_tokens,
+        progress=lambda done, total: work.reporter.progress("answers", done, total),
+    )
+
+
+def _count_unscored(answers: Sequence[Answer]) -> Counter[str]:
+    return Counter(answer.unscored_reason for answer in answers if answer.unscored_reason)
+
+
+def refuse_other_tokenizer(tokenizer: Tokenizer, rows: Sequence[Row]) -> None:
+    """Refuse a model that reads other words in the ids of the rows.
+
+    Args:
+        tokenizer: Of the model to score.
+        rows: Of a side's `rows.parquet`; tokenized once, by the base's tokenizer.
+
+    Raises:
+        ScoringError: Its tokenizer gives the first prompts other ids.
+    """
+    if not rows:
+        return
     prompts = [row["prompt"] for row in rows[:_ROWS_TOKENIZED]]
-    ids = loaded.tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     if ids != [row["prompt_ids"] for row in rows[:_ROWS_TOKENIZED]]:
         raise ScoringError(
             "the model to score has another tokenizer than the base of this recipe (a champion of "
@@ -139,7 +333,7 @@ def _refuse_other_tokenizer(loaded: LoadedModel, rows: list[dict[str, Any]]) -> 
         )
 
 
-def _sql_rows(rows: list[dict[str, Any]], side: SideRef) -> list[SqlRow]:
+def _sql_rows(rows: Sequence[Row], side: SideRef) -> list[SqlRow]:
     databases = {
         row["db_id"]: {"schema": row["schema"], "context": row["context"]}
         for row in read_rows(side.folder / "databases.parquet")
@@ -156,14 +350,28 @@ def _sql_rows(rows: list[dict[str, Any]], side: SideRef) -> list[SqlRow]:
     ]
 
 
-def _describe(row: dict[str, Any], prediction: str, outcome: SqlOutcome) -> dict[str, Any]:
-    return {
+def _describe_verdict(
+    row: Row, prediction: str, outcome: SqlOutcome | None, unasked: str | None
+) -> dict[str, Any]:
+    described = {
         "row_id": row["row_id"],
         "group": row["group"],
         "question": row["question"],
         "reference": row["answer"],
         "prediction": prediction,
-        "sql_exact_match": outcome.exact_match,
-        "sql_execution_match": outcome.execution_match,
+        "sql_exact_match": outcome.exact_match if outcome else None,
+        "sql_execution_match": outcome.execution_match if outcome else None,
+        "reason": unasked,
+    }
+    if outcome is None:
+        return described
+    return described | {
         "reason": outcome.unscored_reason or outcome.wrong_reason,
+        "exact_reason": outcome.exact_unscored_reason,
+        "detail": outcome.detail,
+        "hardness": outcome.hardness,
+        "executable": outcome.executable,
+        "empty_result": outcome.empty_result,
+        "gold_empty": outcome.gold_empty,
+        "gold_cuts_tie": outcome.gold_cuts_tie,
     }

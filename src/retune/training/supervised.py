@@ -47,6 +47,7 @@ from retune.training.callbacks import (
     refuse_non_finite,
 )
 from retune.training.checkpoints import latest_sealed, step_of, write_atomically
+from retune.training.steps import count_steps
 
 # The tokenizer's threads and the data workers' forks do not go together.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -109,21 +110,6 @@ def train_adapter(inputs: TrainInputs, section: TrainSection, work: Workdir) -> 
         validation_loss=float(kept["loss"]) if kept else _last_loss(trainer),
         base_validation_loss=first_loss,
     )
-
-
-def count_steps(rows: int, training: TrainingConfig) -> int:
-    """Return the optimizer steps that a training will take.
-
-    Args:
-        rows: Training rows.
-        training: Steps, or epochs and batch size.
-
-    Returns:
-        `max_steps` where set, else ``ceil(epochs * ceil(rows / batch_size))``.
-    """
-    if training.max_steps is not None:
-        return training.max_steps
-    return math.ceil(training.epochs * math.ceil(rows / training.batch_size))
 
 
 def as_sft(

@@ -106,11 +106,11 @@ def _message(path: Path, *overrides: str) -> str:
                 "at least 1, or null"
             ),
         ),
-        ("probes:\n  max_new_tokens: 3\n", "9: probes.file: missing; expected a path"),
+        ("probes:\n  max_new_tokens: 3\n", "9: probes.file: is null, and so are counterfactuals"),
         ("probes:\n  file: ''\n", "10: probes.file: found '.', expected the path of a file"),
         (
             "probes:\n  file: 5\n",
-            ("10: probes.file: found the number 5, expected a path (put it in quotes)"),
+            ("10: probes.file: found the number 5, expected a path, or null (put it in quotes)"),
         ),
         ("method:\n  kind: qlora\n", "10: method.kind: found the text 'qlora', expected lora"),
         (

@@ -87,7 +87,7 @@ def scores(tmp_path: Path) -> MakeScores:
             ],
             {"probe_pass_rate": rate(probes)},
         )
-        return ModelScores.of(perplexity, sql, probed or None)
+        return ModelScores.of({"perplexity": perplexity, "sql": sql, "probes": probed or None})
 
     return make
 

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from retune.data.tables import read_rows
 from retune.errors import ScoringError
 from retune.modeling.loading import SLOT
 from retune.records import BaseRef, ScoreReport, SideRef
 from retune.requests import ScoreInputs, ScoreSection
+from retune.scoring import engines
 from retune.scoring import held_out as held_out_module
-from retune.scoring.held_out import score_generated_sql, score_perplexity
+from retune.scoring.generation import Answer, write_answers
+from retune.scoring.held_out import sample_answers, score_generated_sql, score_perplexity
 from retune.scoring.outcomes import read_outcomes
+from retune.scoring.perplexity import (
+    answer_losses,
+    bits_per_byte,
+    full_sequence_losses,
+    perplexity,
+)
 from retune.stage import Workdir
 from tests.making import make_workdir, section_of
 
 
-def section(batch_size: int = 4) -> ScoreSection:
+def section(batch_size: int = 4, **settings: Any) -> ScoreSection:
     scoring = {"max_new_tokens": 4, "resamples": 100, "runtime": {"batch_size": batch_size}}
-    found: ScoreSection = section_of(ScoreSection, scoring=scoring)
+    found: ScoreSection = section_of(ScoreSection, scoring=scoring | settings)
     return found
 
 
@@ -38,6 +50,101 @@ def test_perplexity_is_that_of_its_rows(base: BaseRef, held_out: SideRef, work: 
     found = report.metrics["perplexity"]
     assert found.value == pytest.approx(by_hand, rel=1e-12)
     assert (found.n, report.rows, report.unscored) == (len(rows), len(rows), {})
+
+
+def test_one_pass_gives_all_three_figures(base: BaseRef, held_out: SideRef, work: Workdir) -> None:
+    """Each as the scorer made for it gives it alone; bytes are those of the answers' texts."""
+    inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
+    report = score_perplexity(inputs, section(), work)
+    rows, loaded = read_rows(held_out.folder / "rows.parquet"), SLOT.get(base.as_scored())
+    pairs = [(row["prompt_ids"], row["answer_ids"]) for row in rows]
+    sizes = [len(row["answer"].encode("utf-8")) for row in rows]
+    options: dict[str, Any] = {"batch_size": 4, "pad_id": 0}
+    answers = answer_losses(
+        loaded.model, pairs, answer_bytes=sizes, end_ids=loaded.end_ids, **options
+    )
+    wholes = full_sequence_losses(loaded.model, pairs, **options)
+    expected = {
+        "perplexity": perplexity(answers),
+        "bits_per_byte": bits_per_byte(answers),
+        "full_sequence_perplexity": perplexity(wholes),
+    }
+    for name, value in expected.items():
+        found = report.metrics[name]
+        assert found.value == pytest.approx(value, rel=1e-5)
+        assert found.low is not None and found.high is not None
+        assert found.low <= value <= found.high
+    outcomes = read_outcomes(report)
+    assert [one["answer_bytes"] for one in outcomes] == sizes
+    assert [one["text_nll_nats"] for one in outcomes] == pytest.approx(
+        [one.text_nll_nats for one in answers], rel=1e-4
+    )
+
+
+def test_each_row_goes_through_the_model_once(
+    base: BaseRef, held_out: SideRef, work: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers and whole rows are read off the same losses."""
+    loaded, seen = SLOT.get(base.as_scored()), []
+
+    class Counting:
+        device, config = loaded.model.device, loaded.model.config
+
+        def __call__(self, *, input_ids: torch.Tensor, **others: Any) -> Any:
+            seen.append(len(input_ids))
+            return loaded.model(input_ids=input_ids, **others)
+
+    counting: Any = replace(loaded, model=Counting())
+    slot = SimpleNamespace(get=lambda _: counting)
+    monkeypatch.setattr(held_out_module, "SLOT", slot)
+    inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
+    report = score_perplexity(inputs, section(), work)
+    assert sum(seen) == report.rows
+
+
+def test_a_large_vocabulary_makes_batches_smaller(
+    base: BaseRef, held_out: SideRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every position has logits here; on a CPU too many end the process, not the batch."""
+    inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
+    values = []
+    for most in (1, 2**28):
+        monkeypatch.setattr(held_out_module, "_MOST_LOGITS", most)
+        report = score_perplexity(inputs, section(8), make_workdir(tmp_path / str(most)))
+        values.append(report.metrics["perplexity"].value)
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
+def context_of(limit: int, base: BaseRef, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the model have a context of so many tokens."""
+    config = SLOT.get(base.as_scored()).model.config.get_text_config()
+    monkeypatch.setattr(config, "max_position_embeddings", limit)
+
+
+def test_a_row_over_the_context_is_unscored(
+    base: BaseRef, held_out: SideRef, work: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is counted, its figures are unknown, and the others are scored."""
+    rows = read_rows(held_out.folder / "rows.parquet")
+    lengths = [len(row["prompt_ids"]) + len(row["answer_ids"]) for row in rows]
+    limit = sorted(lengths)[len(lengths) // 2]
+    context_of(limit, base, monkeypatch)
+    report = score_perplexity(ScoreInputs(model=base.as_scored(), rows=held_out), section(), work)
+    long = sum(length > limit for length in lengths)
+    assert long and report.unscored == {"row_too_long": long}
+    assert report.metrics["perplexity"].n == len(rows) - long
+    nlls = [one["nll_sum_nats"] for one in read_outcomes(report)]
+    assert [nll is None for nll in nlls] == [length > limit for length in lengths]
+
+
+def test_no_row_fits_into_the_context(
+    base: BaseRef, held_out: SideRef, work: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The perplexity is unknown, neither zero nor one."""
+    context_of(3, base, monkeypatch)
+    report = score_perplexity(ScoreInputs(model=base.as_scored(), rows=held_out), section(), work)
+    assert report.unscored == {"row_too_long": report.rows}
+    assert {metric.value for metric in report.metrics.values()} == {None}
 
 
 def test_the_batch_size_changes_no_perplexity(
@@ -59,13 +166,14 @@ def score_answers(
     base: BaseRef,
     work: Workdir,
     monkeypatch: pytest.MonkeyPatch,
-    answer: Callable[[dict[str, Any]], str],
+    answer: Callable[[dict[str, Any]], str | None],
 ) -> ScoreReport:
-    """Score a model that gives chosen answers."""
-    rows = read_rows(held_out.folder / "rows.parquet")
-    monkeypatch.setattr(
-        held_out_module, "generate_answers", lambda *_, **__: [answer(row) for row in rows]
-    )
+    """Score a model that gives chosen answers; None to a prompt that does not fit."""
+    texts = [answer(row) for row in read_rows(held_out.folder / "rows.parquet")]
+    answers = [
+        Answer(text, unscored_reason="prompt_too_long" if text is None else None) for text in texts
+    ]
+    monkeypatch.setattr(engines, "write_answers", lambda *_, **__: answers)
     inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
     return score_generated_sql(inputs, section(), work)
 
@@ -90,6 +198,91 @@ def test_an_answer_that_is_no_sql_is_wrong_and_not_unscored(
     outcomes = read_outcomes(report)
     assert {one["sql_execution_match"] for one in outcomes} == {False}
     assert all(one["reason"] for one in outcomes)
+
+
+def test_sql_is_told_apart_by_hardness(
+    held_out: SideRef, base: BaseRef, work: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Classes make up the whole; the summary says which, and what was wrong."""
+    report = score_answers(held_out, base, work, monkeypatch, lambda row: "SELECT 1 WHERE 0")
+    classes = {
+        name.split(".")[1]: metric.n
+        for name, metric in report.metrics.items()
+        if name.startswith("sql_execution_match.")
+    }
+    outcomes = read_outcomes(report)
+    assert sum(classes.values()) == report.rows
+    assert classes == {name: sum(one["hardness"] == name for one in outcomes) for name in classes}
+    summary = json.loads((report.folder / "summary.json").read_text("utf-8"))
+    assert {name: found["rows"] for name, found in summary["hardness"].items()} == classes
+    wrong = sum(one["sql_execution_match"] is False for one in outcomes)
+    assert sum(summary["wrong"].values()) == wrong
+
+
+def test_a_query_that_returns_nothing_scores_its_floor(
+    held_out: SideRef, base: BaseRef, work: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is what the floor means; the references whose LIMIT cuts a tie are counted beside it."""
+    report = score_answers(held_out, base, work, monkeypatch, lambda row: "SELECT 1 WHERE 0")
+    floor, found = report.metrics["sql_nothing_floor"], report.metrics["sql_execution_match"]
+    assert (floor.value, floor.n) == (found.value, found.n)
+    assert report.metrics["sql_empty_result_rate"].value == 1.0
+    assert report.metrics["sql_cut_tie_rate"].n == report.rows
+
+
+def test_a_prompt_over_the_context_is_unscored_sql(
+    held_out: SideRef, base: BaseRef, work: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not wrong, since the model was never asked; the others keep their verdicts."""
+    first = read_rows(held_out.folder / "rows.parquet")[0]["row_id"]
+    report = score_answers(
+        held_out,
+        base,
+        work,
+        monkeypatch,
+        lambda row: None if row["row_id"] == first else row["answer"],
+    )
+    assert report.unscored == {"prompt_too_long": 1}
+    assert report.metrics["sql_execution_match"].n == report.rows - 1
+    assert report.metrics["sql_execution_match"].value == 1.0
+    unasked = read_outcomes(report)[0]
+    assert (unasked["sql_execution_match"], unasked["reason"]) == (None, "prompt_too_long")
+
+
+def test_no_prompt_fits_into_the_context(
+    held_out: SideRef, base: BaseRef, work: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every rate is unknown, none is zero."""
+    report = score_answers(held_out, base, work, monkeypatch, lambda row: None)
+    assert report.unscored == {"prompt_too_long": report.rows}
+    assert {metric.value for metric in report.metrics.values()} == {None}
+
+
+def test_samples_are_spread_over_the_side(base: BaseRef, held_out: SideRef, work: Workdir) -> None:
+    """3 of 5 rows are those at 0, 5 / 3 and 10 / 3, with the answers that all rows would get."""
+    rows = read_rows(held_out.folder / "rows.parquet")
+    assert len(rows) == 5
+    inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
+    report = sample_answers(inputs, section(samples=3), work)
+    outcomes = read_outcomes(report)
+    assert [one["row_id"] for one in outcomes] == [rows[at]["row_id"] for at in (0, 1, 3)]
+    loaded = SLOT.get(base.as_scored())
+    answers = write_answers(
+        loaded, [row["prompt_ids"] for row in rows], max_new_tokens=4, batch_size=8
+    )
+    assert [one["prediction"] for one in outcomes] == [answers[at].text for at in (0, 1, 3)]
+    assert [one["reference"] for one in outcomes] == [rows[at]["answer"] for at in (0, 1, 3)]
+    assert (report.metrics, report.rows, report.unscored) == ({}, 3, {})
+
+
+@pytest.mark.parametrize(("samples", "shown"), [(0, 0), (99, 5)])
+def test_no_row_is_shown_twice(
+    base: BaseRef, held_out: SideRef, work: Workdir, samples: int, shown: int
+) -> None:
+    """More samples than rows are all rows, and none is none."""
+    inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
+    report = sample_answers(inputs, section(samples=samples), work)
+    assert len({one["row_id"] for one in read_outcomes(report)}) == report.rows == shown
 
 
 def test_a_random_model_is_scored_from_end_to_end(

@@ -25,7 +25,8 @@ from retune.stage import Workdir
 from retune.training import supervised
 from retune.training.callbacks import FiniteLoss
 from retune.training.metrics import read_metrics
-from retune.training.supervised import count_steps, train_adapter, with_labels
+from retune.training.steps import count_steps
+from retune.training.supervised import train_adapter, with_labels
 from tests.making import make_workdir, section_of
 
 REPOSITORY = Path(__file__).parents[3]

@@ -22,7 +22,12 @@ from retune.recipe.sections.release import (
     StoreConfig,
     TrackingConfig,
 )
-from retune.recipe.sections.scoring import ProbesConfig, ScoringConfig, ScoringRuntime
+from retune.recipe.sections.scoring import (
+    ProbesConfig,
+    RobustnessConfig,
+    ScoringConfig,
+    ScoringRuntime,
+)
 from retune.recipe.sections.training import MergeConfig, TrainingConfig, TrainingRuntime
 
 __all__ = [
@@ -40,6 +45,7 @@ __all__ = [
     "QualityConfig",
     "QuantizationConfig",
     "RegistryConfig",
+    "RobustnessConfig",
     "ScoringConfig",
     "ScoringRuntime",
     "Section",

@@ -9,7 +9,14 @@ from pydantic import Field, model_validator
 
 from retune.recipe.sections.base import Count, RecipePath, Section, Share, Text, conflict
 
-Metric = Literal["sql_execution_match", "sql_exact_match", "perplexity", "probe_pass_rate"]
+Metric = Literal[
+    "sql_execution_match",
+    "sql_exact_match",
+    "macro_f1",
+    "accuracy",
+    "perplexity",
+    "probe_pass_rate",
+]
 
 
 class GateConfig(Section):
@@ -17,7 +24,8 @@ class GateConfig(Section):
 
     metric: Metric | None = None
     """Figure that decides. perplexity is better when lower, the others when higher. null:
-    sql_execution_match where the rows are text-to-SQL, else perplexity."""
+    sql_execution_match where the rows are text-to-SQL, macro_f1 where they have labels, else
+    perplexity."""
 
     min_gain: float = 0.0
     """The lower bound of the paired interval of the gain must exceed this; in units of the metric
@@ -31,6 +39,10 @@ class GateConfig(Section):
 
     min_probe_pass_rate: Share | None = None
     """Smallest part of the probes that must pass, 0 to 1, whatever the metric. null: any."""
+
+    max_forgetting_bits: Annotated[float, Field(ge=0)] | None = None
+    """Most bits per byte of general text (`scoring.general_text`) that the tuned model may have
+    lost against the base, by the worse end of the paired interval. null: any."""
 
     @model_validator(mode="after")
     def _bounds_fit_the_metric(self) -> GateConfig:

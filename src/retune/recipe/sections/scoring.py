@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from retune.recipe.sections.base import Count, CountOrZero, RecipePath, Section, Text
+from retune.recipe.sections.base import (
+    Count,
+    CountOrZero,
+    RecipePath,
+    Section,
+    Seed,
+    Text,
+    conflict,
+)
+
+PerturbationKind = Literal[
+    "upper", "lower", "title", "no_accents", "typos", "double_space", "paraphrase", "injection"
+]
 
 
 class ScoringRuntime(Section):
     """What cannot change a score; no part of the stage key."""
 
     batch_size: Count = 32
-    """Rows that go through the model at once; lower it where memory is short."""
+    """Rows that go through the model at once; lower it where memory is short. A batch that does not
+    fit is halved by itself."""
 
 
 class ScoringConfig(Section):
@@ -31,6 +44,15 @@ class ScoringConfig(Section):
     """Longest that one query may run before its process is killed: a prediction that takes longer
     is wrong, a reference that does leaves its row unscored."""
 
+    classify_by: Literal["likelihood", "generation"] = "likelihood"
+    """How a model names a class. likelihood: the label whose tokens it finds most likely, which
+    also gives probabilities. generation: it writes, and a label is looked for in its text."""
+
+    general_text: RecipePath | None = None
+    """File of texts, one JSON object with "text" per line, on which every model's bits per byte are
+    measured: what fine-tuning made it forget. null: a few paragraphs in Portuguese and English that
+    come with retune."""
+
     samples: CountOrZero = 3
     """Rows that the report shows in full: question, reference, answers of base and tuned model."""
 
@@ -41,11 +63,58 @@ class ScoringConfig(Section):
     """What cannot change a score."""
 
 
-class ProbesConfig(Section):
-    """Fixed questions whose answers must or must not hold certain words."""
+class RobustnessConfig(Section):
+    """The held-out questions again, spoilt on purpose: how often is the outcome another?"""
 
-    file: RecipePath
-    """File of probe cases (.yaml)."""
+    kinds: Annotated[tuple[PerturbationKind, ...], Field(strict=False, min_length=1)] = (
+        "upper",
+        "no_accents",
+        "typos",
+        "double_space",
+        "injection",
+    )
+    """What is done to the questions, one at a time. paraphrase needs `paraphrases`."""
+
+    rows: Count = 100
+    """Most held-out rows that are asked again, drawn by `seed`."""
+
+    seed: Seed = 7
+    """Number that rows and typos are drawn from."""
+
+    typo_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Part of the letters that a typo falls on, above 0 to 1."""
+
+    paraphrases: RecipePath | None = None
+    """File (.yaml) of questions in other words. null: none."""
+
+    @model_validator(mode="after")
+    def _paraphrases_are_there(self) -> RobustnessConfig:
+        if "paraphrase" in self.kinds and self.paraphrases is None:
+            reason = "is null, but kinds has paraphrase: nothing says the questions in other words"
+            raise conflict(("paraphrases", f"{reason}; name a file, or remove the kind"))
+        return self
+
+
+class ProbesConfig(Section):
+    """Fixed questions whose answers are judged, and the same questions in other clothes."""
+
+    file: RecipePath | None = None
+    """File of probe cases (.yaml), or a folder of them: answers must or must not hold certain
+    words. null: none."""
+
+    counterfactuals: RecipePath | None = None
+    """File of counterfactual pairs (.yaml), or a folder of them: the same sentence for two groups.
+    null: none."""
+
+    robustness: RobustnessConfig | None = None
+    """The held-out questions again, spoilt on purpose. null: not asked."""
 
     max_new_tokens: Count = 96
     """Most tokens of one answer."""
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> ProbesConfig:
+        if self.file is None and self.counterfactuals is None and self.robustness is None:
+            reason = "is null, and so are counterfactuals and robustness: nothing would be asked"
+            raise conflict(("file", f"{reason}; name cases, or remove the section (probes: null)"))
+        return self

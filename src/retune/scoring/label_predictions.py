@@ -1,0 +1,189 @@
+"""Asking a model which class a prompt belongs to, by likelihood or by what it writes.
+
+By likelihood: the summed log-likelihood of each label's answer tokens after the prompt, end token
+included, as `classification.likelihood` defines it. By generation: the one label that the new text
+names, as `classification.extraction` reads it. A prompt that does not fit into the context (beside
+the longest label's answer, or the new tokens) is not asked: it has a reason instead.
+
+torch is imported by the functions that run a model, so that importing this loads none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from retune.scoring.classification.extraction import check_labels, extract_label
+from retune.scoring.classification.likelihood import predict_by_likelihood
+from retune.scoring.resampling import Floats
+
+if TYPE_CHECKING:
+    from retune.modeling.loading import LoadedModel
+
+Row = dict[str, Any]
+Progress = Callable[[int, int], None]
+ClassifyBy = Literal["likelihood", "generation"]
+
+
+class Predictions(NamedTuple):
+    """What a model says about each prompt."""
+
+    predictions: list[str | None]
+    """None where no label could be read, where two are equally likely, or where it was not asked;
+    the first two are wrong answers, the last is unscored."""
+
+    probabilities: Floats | None
+    """Shape ``(prompts, labels)``, NaN where it was not asked; None by generation."""
+
+    texts: list[str | None]
+    """What it wrote; by likelihood the label itself."""
+
+    unscored_reasons: list[str | None]
+    """Why it was not asked: `prompt_too_long` or `prompt_empty`."""
+
+
+def find_label_answers(
+    rows: Sequence[Row], labels: Sequence[str], loaded: LoadedModel
+) -> dict[str, list[int]]:
+    """Find the tokens that each label is answered with.
+
+    Args:
+        rows: Of a side's `rows.parquet`; those without a label are passed over.
+        labels: All labels that the task has.
+        loaded: Its tokenizer writes the labels that no row has, in the frame of the other rows'
+            answers.
+
+    Returns:
+        Answer ids, end token included, by label in the labels' order.
+    """
+    labelled = [row for row in rows if row["label"] is not None]
+    written: dict[str, Counter[tuple[int, ...]]] = {label: Counter() for label in labels}
+    for row in labelled:
+        written.setdefault(row["label"], Counter())[tuple(row["answer_ids"])] += 1
+    sample = min(labelled, key=lambda row: str(row["row_id"]), default=None)
+    return {
+        label: _most_common(written[label])
+        if written[label]
+        else _write_answer(label, sample, loaded)
+        for label in labels
+    }
+
+
+def _most_common(counts: Counter[tuple[int, ...]]) -> list[int]:
+    # Rows of one label can differ in thoughts before it; of equally common ones the smallest.
+    return list(min(counts.items(), key=lambda item: (-item[1], item[0]))[0])
+
+
+def _write_answer(label: str, sample: Row | None, loaded: LoadedModel) -> list[int]:
+    def tokenize(text: str) -> list[int]:
+        return list(loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    if sample is None:
+        return [*tokenize(label), loaded.end_ids[0]]
+    ids = list(sample["answer_ids"])
+    text = str(loaded.tokenizer.decode(ids, clean_up_tokenization_spaces=False))
+    before, found, after = text.rpartition(sample["answer"].strip())
+    # Some tokenizers do not decode to what was written (a space before a word is lost).
+    if found and tokenize(text) == ids:
+        return tokenize(before + label + after)
+    return [*tokenize(label), ids[-1]]
+
+
+def predict_labels(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    label_answers: Mapping[str, Sequence[int]],
+    *,
+    classify_by: ClassifyBy,
+    max_new_tokens: int,
+    batch_size: int,
+    progress: Progress | None = None,
+) -> Predictions:
+    """Let a model name the class of each prompt.
+
+    Args:
+        loaded: Model and tokenizer.
+        prompts: Token ids per prompt.
+        label_answers: Answer ids by label, as `find_label_answers` returns them.
+        classify_by: By the likelihood of the labels' answers, or by what it writes.
+        max_new_tokens: Most tokens written per prompt, by generation.
+        batch_size: Sequences per batch; changes no prediction.
+        progress: Told how many sequences are done (by likelihood one per prompt and label), and of
+            how many.
+
+    Returns:
+        One prediction per prompt, in their order; a prompt that does not fit has a reason instead.
+
+    Raises:
+        ScoringError: A loss is not finite (the weights are broken).
+        ConfigError: By generation, two labels could not be told apart in a text, or one is empty.
+    """
+    if classify_by == "generation":
+        return _predict_by_text(
+            loaded, prompts, list(label_answers), max_new_tokens, batch_size, progress
+        )
+    return _predict_by_likelihood(loaded, prompts, label_answers, batch_size, progress)
+
+
+def _predict_by_text(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    labels: list[str],
+    max_new_tokens: int,
+    batch_size: int,
+    progress: Progress | None,
+) -> Predictions:
+    from retune.scoring.generation import write_answers
+
+    check_labels(labels)  # before the model writes for minutes
+    answers = write_answers(
+        loaded, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress
+    )
+    texts = [answer.text for answer in answers]
+    return Predictions(
+        predictions=[None if text is None else extract_label(text, labels) for text in texts],
+        probabilities=None,
+        texts=texts,
+        unscored_reasons=[answer.unscored_reason for answer in answers],
+    )
+
+
+def _predict_by_likelihood(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    label_answers: Mapping[str, Sequence[int]],
+    batch_size: int,
+    progress: Progress | None,
+) -> Predictions:
+    from retune.scoring.generation import set_unfit_aside
+    from retune.scoring.perplexity import answer_losses
+    from retune.scoring.token_losses import context_limit
+
+    # Beside the longest answer, so that whether a row is asked does not depend on the label.
+    longest = max(map(len, label_answers.values()))
+    unasked, places = set_unfit_aside(prompts, context_limit(loaded.model), longest)
+    losses = answer_losses(
+        loaded.model,
+        [(prompts[at], answer) for at in places for answer in label_answers.values()],
+        batch_size=batch_size,
+        pad_id=int(loaded.tokenizer.pad_token_id),
+        progress=progress,
+    )
+    found = predict_by_likelihood(
+        -np.array([loss.nll_sum_nats for loss in losses]).reshape(len(places), len(label_answers)),
+        list(label_answers),
+    )
+    predictions: list[str | None] = [None] * len(prompts)
+    probabilities = np.full((len(prompts), len(label_answers)), np.nan)
+    probabilities[places] = found.probabilities
+    for at, prediction in zip(places, found.predictions, strict=True):
+        predictions[at] = prediction
+    return Predictions(
+        predictions=predictions,
+        probabilities=probabilities,
+        texts=list(predictions),
+        unscored_reasons=[answer.unscored_reason for answer in unasked],
+    )
