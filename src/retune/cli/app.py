@@ -11,6 +11,7 @@ import typer
 
 import retune
 from retune.cli.collecting import collect
+from retune.cli.evaluating import evaluate
 from retune.errors import INTERRUPTED, Interrupted, RetuneError
 
 # typer carries a click of its own and exports only the leaves of its tree of errors.
@@ -72,6 +73,7 @@ def check(
     check_recipe(recipe, overrides or [], show=show)
 
 
+app.command()(evaluate)
 app.command()(collect)
 
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -15,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from retune.cli.interrupting import bound_interrupt
 from retune.cli.watching import TerminalWatcher
 from retune.collecting.records import CollectSettings, ProviderName, RowKind
 from retune.errors import Interrupted
@@ -92,7 +89,7 @@ def collect_pages(
     prepare_prefect()
     with console.status("starting Prefect"):
         from flows.collect import collect as collect_flow
-    signal.signal(signal.SIGINT, _interrupt)
+    bound_interrupt(_INTERRUPT_SECONDS, _INTERRUPTED)
     try:
         with TerminalWatcher(console) as watcher:
             WATCHER.set(watcher)
@@ -102,26 +99,6 @@ def collect_pages(
     show_collected(console, Collected.model_validate_json(json.dumps(result)))
     if as_json:
         print(json.dumps(result))
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """Stop on Ctrl-C, within a bound.
-
-    A terminal sends the signal to Prefect's temporary server too; the flow would then wait for
-    minutes to report its end to a server that is gone. Leaving at once loses nothing: a page lies
-    in the cache as soon as it is there, and the output is a whole file or none.
-    """
-    bound = threading.Timer(_INTERRUPT_SECONDS, _leave)
-    bound.daemon = True
-    bound.start()
-    raise KeyboardInterrupt
-
-
-def _leave() -> None:
-    console = Console(stderr=True)
-    console.show_cursor(True)
-    console.print(Text(_INTERRUPTED, style="bold red"), soft_wrap=True)
-    os._exit(Interrupted.exit_code)
 
 
 def show_collected(console: Console, collected: Collected) -> None:

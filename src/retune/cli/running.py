@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import httpx
@@ -18,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from retune.cli import settings
+from retune.cli.interrupting import bound_interrupt
 from retune.cli.watching import TerminalWatcher
-from retune.errors import INTERRUPTED, Interrupted, ServiceError
+from retune.errors import ServiceError
 from retune.inputs import locate_inputs
 from retune.recipe.loading import load_recipe
 from retune.records import Metric
@@ -29,7 +26,8 @@ from retune.stage_process import STOP_GRACE_SECONDS
 from retune.watching import WATCHER
 
 _API_TIMEOUT_SECONDS = 5.0
-_INTERRUPT_SECONDS = STOP_GRACE_SECONDS + 5.0
+INTERRUPT_SECONDS = STOP_GRACE_SECONDS + 5.0
+"""How long a flow with a stage process may take to end on Ctrl-C."""
 
 
 def run_recipe(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> None:
@@ -49,7 +47,7 @@ def run_recipe(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> None
     prepare_prefect()
     with console.status("starting Prefect"):
         from flows.finetune import finetune
-    signal.signal(signal.SIGINT, _interrupt)
+    bound_interrupt(INTERRUPT_SECONDS)
     with TerminalWatcher(console) as watcher:
         WATCHER.set(watcher)
         result = finetune(recipe=recipe.absolute(), overrides=list(overrides))
@@ -57,24 +55,6 @@ def run_recipe(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> None
     show_summary(console, summary, recipe)
     if as_json:
         print(json.dumps(result))
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """Stop on Ctrl-C, within a bound.
-
-    A terminal sends the signal to Prefect's temporary server too; the flow would then wait for
-    minutes to report its end to a server that is gone.
-    """
-    bound = threading.Timer(_INTERRUPT_SECONDS, _leave)
-    bound.daemon = True
-    bound.start()
-    raise KeyboardInterrupt
-
-
-def _leave() -> None:
-    sys.stderr.write(f"{INTERRUPTED}\n")
-    sys.stderr.flush()
-    os._exit(Interrupted.exit_code)
 
 
 def prepare_prefect() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from filelock import FileLock
 
 from retune.digests import digest_folder, digest_json
-from retune.errors import ArtifactError
+from retune.errors import ArtifactError, ConfigError
 from retune.records import ChampionRef
 from retune.tracking import connect, unreachable
 
@@ -61,20 +61,73 @@ def find_opponent(
         version = opponent_version(client, model_name, merged_digest)
         if version is None:
             return None
-        folder = local_folder(client, version) or _downloaded(
-            uri, version, cache_folder or _default_cache()
-        )
+        return _located(client, uri, version, cache_folder)
+
+
+def locate_version(
+    uri: str, model_name: str, wanted: int | str, *, cache_folder: Path | None = None
+) -> ChampionRef:
+    """Return a version of a registered model by its number or an alias.
+
+    Args:
+        uri: Address of MLflow.
+        model_name: The registered model.
+        wanted: Number of the version, or an alias.
+        cache_folder: Where versions of a remote store are downloaded to, as in `find_opponent`.
+
+    Returns:
+        The version with folders that can be loaded.
+
+    Raises:
+        ConfigError: There is no such model, version or alias.
+        ArtifactError: Its files are gone, or not of a transformers model.
+        ServiceError: MLflow does not answer.
+    """
+    with as_service_error(uri), patience():
+        client = connect(uri)
+        by_number = isinstance(wanted, int)
+        number = wanted if by_number else alias_holder(client, model_name, str(wanted))
+        version = None if number is None else get_version(client, model_name, int(number))
+        if version is None:
+            raise _absent(client, model_name, wanted)
+        return _located(client, uri, version, cache_folder)
+
+
+def _located(
+    client: MlflowClient, uri: str, version: ModelVersion, cache_folder: Path | None
+) -> ChampionRef:
+    folder = local_folder(client, version) or _downloaded(
+        uri, version, cache_folder or _default_cache()
+    )
     if not (folder / WEIGHTS / "config.json").is_file() or not (folder / TOKENIZER).is_dir():
         raise ArtifactError(
-            f"{folder}: version {version.version} of {model_name} has to be beaten, but its files "
-            "are gone or not those of a transformers model with tokenizer. Restore them, or take "
-            f"the alias {CHAMPION} from it in the MLflow UI to start without a champion."
+            f"{folder}: version {version.version} of {version.name} has to be scored, but its "
+            "files are gone or not those of a transformers model with tokenizer. Restore them; "
+            f"to retrain without it, take the alias {CHAMPION} from it in the MLflow UI."
         )
     return ChampionRef(
         digest=version.tags.get(DIGEST_TAG) or digest_folder(folder / WEIGHTS),
         version=int(version.version),
         weights=folder / WEIGHTS,
         tokenizer=folder / TOKENIZER,
+    )
+
+
+def _absent(client: MlflowClient, name: str, wanted: int | str) -> ConfigError:
+    what = f"version {wanted}" if isinstance(wanted, int) else f"alias {wanted}"
+    versions = sorted(
+        int(each.version) for each in client.search_model_versions(f"name = '{name}'")
+    )
+    if not versions:
+        known = ", ".join(sorted(each.name for each in client.search_registered_models()))
+        return ConfigError(
+            f"models:/{name}: the MLflow registry has no model of this name with a version; it "
+            f"has: {known or 'none'}. Correct the name, or tracking.uri of the recipe."
+        )
+    aliases = client.get_registered_model(name).aliases
+    return ConfigError(
+        f"models:/{name}: there is no {what}. It has the versions "
+        f"{', '.join(map(str, versions))} and the aliases {', '.join(sorted(aliases)) or 'none'}."
     )
 
 

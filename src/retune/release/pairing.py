@@ -20,14 +20,16 @@ DIRECTIONS: Mapping[str, Direction] = {
     "macro_f1": "higher_is_better",
     "accuracy": "higher_is_better",
     "perplexity": "lower_is_better",
+    "bits_per_byte": "lower_is_better",
     "general_text_bits_per_byte": "lower_is_better",
     "probe_pass_rate": "higher_is_better",
 }
 """The metrics that can be compared, and which way is good."""
 
 _RATIOS = {
-    "perplexity": ("tokens", exp_of_ratio),
-    "general_text_bits_per_byte": ("bytes", lambda sums: _bits_of_ratio(sums)),
+    "perplexity": ("nll_sum_nats", "tokens", exp_of_ratio),
+    "bits_per_byte": ("text_nll_nats", "answer_bytes", lambda sums: _bits_of_ratio(sums)),
+    "general_text_bits_per_byte": ("nll_sum_nats", "bytes", lambda sums: _bits_of_ratio(sums)),
 }
 
 Rows = Sequence[Mapping[str, Any]]
@@ -61,8 +63,8 @@ def pair_metric(
     # A probe's category is what it is about, not a source that makes answers alike.
     groups = None if metric == "probe_pass_rate" else [row["group"] for row in ours]
     if metric in _RATIOS:
-        below, statistic = _RATIOS[metric]
-        pairs = [[(row["nll_sum_nats"], row[below]) for row in side] for side in (ours, theirs)]
+        above, below, statistic = _RATIOS[metric]
+        pairs = [[(row[above], row[below]) for row in side] for side in (ours, theirs)]
         return paired_difference(
             pairs[0],
             pairs[1],

@@ -13,7 +13,18 @@ LABELS = {
     "macro_f1": "Macro F1",
     "accuracy": "Accuracy",
     "perplexity": "Perplexity",
+    "bits_per_byte": "Bits per byte of the answers",
+    "full_sequence_perplexity": "Perplexity of prompt and answer",
     "general_text_bits_per_byte": "Bits per byte of general text",
+    "general_text_perplexity": "Perplexity of general text",
+    "sql_executable_rate": "SQL that runs",
+    "sql_empty_result_rate": "SQL with an empty result",
+    "sql_nothing_floor": "Floor: a query that returns nothing",
+    "sql_cut_tie_rate": "References whose LIMIT cuts a tie",
+    "mcc": "Matthews correlation",
+    "ece": "Calibration error (ECE)",
+    "brier": "Brier score",
+    "brier_of_top": "Brier score of the first label",
     "probe_pass_rate": "Probe pass rate",
     "flip_rate": "Flip rate",
     "tfidf_logistic_regression": "TF-IDF and logistic regression",
@@ -35,8 +46,11 @@ ROLE_LABELS: dict[Role, str] = {
     "merged": "Merged",
     "champion": "Champion",
 }
-LOWER_IS_BETTER = ("perplexity", "general_text_bits_per_byte", "flip_rate")
-_NO_RATES = ("perplexity", "general_text_bits_per_byte", "mcc")
+_BITS = ("bits_per_byte", "general_text_bits_per_byte")
+_PERPLEXITIES = ("perplexity", "full_sequence_perplexity", "general_text_perplexity")
+_ERRORS = ("flip_rate", "ece", "brier", "brier_of_top", "unparsable_rate")
+LOWER_IS_BETTER = (*_PERPLEXITIES, *_BITS, *_ERRORS)
+_NO_RATES = (*_PERPLEXITIES, *_BITS, "mcc", "brier", "brier_of_top")
 ABSENT = "–"
 """What stands for a figure that does not exist."""
 

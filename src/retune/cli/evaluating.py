@@ -1,0 +1,120 @@
+"""`retune evaluate`: any models side by side in a terminal, on a recipe's held-out rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from retune.cli.interrupting import bound_interrupt
+from retune.cli.running import INTERRUPT_SECONDS, prepare_prefect
+from retune.cli.watching import TerminalWatcher
+from retune.inputs import locate_inputs
+from retune.recipe.loading import load_recipe
+from retune.release import showing
+from retune.release.comparing import Figure, ModelComparison, metric_names, show_difference
+from retune.watching import WATCHER
+
+_VERDICT_STYLES = {"better": "green", "worse": "red", "undecided": "dim"}
+
+
+def evaluate(
+    recipe: Annotated[Path, typer.Argument(help="The recipe's YAML file.", metavar="RECIPE")],
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="base, a folder (model or adapter), a hub id, models:/name@alias; several are "
+            "compared with the first.",
+        ),
+    ],
+    overrides: Annotated[
+        Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time
+        typer.Option(
+            "--set", "-s", metavar="KEY=VALUE", help="Override a setting: scoring.samples=5"
+        ),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder of the pages; without it one below the store's reports."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object last, on stdout.")
+    ] = False,
+) -> None:
+    """Score models side by side on the held-out rows. Trains and registers nothing."""
+    console = Console(stderr=as_json)
+    # What is wrong or missing is said before anything is started.
+    locate_inputs(load_recipe(recipe, overrides or []), with_weights=False)
+    prepare_prefect()
+    with console.status("starting Prefect"):
+        from flows.evaluating import evaluate as evaluate_flow
+    bound_interrupt(INTERRUPT_SECONDS)
+    with TerminalWatcher(console) as watcher:
+        WATCHER.set(watcher)
+        result = evaluate_flow(
+            recipe=recipe.absolute(),
+            models=list(models),
+            overrides=list(overrides or []),
+            out=out.absolute() if out else None,
+        )
+    show_comparison(console, ModelComparison.model_validate_json(json.dumps(result)))
+    if as_json:
+        print(json.dumps(result))
+
+
+def show_comparison(console: Console, comparison: ModelComparison) -> None:
+    """Print the table of all models, the verdicts, and where the pages lie."""
+    console.print()
+    console.print(_figures_table(comparison))
+    if comparison.comparisons:
+        console.print(_verdicts_table(comparison))
+    for note in comparison.notes:
+        console.print(Text(f"note: {note}", style="yellow"))
+    page = comparison.folder / "comparison.html"
+    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+
+
+def _figures_table(comparison: ModelComparison) -> Table:
+    table = Table(
+        title=Text(f"{comparison.recipe}: {comparison.rows} held-out rows, 95 % intervals"),
+        show_lines=True,
+    )
+    table.add_column("")
+    for model in comparison.models:
+        table.add_column(Text(model.name), justify="right", overflow="fold")
+    for name in metric_names(comparison)[0]:
+        figures = [model.metrics.get(name) for model in comparison.models]
+        table.add_row(Text(showing.label_of(name)), *(_cell(name, each) for each in figures))
+    return table
+
+
+def _cell(name: str, figure: Figure | None) -> Text:
+    if figure is None:
+        return Text(showing.ABSENT)
+    unscored = f", {figure.unscored} unscored" if figure.unscored else ""
+    if figure.value is None:
+        return Text(f"not scored{unscored}")
+    metric = name
+    interval = showing.show_interval(metric, figure.low, figure.high)
+    text = Text(showing.show_value(metric, figure.value), style="bold")
+    return text.append(f"\n{interval}{unscored}", style="not bold dim")
+
+
+def _verdicts_table(comparison: ModelComparison) -> Table:
+    table = Table(title=Text(f"Against {comparison.models[0].name}, row by row"))
+    for column in ("model", "metric", "difference", "verdict"):
+        table.add_column(column, overflow="fold")
+    for each in comparison.comparisons:
+        table.add_row(
+            Text(each.model),
+            Text(showing.label_of(each.metric)),
+            Text(show_difference(each)),
+            Text(each.verdict, style=_VERDICT_STYLES[each.verdict]),
+        )
+    return table

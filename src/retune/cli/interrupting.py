@@ -1,0 +1,40 @@
+"""Ctrl-C in a terminal: a flow ends within a bound, and its exit code says so."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+
+from rich.console import Console
+from rich.text import Text
+
+from retune.errors import INTERRUPTED, Interrupted
+
+
+def bound_interrupt(seconds: float, message: str = INTERRUPTED) -> None:
+    """Let Ctrl-C stop the flow that is about to run, and leave when it has not after a while.
+
+    A terminal sends the signal to Prefect's temporary server too; the flow would then wait for
+    minutes to report its end to a server that is gone. Leaving loses nothing: stages, checkpoints
+    and fetched pages are whole or absent.
+
+    Args:
+        seconds: How long the flow may take to end by itself.
+        message: What is printed when it does not.
+    """
+
+    def leave() -> None:
+        console = Console(stderr=True)
+        console.show_cursor(True)
+        console.print(Text(message, style="bold red"), soft_wrap=True)
+        os._exit(Interrupted.exit_code)
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        bound = threading.Timer(seconds, leave)
+        bound.daemon = True
+        bound.start()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)

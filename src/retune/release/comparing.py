@@ -1,0 +1,271 @@
+"""Several models side by side on the same rows: figures, paired comparisons, answers, pages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from retune.modeling.tokenizer_identity import Likeness
+from retune.records import Comparison, Metric, ModelScores, Record
+from retune.release import showing
+from retune.release.report import describe_environment, templates
+from retune.release.side_by_side import (
+    PairedComparison,
+    SideBySide,
+    choose_side_by_side,
+    compare_with_first,
+)
+from retune.release.summary import HEADLINE
+
+JSON_FILE = "comparison.json"
+PAGES = ("comparison.md", "comparison.html")
+BITS_PER_BYTE = "bits_per_byte"
+_EXPLANATION = "of the reference answers; tokens are not counted, so any models can be compared"
+_SHOWN_FILES = (".jsonl", ".json", ".png", ".svg")
+_PARTS = {
+    "label": "Figures by class",
+    "sql_execution_match": "SQL execution match by hardness of the query",
+    "sql_exact_match": "SQL exact match by hardness of the query",
+    "probe_pass_rate": "Probe pass rate by category",
+    "flip_rate": "Flip rate by what was spoilt",
+}
+
+
+@dataclass(frozen=True)
+class ScoredCandidate:
+    """A model and its scores.
+
+    Attributes:
+        name: Its column.
+        kind: What it is: base, snapshot, adapter, registered.
+        place: Where it lies.
+        digest: Of its content.
+        likeness: How alike the tokenizers of the recipe's base and of it are.
+        scores: Its reports.
+    """
+
+    name: str
+    kind: str
+    place: str
+    digest: str
+    likeness: Likeness
+    scores: ModelScores
+
+
+class Figure(Metric):
+    """A metric, and how many rows it could not be scored on."""
+
+    unscored: int = 0
+
+
+class ComparedModel(Record):
+    """One column."""
+
+    name: str
+    kind: str
+    place: str
+    digest: str
+    likeness: Likeness
+    metrics: dict[str, Figure]
+    unscored: dict[str, dict[str, int]]
+    """Rows by reason, by report."""
+    files: dict[str, str]
+    """Files of its reports, as paths from the page's folder."""
+
+
+class ModelComparison(Record):
+    """Everything that the pages show; plain values, so that it can be made without a run."""
+
+    recipe: str
+    made_at: str
+    """Date and time, UTC."""
+    rows: int
+    """Held-out rows that all models were scored on."""
+    comparable_tokens: bool
+    """False where a figure per token cannot be compared, since a model has other tokens."""
+    models: tuple[ComparedModel, ...]
+    comparisons: tuple[PairedComparison, ...]
+    samples: tuple[SideBySide, ...]
+    notes: tuple[str, ...]
+    environment: dict[str, str]
+    folder: Path
+    """Where the pages and this record as JSON lie."""
+
+
+def compare_models(
+    candidates: Sequence[ScoredCandidate],
+    *,
+    recipe: str,
+    folder: Path,
+    resamples: int,
+    samples: int,
+    prompts: Mapping[str, str] | None = None,
+) -> ModelComparison:
+    """Put models side by side; each is compared with the first.
+
+    Args:
+        candidates: At least one, each with another name.
+        recipe: Name of the recipe whose rows they were scored on.
+        folder: Where the pages will lie; paths to files start there.
+        resamples: Bootstrap draws.
+        samples: Rows to show in full.
+        prompts: The whole prompts by row, as the recipe's base reads them.
+
+    Returns:
+        What the pages show.
+    """
+    scores = {each.name: each.scores for each in candidates}
+    comparable = all(each.likeness != "other_tokens" for each in candidates)
+    shared = compare_with_first(scores, resamples, comparable_tokens=comparable)
+    rows = {name: each.perplexity.rows for name, each in scores.items()}
+    return ModelComparison(
+        recipe=recipe,
+        made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        rows=shared.rows,
+        comparable_tokens=comparable,
+        models=tuple(_describe(each, folder) for each in candidates),
+        comparisons=shared.comparisons,
+        samples=choose_side_by_side(scores, samples, prompts or {}),
+        notes=(*_note_tokenizers(candidates), *_note_rows(rows, shared.rows)),
+        environment=describe_environment(),
+        folder=folder,
+    )
+
+
+def write_comparison(comparison: ModelComparison) -> None:
+    """Write the pages and the JSON to the comparison's folder, which is made when missing."""
+    folder = comparison.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / JSON_FILE).write_text(comparison.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    for name in PAGES:
+        (folder / name).write_text(render_comparison(name, comparison), encoding="utf-8")
+
+
+def render_comparison(name: str, comparison: ModelComparison) -> str:
+    """Render one of the pages.
+
+    Args:
+        name: ``comparison.md`` or ``comparison.html``.
+        comparison: What it shows.
+
+    Returns:
+        The page's text.
+    """
+    figures, further = metric_names(comparison)
+    scales = {metric: _scale(metric, comparison.models) for metric in figures}
+    page = templates().get_template(f"{name}.j2")
+    return page.render(
+        comparison=comparison,
+        figures=figures,
+        further=further,
+        parts=group_parts(comparison.models),
+        scales=scales,
+        explanations={**showing.EXPLANATIONS, BITS_PER_BYTE: _EXPLANATION},
+        named=lambda metrics: [(each, showing.label_of(each)) for each in metrics],
+        difference=show_difference,
+    )
+
+
+def show_difference(each: PairedComparison) -> str:
+    """Write a paired difference, as reports do."""
+    values = each.model_dump(exclude={"model", "against", "metric"})
+    return showing.show_difference(Comparison(metric=each.metric, against="base", **values))
+
+
+def metric_names(comparison: ModelComparison) -> tuple[list[str], list[str]]:
+    """Name the metrics over all rows: those of a report's headline, then the others.
+
+    Perplexity is left out where it cannot be compared, and bits per byte stand in the headline.
+    """
+    order = [*HEADLINE]
+    order.insert(order.index("perplexity") + 1, BITS_PER_BYTE)
+    names = dict.fromkeys(name for model in comparison.models for name in model.metrics)
+    whole = [name for name in names if "." not in name]
+    if not comparison.comparable_tokens:
+        whole = [name for name in whole if "perplexity" not in name]
+    figures = [name for name in order if name in whole]
+    return figures, [name for name in whole if name not in figures]
+
+
+def group_parts(models: Sequence[ComparedModel]) -> dict[str, list[tuple[str, str]]]:
+    """Gather metrics over parts of the rows into tables.
+
+    Args:
+        models: All columns.
+
+    Returns:
+        By title, the metric's name and what its line is called.
+    """
+    tables: dict[str, list[tuple[str, str]]] = {}
+    for name in dict.fromkeys(name for model in models for name in model.metrics):
+        kind, dot, rest = name.partition(".")
+        if dot:
+            title = _PARTS.get(kind, f"{kind.replace('_', ' ').capitalize()} by part")
+            part, _, figure = rest.rpartition(".")
+            line = f"{part}: {figure.replace('_', ' ')}" if part else figure.replace("_", " ")
+            tables.setdefault(title, []).append((name, line))
+    return tables
+
+
+def _describe(candidate: ScoredCandidate, folder: Path) -> ComparedModel:
+    reports = candidate.scores.reports()
+    metrics: dict[str, Figure] = {}
+    for report in reports.values():
+        for name, metric in report.metrics.items():
+            # Some other figures are over pairs or conditions, whose number is not that of rows.
+            missing = report.rows - metric.n if name in HEADLINE else 0
+            metrics[name] = Figure(**metric.model_dump(), unscored=max(0, missing))
+    return ComparedModel(
+        name=candidate.name,
+        kind=candidate.kind,
+        place=candidate.place,
+        digest=candidate.digest,
+        likeness=candidate.likeness,
+        metrics=metrics,
+        unscored={name: report.unscored for name, report in reports.items() if report.unscored},
+        files={
+            f"{name}/{path.name}": Path(os.path.relpath(path, folder)).as_posix()
+            for name, report in reports.items()
+            for path in sorted(report.folder.glob("*"))
+            if path.suffix in _SHOWN_FILES and path.name != "manifest.json"
+        },
+    )
+
+
+def _note_tokenizers(candidates: Sequence[ScoredCandidate]) -> list[str]:
+    other = [each.name for each in candidates if each.likeness == "other_tokens"]
+    template = [each.name for each in candidates if each.likeness == "other_template"]
+    notes = []
+    if other:
+        notes.append(
+            f"Another tokenizer than the recipe's base: {', '.join(other)}. The same rows were "
+            "tokenized anew for it. Perplexity counts tokens and is not shown, since tokens "
+            "differ; bits per byte of the same answers can be compared."
+        )
+    if template:
+        notes.append(
+            f"Another chat template than the recipe's base: {', '.join(template)}. The same rows "
+            "were asked in its own form; set prompt.template to ask all models alike."
+        )
+    return notes
+
+
+def _note_rows(rows: Mapping[str, int], shared: int) -> list[str]:
+    if set(rows.values()) == {shared}:
+        return []
+    counts = ", ".join(f"{name} {count}" for name, count in rows.items())
+    return [
+        f"Not all models could be given all rows (too long in their tokens, for example): {counts}."
+        f" Figures are over each model's own rows, comparisons over the {shared} that all share."
+    ]
+
+
+def _scale(metric: str, models: Sequence[ComparedModel]) -> float:
+    """Return the value at the right end of a metric's bars."""
+    if showing.is_rate(metric):
+        return 1.0
+    found = [model.metrics[metric] for model in models if metric in model.metrics]
+    return max((each.high or each.value or 0.0 for each in found), default=1.0) or 1.0
