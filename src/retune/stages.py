@@ -113,7 +113,13 @@ PREPARE_SIDES = Stage(
     section=requests.ChatSection,
     output=ChatRef,
     libraries=("pyarrow",),
-    not_identity=("prompt.user", "prompt.system", "prompt.template", "prompt.template_from"),
+    not_identity=(
+        "prompt.user",
+        "prompt.system",
+        "prompt.template",
+        "prompt.template_from",
+        "prompt.reasoning_effort",
+    ),
 )
 QUANTIZE_MODEL = Stage(
     name="quantize_model",

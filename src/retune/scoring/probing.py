@@ -175,7 +175,7 @@ class _Asking:
 
     def encode_prompts(self, questions: Sequence[str]) -> list[list[int]]:
         """Return the token ids of what the model reads before its answer."""
-        renderer = ChatRenderer(self.tokenizer)
+        renderer = ChatRenderer(self.tokenizer, effort=self._prompt.reasoning_effort)
         return self.encode(
             [
                 renderer.render_prompt(build_messages(self._prompt, question=question))

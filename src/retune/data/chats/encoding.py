@@ -126,7 +126,7 @@ class RowEncoder:
         self.end_tokens = [str(tokenizer.convert_ids_to_tokens(i)) for i in end_ids]
         self.marked = config.loss_on in ("assistant", "marked") and not plain
         template = training_template(tokenizer, config.loss_on) if self.marked else None
-        self.renderer = ChatRenderer(tokenizer, self.end_tokens, template)
+        self.renderer = ChatRenderer(tokenizer, self.end_tokens, template, config.reasoning_effort)
         self.begin = _begin_token(tokenizer)
         self.control = _control_pattern(tokenizer)
         self.faults: Counter[Fault] = Counter()

@@ -11,7 +11,7 @@ from jinja2 import TemplateError
 from retune.data.chats.harmony import HARMONY_TAGS, check_harmony, repair_harmony
 from retune.data.chats.templates import find_user_text, template_text
 from retune.data.tokenizers import Tokenizer
-from retune.errors import DataError
+from retune.errors import ConfigError, DataError
 from retune.recipe.sections import PromptConfig
 
 USER_WITH_CONTEXT = "{question}\n\n{context}"
@@ -108,14 +108,29 @@ class ChatRenderer:
         tokenizer: Holds the chat template.
         end_tokens: Texts of the tokens that end an answer.
         template: A variant of the template with marks; None for the tokenizer's own.
+        effort: How much the model shall think; None for the template's default.
+
+    Raises:
+        ConfigError: The template knows no reasoning effort.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, end_tokens: Sequence[str] = (), template: str | None = None
+        self,
+        tokenizer: Tokenizer,
+        end_tokens: Sequence[str] = (),
+        template: str | None = None,
+        effort: str | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.end_tokens = list(end_tokens) or [str(tokenizer.eos_token)]
         self.template = template
+        self._settings = {"reasoning_effort": effort} if effort else {}
+        if effort and "reasoning_effort" not in (template or template_text(tokenizer)):
+            raise ConfigError(
+                f"prompt.reasoning_effort is {effort}, but the chat template knows no "
+                "reasoning_effort: it would change nothing. Set it to null, or use a model whose "
+                "template has it (gpt-oss)."
+            )
         self.with_context = find_user_text(template_text(tokenizer))
         added = tokenizer.get_added_vocab()
         self.harmony = all(tag in added for tag in HARMONY_TAGS)
@@ -233,7 +248,7 @@ class ChatRenderer:
     def _apply(self, messages: list[Message], **options: Any) -> Any:
         try:
             return self.tokenizer.apply_chat_template(
-                messages, chat_template=self.template, **options
+                messages, chat_template=self.template, **self._settings, **options
             )
         except (TemplateError, TypeError, ValueError) as error:
             # Templates refuse a row by an exception of their own, or by adding None to a text.

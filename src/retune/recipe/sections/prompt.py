@@ -46,6 +46,10 @@ class PromptConfig(Section):
     the assistant. marked: what the template puts between its generation marks. all: every token,
     which rows of plain text always have."""
 
+    reasoning_effort: Literal["low", "medium", "high"] | None = None
+    """How much the model shall think before it answers, for templates that say so (gpt-oss). null:
+    the template's own default."""
+
     @field_validator("user")
     @classmethod
     def _placeholders_are_known(cls, user: str | None) -> str | None:

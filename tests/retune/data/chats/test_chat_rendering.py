@@ -16,6 +16,7 @@ from retune.data.chats.rendering import (
     render_prompt,
 )
 from retune.data.tokenizers import load_tokenizer
+from retune.errors import ConfigError
 from retune.recipe.sections import PromptConfig
 from retune.records import BaseRef
 from tests.tiny_models import GEMMA_TEMPLATE
@@ -76,6 +77,21 @@ def test_an_empty_thought_is_read_and_not_learned(snapshot: Snapshot) -> None:
     assert text.prompt.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
     assert text.answer == "think<|im_end|>"
     assert qwen.render_prompt(USER) == text.prompt == render_prompt(qwen.tokenizer, USER)
+
+
+def test_reasoning_effort_reaches_a_template_that_knows_it(snapshot: Snapshot) -> None:
+    """The template writes it before the user's words; without a setting, its own default."""
+    template = "{{ 'effort ' + (reasoning_effort or 'medium') + ': ' + messages[0]['content'] }}"
+    tokenizer = load_tokenizer(snapshot("llama"))
+    tokenizer.chat_template = template
+    prompts = [ChatRenderer(tokenizer, effort=e).render_prompt(USER) for e in ("high", None)]
+    assert prompts == ["effort high: Quantos?", "effort medium: Quantos?"]
+
+
+def test_reasoning_effort_is_refused_where_it_would_change_nothing(snapshot: Snapshot) -> None:
+    """The tiny Llama's template has no such variable."""
+    with pytest.raises(ConfigError, match="knows no reasoning_effort"):
+        ChatRenderer(load_tokenizer(snapshot("llama")), effort="low")
 
 
 def test_thinking_is_learned_after_the_plain_prompt(harmony_base: BaseRef) -> None:
