@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from retune.data.prepared import PreparedData
+from retune.pages import page_templates
 from retune.provenance import library_versions, machine_provenance
 from retune.records import (
     AdapterRef,
@@ -168,34 +169,8 @@ def describe_environment() -> dict[str, str]:
 
 @lru_cache
 def templates() -> Environment:
-    """Return the templates of this room; HTML ones escape what they are given."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=select_autoescape(["html.j2"], default=False),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.globals["show"] = showing
-    environment.filters["cell"] = as_markdown_cell
-    environment.filters["fenced"] = as_code_line
-    return environment
-
-
-def as_markdown_cell(text: str) -> str:
-    """Write a text so that it stays in its cell of a Markdown table."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-def as_code_line(text: str) -> str:
-    """Write a text as inline code, whatever backticks it holds."""
-    line = " ".join(text.split())
-    fence = "``" if "`" in line else "`"
-    pad = " " if "`" in line else ""
-    return f"{fence}{pad}{line}{pad}{fence}"
+    """Return the templates of this room."""
+    return page_templates(Path(__file__).parent / "templates", show=showing)
 
 
 def _metrics_of(models: Mapping[Role, Mapping[str, Metric]]) -> list[str]:

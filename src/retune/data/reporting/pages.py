@@ -11,6 +11,7 @@ from retune.data.findings import Lengths
 from retune.data.reporting import plots, showing
 from retune.data.reporting.gathering import DataReport
 from retune.data.reporting.plots import Bar
+from retune.pages import page_templates
 from retune.records import Side
 
 if TYPE_CHECKING:
@@ -68,23 +69,7 @@ def render(name: str, report: DataReport) -> str:
 
 @lru_cache
 def _templates() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-
-    from retune.release.report import as_code_line, as_markdown_cell
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=select_autoescape(["html.j2"], default=False),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.globals["show"] = showing
-    environment.globals["plots"] = plots
-    environment.filters["cell"] = as_markdown_cell
-    environment.filters["fenced"] = as_code_line
-    return environment
+    return page_templates(Path(__file__).parent / "templates", show=showing, plots=plots)
 
 
 def _findings_of(report: DataReport) -> list[tuple[str, str, int]]:
