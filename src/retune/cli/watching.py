@@ -10,7 +10,7 @@ from rich.text import Text
 
 from retune.watching import StageLine
 
-_NAME_WIDTH = 28
+_NAME_WIDTH = 32
 
 
 class TerminalWatcher:
