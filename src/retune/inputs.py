@@ -19,6 +19,9 @@ from retune.recipe.sections import SourceConfig, prompt_fields
 from retune.records import BaseRef, RowSource, Source
 from retune.scoring.shipped_texts import GENERAL_TEXT
 
+_JUDGED = {"text_to_sql", "text_label"}
+"""Formats whose answers are right or wrong; the others are measured by perplexity."""
+
 
 @dataclass(frozen=True)
 class RowInput:
@@ -203,25 +206,31 @@ def _locate(loaded: LoadedRecipe, key: str, source: SourceConfig) -> RowInput:
 
 
 def _refuse_unfit(recipe: Recipe, rows: tuple[RowInput, ...]) -> None:
-    if any(row.asks_sql for row in rows):
-        return
-    formats = ", ".join(sorted({row.located.format for row in rows}))
-    metric = recipe.gate.metric
-    labelled = any(row.located.format == "text_label" for row in rows)
-    if metric in ("macro_f1", "accuracy") and not labelled:
+    """Refuse what the recipe asks of rows whose format does not have it, before any training."""
+    formats = {row.located.format for row in rows}
+    found = f"found: {', '.join(sorted(formats))}"
+    metric, asks_sql = recipe.gate.metric, "text_to_sql" in formats
+    if metric in ("macro_f1", "accuracy") and "text_label" not in formats:
         raise ConfigError(
-            f"gate.metric is {metric}, but no source of rows has labels (found: {formats}). "
+            f"gate.metric is {metric}, but no source of rows has labels ({found}). "
             "Choose another metric, or state format: text_label for the source."
         )
-    if metric is not None and metric.startswith("sql_"):
+    if metric is not None and metric.startswith("sql_") and not asks_sql:
         raise ConfigError(
-            f"gate.metric is {metric}, but no source of rows is text-to-SQL (found: {formats}). "
+            f"gate.metric is {metric}, but no source of rows is text-to-SQL ({found}). "
             "Choose another metric, or state format: text_to_sql for the source."
         )
-    if recipe.prompt.user is not None and "schema" in prompt_fields(recipe.prompt.user):
+    if metric is None and recipe.gate.min_value is not None and not formats & _JUDGED:
         raise ConfigError(
-            "prompt.user has {schema}, but no source of rows is text-to-SQL (found: "
-            f"{formats}), so there is no schema to show. Remove {{schema}}, or name data.databases."
+            f"gate.min_value is {recipe.gate.min_value:g}, but perplexity decides for these rows "
+            f"({found}), and is better when lower. Remove it, and use gate.min_gain."
+        )
+    if recipe.prompt.user is None or asks_sql:
+        return
+    if "schema" in prompt_fields(recipe.prompt.user):
+        raise ConfigError(
+            f"prompt.user has {{schema}}, but no source of rows is text-to-SQL ({found}), so there "
+            "is no schema to show. Remove {schema}, or name data.databases."
         )
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from retune.watching import StageLine
 
-_NAME_WIDTH = 32
+_NAME_WIDTH = 31
 
 
 class TerminalWatcher:
@@ -70,7 +70,7 @@ def stage_text(line: StageLine, ran: str = "ran") -> Text:
     reused = line.state == "reused"
     text = Text("  ")
     text.append("= " if reused else "+ ", style="cyan" if reused else "green")
-    text.append(line.label.ljust(_NAME_WIDTH))
+    text.append(f"{line.label:<{_NAME_WIDTH}} ")
     text.append(("reused" if reused else ran).ljust(8), style="cyan" if reused else "green")
     text.append(f"{line.seconds:6.1f} s  " if line.seconds else " " * 10)
     text.append(line.reason, style="dim")

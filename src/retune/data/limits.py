@@ -147,6 +147,25 @@ def refuse_breaches(
         raise DataError(f"data: {counted} passed, so nothing is trained:\n{listed}")
 
 
+def refuse_single_class(labels: Sequence[str], rows: Sequence[DatasetRef]) -> None:
+    """Stop where rows have labels, but all the same one.
+
+    Args:
+        labels: Names of all classes; empty where rows have none.
+        rows: All sources.
+
+    Raises:
+        DataError: There is nothing to tell apart.
+    """
+    if len(labels) == 1:
+        count = sum(source.rows for source in rows if source.labels)
+        raise DataError(
+            f"data: all {count:,} rows with a label have the same one, {labels[0]!r}: there is "
+            "nothing to tell apart. Name the right column under data.columns.answer, or add rows "
+            "of another class."
+        )
+
+
 def merge_faults(clean: CleanRef, split: SplitRef, chat: ChatRef | None) -> dict[str, Share]:
     """Put the faults of the stages together; their names differ from stage to stage."""
     return {**clean.faults, **split.faults, **(chat.faults if chat else {})}

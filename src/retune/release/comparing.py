@@ -216,7 +216,7 @@ def _describe(candidate: ScoredCandidate, folder: Path) -> ComparedModel:
     for report in reports.values():
         for name, metric in report.metrics.items():
             # Some other figures are over pairs or conditions, whose number is not that of rows.
-            missing = report.rows - metric.n if name in HEADLINE else 0
+            missing = report.rows - metric.n if name in (*HEADLINE, BITS_PER_BYTE) else 0
             metrics[name] = Figure(**metric.model_dump(), unscored=max(0, missing))
     return ComparedModel(
         name=candidate.name,

@@ -1,16 +1,18 @@
 """The gate: a challenger becomes champion only when it is shown to be better, and nothing worse.
 
 It is compared with the base and, where there is one, with the champion, on the same rows, by the
-paired interval of the gain (`retune.scoring.uncertainty`). "Undecided" is an answer, and not a yes.
+paired interval of the gain and the paired test (`retune.scoring.uncertainty`). "Undecided" is an
+answer, and not a yes.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from retune.digests import digest_json
 from retune.recipe.sections import GateConfig
-from retune.records import Comparison, GateDecision, ModelScores, ScoreReport
+from retune.records import Comparison, GateDecision, ModelScores
 from retune.release.pairing import DIRECTIONS, pair_metric
 from retune.requests import DecideInputs, DecideSection
 from retune.stage import Workdir
@@ -43,6 +45,7 @@ def decide(inputs: DecideInputs, section: DecideSection, work: Workdir) -> GateD
         )
     refusals = [
         *_unmet_bounds(inputs.challenger, gate),
+        *_uncompared(comparisons, inputs, gate),
         *(r for c in comparisons if (r := _refusal(c, gate)) is not None),
     ]
     gains = [_describe(c) for c in comparisons if c.metric == gate.metric]
@@ -91,13 +94,14 @@ def _with_metric(gate: GateConfig, scores: ModelScores) -> GateConfig:
 
 
 def _unmet_bounds(challenger: ModelScores, gate: GateConfig) -> list[str]:
-    unmet = []
-    # The recipe refuses a gate on probes without probes, and on SQL without SQL rows.
+    unmet: list[str] = []
     name = str(gate.metric)
-    metric = challenger.metrics()[name]
-    report = cast(ScoreReport, challenger.report_of(name))
+    report = challenger.report_of(name)
+    if report is None:
+        return [f"{name} was not scored: the rows are of another kind. Choose another gate.metric"]
+    metric = report.metrics[name]
     # Not `report.unscored`, which counts by reason: a row may have one metric and lack another.
-    unscored = 1 - metric.n / report.rows
+    unscored = 1 - metric.n / report.rows if report.rows else 1.0
     if unscored > gate.max_unscored_fraction:
         unmet.append(
             f"{unscored:.1%} of the rows have no {gate.metric}; "
@@ -105,10 +109,17 @@ def _unmet_bounds(challenger: ModelScores, gate: GateConfig) -> list[str]:
         )
     if metric.value is None:
         unmet.append(f"{gate.metric} could not be scored on any row")
+    elif gate.min_value is not None and DIRECTIONS[name] == "lower_is_better":
+        # The recipe refuses this where it names the metric; here the rows chose it.
+        unmet.append(
+            f"gate.min_value {gate.min_value} cannot bound {name}, which is better when lower; "
+            "remove it, or name another gate.metric"
+        )
     elif gate.min_value is not None and metric.value < gate.min_value:
         unmet.append(f"{gate.metric} {metric.value:.3f} is under gate.min_value {gate.min_value}")
     if gate.min_probe_pass_rate is not None:
-        passed = challenger.metrics()["probe_pass_rate"].value
+        probes = challenger.metrics().get("probe_pass_rate")
+        passed = None if probes is None else probes.value
         if passed is None or passed < gate.min_probe_pass_rate:
             found = "unscored" if passed is None else f"{passed:.3f}"
             unmet.append(
@@ -118,11 +129,26 @@ def _unmet_bounds(challenger: ModelScores, gate: GateConfig) -> list[str]:
     return unmet
 
 
+def _uncompared(
+    comparisons: Sequence[Comparison], inputs: DecideInputs, gate: GateConfig
+) -> list[str]:
+    """Name the opponents that lack the gate's metric: nothing is shown against them."""
+    opponents = ["base"] if inputs.champion is None else ["base", "champion"]
+    compared = {c.against for c in comparisons if c.metric == gate.metric}
+    return [
+        f"{gate.metric} could not be compared with the {name}, which has no such score"
+        for name in opponents
+        if name not in compared
+    ]
+
+
 def _refusal(comparison: Comparison, gate: GateConfig) -> str | None:
     """Return why a comparison forbids promotion, or None.
 
-    The gate's own metric must be shown to be better by `min_gain`; every other one must not be
-    shown to be worse, but for general text, which has a bound of its own.
+    The gate's own metric must be shown to be better by `min_gain`: by the interval and, unless a
+    loss is accepted, by the paired test, whose p-value can be large where the interval is clear of
+    zero. Every other one must not be shown to be worse, but for general text, which has a bound of
+    its own.
     """
     if comparison.metric == FORGETTING:
         return _forgot_too_much(comparison, gate.max_forgetting_bits)
@@ -131,7 +157,8 @@ def _refusal(comparison: Comparison, gate: GateConfig) -> str | None:
             return f"worse than the {comparison.against}: {_describe(comparison)}"
         return None
     gain = _smallest_gain(comparison)
-    if gain is not None and gain > gate.min_gain:
+    tested = comparison.verdict == "better" or gate.min_gain < 0
+    if gain is not None and gain > gate.min_gain and tested:
         return None
     return (
         f"not shown to be better than the {comparison.against} by more than gate.min_gain "

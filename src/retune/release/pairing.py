@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from retune.errors import ScoringError
@@ -11,7 +12,7 @@ from retune.records import ScoreReport
 from retune.scoring.classification.comparison import compare_classifications
 from retune.scoring.classification.records import ClassificationOutcome
 from retune.scoring.outcomes import read_outcomes
-from retune.scoring.resampling import Floats, exp_of_ratio, ratio_of_sums
+from retune.scoring.resampling import bits_of_ratio, exp_of_ratio
 from retune.scoring.uncertainty import Direction, PairedDifference, paired_difference
 
 DIRECTIONS: Mapping[str, Direction] = {
@@ -28,8 +29,8 @@ DIRECTIONS: Mapping[str, Direction] = {
 
 _RATIOS = {
     "perplexity": ("nll_sum_nats", "tokens", exp_of_ratio),
-    "bits_per_byte": ("text_nll_nats", "answer_bytes", lambda sums: _bits_of_ratio(sums)),
-    "general_text_bits_per_byte": ("nll_sum_nats", "bytes", lambda sums: _bits_of_ratio(sums)),
+    "bits_per_byte": ("text_nll_nats", "answer_bytes", bits_of_ratio),
+    "general_text_bits_per_byte": ("nll_sum_nats", "bytes", bits_of_ratio),
 }
 
 Rows = Sequence[Mapping[str, Any]]
@@ -58,7 +59,7 @@ def pair_metric(
             f"{metric}: challenger and opponent were not scored on the same rows "
             f"({len(ours)} and {len(theirs)}). Score both with one recipe."
         )
-    if metric == "macro_f1":
+    if metric == "macro_f1" and ours:
         return _pair_macro_f1(ours, theirs, resamples)
     # A probe's category is what it is about, not a source that makes answers alike.
     groups = None if metric == "probe_pass_rate" else [row["group"] for row in ours]
@@ -80,7 +81,9 @@ def pair_metric(
 
 
 def _pair_macro_f1(ours: Rows, theirs: Rows, resamples: int) -> PairedDifference:
-    labels = sorted({row["gold"] for row in ours if row["gold"] is not None})
+    # Classes that no held-out row has are predicted all the same; they are in no average.
+    named = {row[field] for row in chain(ours, theirs) for field in ("gold", "predicted")}
+    labels = sorted(named - {None})
     return compare_classifications(
         [_outcome(row) for row in ours],
         [_outcome(row) for row in theirs],
@@ -101,7 +104,3 @@ def _outcome(row: Mapping[str, Any]) -> ClassificationOutcome:
 
 def _number(outcome: bool | None) -> float:
     return math.nan if outcome is None else float(outcome)
-
-
-def _bits_of_ratio(sums: Floats) -> Floats:
-    return ratio_of_sums(sums) / math.log(2)

@@ -16,6 +16,10 @@ _OF_ROWS = ("perplexity", "sql", "labels", "answers")
 """Reports over the held-out rows; the others are over texts and cases that all models share."""
 
 
+_NOT_ASKED = ("prompt_too_long", "prompt_empty")
+"""Reasons of `retune.scoring.generation`, which imports torch."""
+
+
 class PairedComparison(Record):
     """One metric of a model and of the first, on the rows that both have."""
 
@@ -145,7 +149,7 @@ def choose_side_by_side(
             question=str(first[row_id]["question"]),
             prompt=prompts.get(row_id),
             reference=str(first[row_id]["reference"]),
-            answers={name: rows[row_id]["prediction"] for name, rows in answers.items()},
+            answers={name: _answer_of(rows[row_id]) for name, rows in answers.items()},
             right={name: _is_right(rows[row_id]) for name, rows in answers.items()},
         )
         for row_id in _evenly(shared, count)
@@ -160,6 +164,11 @@ def _evenly(rows: Sequence[str], count: int) -> list[str]:
 def _answers_by_row(scores: ModelScores) -> dict[str, dict[str, Any]]:
     report = scores.sql or scores.labels or scores.answers
     return {row["row_id"]: row for row in read_outcomes(report)} if report else {}
+
+
+def _answer_of(row: Mapping[str, Any]) -> str | None:
+    was_asked = row["prediction"] or row.get("reason") not in _NOT_ASKED
+    return str(row["prediction"]) if was_asked else None
 
 
 def _is_right(row: Mapping[str, Any]) -> bool | None:

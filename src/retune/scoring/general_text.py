@@ -3,7 +3,8 @@
 `general_text_bits_per_byte` = sum of the texts' NLL in nats / ln 2 / their UTF-8 bytes, and
 `general_text_perplexity` = exp(sum of NLL / sum of tokens), as `retune.scoring.perplexity` defines
 them; lower is better. Only bits per byte compare models of different tokenizers. Intervals:
-percentile bootstrap over texts. The change between two models is `retune.scoring.forgetting`'s.
+percentile bootstrap over texts. The change between two models is paired by
+`retune.release.pairing`, over the same texts: above zero the model has forgotten.
 
 A plain text follows on the tokenizer's begin token where it has one; without one its first token is
 not scored. A text over the context is scored in windows. A text with a prompt is scored as the
@@ -25,7 +26,8 @@ from retune.modeling.reference import Reference, read_references
 from retune.records import Metric, ScoreReport
 from retune.requests import ScoreSection, TextInputs
 from retune.scoring.outcomes import write_outcomes
-from retune.scoring.perplexity import answer_losses, bits_of_ratio, text_losses
+from retune.scoring.perplexity import answer_losses, text_losses
+from retune.scoring.resampling import bits_of_ratio
 from retune.scoring.token_losses import RowLoss, context_limit
 from retune.scoring.uncertainty import Statistic, estimate_ratio, exp_of_ratio
 from retune.stage import Workdir

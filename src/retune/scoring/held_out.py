@@ -23,7 +23,7 @@ from retune.requests import ScoreInputs, ScoreSection
 from retune.scoring.engines import AnswerEngine, make_engine
 from retune.scoring.generation import Answer
 from retune.scoring.outcomes import write_outcomes
-from retune.scoring.perplexity import bits_of_ratio
+from retune.scoring.resampling import bits_of_ratio
 from retune.scoring.sql.records import SqlLimits, SqlOutcome, SqlRow, SqlScores
 from retune.scoring.sql.score import extract_sql, score_sql
 from retune.scoring.sql.summary import summarize_sql
@@ -32,6 +32,7 @@ from retune.scoring.uncertainty import Statistic, estimate_ratio, exp_of_ratio
 from retune.stage import Workdir
 
 __all__ = [
+    "read_sql_rows",
     "refuse_other_tokenizer",
     "sample_answers",
     "score_generated_sql",
@@ -191,7 +192,7 @@ def score_generated_sql(inputs: ScoreInputs, section: ScoreSection, work: Workdi
     answers = _answer(engine, rows, section, work)
     asked = [at for at, answer in enumerate(answers) if answer.text is not None]
     predictions = [extract_sql(answer.text or "") for answer in answers]
-    references = _sql_rows([rows[at] for at in asked], inputs.rows)
+    references = read_sql_rows([rows[at] for at in asked], inputs.rows)
     scores = (
         score_sql(
             references,
@@ -333,7 +334,16 @@ def refuse_other_tokenizer(tokenizer: Tokenizer, rows: Sequence[Row]) -> None:
         )
 
 
-def _sql_rows(rows: Sequence[Row], side: SideRef) -> list[SqlRow]:
+def read_sql_rows(rows: Sequence[Row], side: SideRef) -> list[SqlRow]:
+    """Put rows together with the databases of their side.
+
+    Args:
+        rows: Of the side's `rows.parquet`.
+        side: Its `databases.parquet` is read.
+
+    Returns:
+        One row to score per row; without a context where it names no database.
+    """
     databases = {
         row["db_id"]: {"schema": row["schema"], "context": row["context"]}
         for row in read_rows(side.folder / "databases.parquet")

@@ -26,5 +26,6 @@ def write_outcomes(folder: Path, outcomes: Iterable[Mapping[str, Any]]) -> None:
 
 def read_outcomes(report: ScoreReport) -> list[dict[str, Any]]:
     """Read a report's rows in the order they were scored."""
-    lines = (report.folder / ROWS_FILE).read_text("utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    # Not `splitlines`: a model may write U+2028, which JSON leaves as it is.
+    with open(report.folder / ROWS_FILE, encoding="utf-8", newline="\n") as lines:
+        return [json.loads(line) for line in lines]

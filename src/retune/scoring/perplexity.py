@@ -25,13 +25,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 from transformers import PreTrainedModel
 
 from retune.data.tokenizers import Tokenizer
 from retune.errors import ScoringError
 from retune.scoring.batching import PaddingSide
-from retune.scoring.resampling import Floats, ratio_of_sums
 from retune.scoring.token_losses import (
     Pair,
     Progress,
@@ -46,7 +44,6 @@ from retune.scoring.windows import Window, rolling_windows, strided_windows
 __all__ = [
     "RowLoss",
     "answer_losses",
-    "bits_of_ratio",
     "bits_per_byte",
     "full_sequence_losses",
     "perplexity",
@@ -234,11 +231,6 @@ def bits_per_byte(losses: Sequence[RowLoss]) -> float:
         )
     nats = math.fsum(loss.text_nll_nats for loss in losses)
     return nats / math.log(2) / sum(sizes)
-
-
-def bits_of_ratio(sums: Floats) -> Floats:
-    """First column over second, nats turned into bits: the statistic of bits per byte."""
-    return np.asarray(ratio_of_sums(sums) / math.log(2), dtype=np.float64)
 
 
 def text_perplexity(

@@ -26,19 +26,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from retune.data.tables import read_rows
 from retune.digests import digest_folder
-from retune.modeling.loading import SLOT, LoadedModel
+from retune.modeling.loading import SLOT
 from retune.recipe.sections import RobustnessConfig
 from retune.records import ScoreReport
 from retune.requests import RobustnessInputs, RobustnessSection
-from retune.scoring.generation import write_answers
+from retune.scoring.answer_judging import AnswerJudge, Asked, Judged, Key, Row
 from retune.scoring.held_out import refuse_other_tokenizer
-from retune.scoring.labels import find_label_answers, predict_labels
 from retune.scoring.outcomes import write_outcomes
 from retune.scoring.robustness import (
     FlipScores,
@@ -49,33 +48,11 @@ from retune.scoring.robustness import (
     perturb,
     score_flips,
 )
-from retune.scoring.sql.records import SqlLimits, SqlOutcome, SqlRow
-from retune.scoring.sql.score import extract_sql, score_sql
 from retune.stage import Workdir
 
 FLIPS_FILE = "flips.json"
-_DATABASES_FILE = "databases.parquet"
 QUESTION_NOT_FOUND = "question_not_found"
-GOLD_NOT_A_LABEL = "gold_not_a_label"
 UNCHANGED = "unchanged"
-
-Row = dict[str, Any]
-Key = tuple[str, str]
-"""Row id and the question as it was asked."""
-
-
-class Judged(NamedTuple):
-    """What came of one question.
-
-    Attributes:
-        outcome: Right or wrong, or the answer; None where unscored.
-        answer: What the model wrote, or the class that it named.
-        reason: Why there is no outcome.
-    """
-
-    outcome: bool | str | None
-    answer: str | None
-    reason: str | None
 
 
 @dataclass(frozen=True)
@@ -98,125 +75,6 @@ class Change:
     def is_asked(self) -> bool:
         """Whether there is something to ask, and a place to ask it in."""
         return self.perturbed != self.question and self.question in self.row["prompt"]
-
-
-class Asked(NamedTuple):
-    """One prompt that a model answers."""
-
-    row: Row
-    prompt: str
-
-
-class AnswerJudge:
-    """Asks a model and judges its answers by what each row is.
-
-    Args:
-        inputs: Model, the rows' side, classes.
-        section: Lengths, dialect, how a class is named.
-        work: Where progress goes.
-        rows: All rows of the side: how classes are written is read from them.
-    """
-
-    def __init__(
-        self,
-        inputs: RobustnessInputs,
-        section: RobustnessSection,
-        work: Workdir,
-        rows: Sequence[Row],
-    ) -> None:
-        self._inputs, self._scoring, self._work, self._rows = inputs, section.scoring, work, rows
-        self._loaded: LoadedModel = SLOT.get(inputs.model)
-
-    def judge(self, asked: Sequence[Asked]) -> list[Judged]:
-        """Ask the model and say what came of each prompt, in their order."""
-        judges: dict[str, Callable[[Sequence[Asked]], list[Judged]]] = {
-            "sql": self._judge_sql,
-            "label": self._judge_labels,
-            "text": self._judge_texts,
-        }
-        judged: dict[int, Judged] = {}
-        for name, judge in judges.items():
-            places = [at for at, one in enumerate(asked) if self._judged_by(one.row) == name]
-            found = judge([asked[at] for at in places]) if places else []
-            judged |= dict(zip(places, found, strict=True))
-        return [judged[at] for at in range(len(asked))]
-
-    def _judged_by(self, row: Row) -> str:
-        if row["db_id"] is not None:
-            return "sql"
-        return "label" if row["label"] is not None and self._inputs.labels else "text"
-
-    def _report(self, what: str) -> Callable[[int, int], None]:
-        return lambda done, total: self._work.reporter.progress(what, done, total)
-
-    def _encode(self, asked: Sequence[Asked]) -> list[list[int]]:
-        prompts = [one.prompt for one in asked]
-        ids: list[list[int]] = self._loaded.tokenizer(prompts, add_special_tokens=False)[
-            "input_ids"
-        ]
-        return ids
-
-    def _judge_texts(self, asked: Sequence[Asked]) -> list[Judged]:
-        answers = write_answers(
-            self._loaded,
-            self._encode(asked),
-            max_new_tokens=self._scoring.max_new_tokens,
-            batch_size=self._scoring.runtime.batch_size,
-            progress=self._report("answers"),
-        )
-        return [Judged(answer.text, answer.text, answer.unscored_reason) for answer in answers]
-
-    def _judge_labels(self, asked: Sequence[Asked]) -> list[Judged]:
-        labels = self._inputs.labels
-        found = predict_labels(
-            self._loaded,
-            self._encode(asked),
-            find_label_answers(self._rows, labels, self._loaded),
-            classify_by=self._scoring.classify_by,
-            max_new_tokens=self._scoring.max_new_tokens,
-            batch_size=self._scoring.runtime.batch_size,
-            progress=self._report("classes"),
-        )
-        judged = []
-        for place, (row, _) in enumerate(asked):
-            prediction, reason = found.predictions[place], found.unscored_reasons[place]
-            if row["label"] not in labels:
-                reason = GOLD_NOT_A_LABEL
-            # No prediction is a wrong answer, unless it was not asked.
-            right = prediction == row["label"] if reason is None else None
-            judged.append(Judged(right, found.texts[place], reason))
-        return judged
-
-    def _judge_sql(self, asked: Sequence[Asked]) -> list[Judged]:
-        written = self._judge_texts(asked)
-        queries = {
-            (one.row["row_id"], extract_sql(text.answer)): one.row
-            for one, text in zip(asked, written, strict=True)
-            if text.answer is not None
-        }
-        verdicts = self._run_queries(queries)
-        judged = []
-        for (row, _), text in zip(asked, written, strict=True):
-            if text.answer is None:
-                judged.append(text)
-                continue
-            query = extract_sql(text.answer)
-            verdict = verdicts[row["row_id"], query]
-            judged.append(Judged(verdict.execution_match, query, verdict.unscored_reason))
-        return judged
-
-    def _run_queries(self, queries: dict[Key, Row]) -> dict[Key, SqlOutcome]:
-        """Judge each query of a row once: most changes leave the query as it was."""
-        if not queries:
-            return {}
-        scores = score_sql(
-            _as_sql_rows(queries.values(), read_rows(self._inputs.rows.folder / _DATABASES_FILE)),
-            [query for _, query in queries],
-            dialect=self._scoring.sql_dialect,
-            limits=SqlLimits(deadline_s=self._scoring.sql_timeout_seconds),
-            report_progress=self._report("queries"),
-        )
-        return dict(zip(queries, scores.outcomes, strict=True))
 
 
 def probe_robustness(
@@ -394,20 +252,3 @@ def _write_flips(work: Workdir, scores: FlipScores) -> None:
     ]
     text = json.dumps(table, ensure_ascii=False, indent=2)
     (work.artifact / FLIPS_FILE).write_text(text + "\n", encoding="utf-8")
-
-
-def _as_sql_rows(rows: Iterable[Row], databases: Iterable[Row]) -> list[SqlRow]:
-    known = {row["db_id"]: (row["schema"], row["context"]) for row in databases}
-    sql_rows = []
-    for row in rows:
-        schema, context = known.get(row["db_id"], ("", None))
-        sql_rows.append(
-            SqlRow(
-                row_id=row["row_id"],
-                group=row["group"],
-                gold=row["answer"],
-                schema=schema,
-                context=context,
-            )
-        )
-    return sql_rows

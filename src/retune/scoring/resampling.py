@@ -36,6 +36,11 @@ def exp_of_ratio(sums: Floats) -> Floats:
         return np.asarray(np.exp(ratio_of_sums(sums)), dtype=np.float64)
 
 
+def bits_of_ratio(sums: Floats) -> Floats:
+    """First column over second, nats turned into bits: the statistic of bits per byte."""
+    return np.asarray(ratio_of_sums(sums) / math.log(2), dtype=np.float64)
+
+
 def resample_sums(table: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED) -> Floats:
     """Sum a table over rows drawn with replacement, again and again.
 
@@ -82,6 +87,9 @@ def sum_exactly(table: Floats) -> Floats:
 def label_groups(n: int, groups: Sequence[str | None] | None) -> list[str]:
     """Give each row the label of its group, and one of its own where it has none.
 
+    Where all rows share one group there are no groups to draw from, and drawing the one again and
+    again would look like certainty: each row stands for itself, and figures speak of that group.
+
     Args:
         n: Rows.
         groups: One per row, or None when no row shares anything.
@@ -96,11 +104,15 @@ def label_groups(n: int, groups: Sequence[str | None] | None) -> list[str]:
         return [f"row {at}" for at in range(n)]
     if len(groups) != n:
         raise ScoringError(f"Found {n} rows and {len(groups)} groups; expected one group per row.")
-    return [f"row {at}" if group is None else f"group {group}" for at, group in enumerate(groups)]
+    alone = len(set(groups)) == 1
+    return [
+        f"row {at}" if alone or group is None else f"group {group}"
+        for at, group in enumerate(groups)
+    ]
 
 
 def percentile_interval(drawn: Floats) -> tuple[float, float]:
-    """Return the middle 95 % of resampled figures."""
+    """Return the middle 95 % of resampled figures, of which at least one is defined."""
     # A resample without anything to divide by (NaN) says nothing about the figure.
     defined = drawn[~np.isnan(drawn)]
     low, high = np.percentile(defined, [100 * ALPHA / 2, 100 * (1 - ALPHA / 2)])

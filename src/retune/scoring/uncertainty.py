@@ -3,8 +3,9 @@
 Definitions. Rates: Wilson's score interval. Everything that is a function of sums over rows (mean,
 ratio of sums, perplexity = exp(sum nll / sum tokens), F1 from confusion counts): percentile
 bootstrap over rows, or over groups where rows share one (a database, a document, a template), since
-such rows are not independent. Paired yes/no outcomes: McNemar's exact test, which is the two-sided
-binomial test on the rows where the two disagree.
+such rows are not independent; rows that all share the same one are drawn as rows. Paired yes/no
+outcomes: McNemar's exact test, which is the two-sided binomial test on the rows where the two
+disagree.
 
 Everything is seeded and does not depend on the order of rows. Rows that could not be scored (None)
 are left out, never counted as zero; without any row left the value is None. Direction is always
@@ -168,7 +169,8 @@ def estimate_ratio(
         seed: Of the bootstrap.
 
     Returns:
-        The figure; value None when there are no rows or nothing to divide by.
+        The figure; value None when there are no rows or nothing to divide by. A single row has no
+        interval: nothing says how another would be.
 
     Raises:
         ScoringError: Lengths differ, or a number is not finite.
@@ -176,10 +178,13 @@ def estimate_ratio(
     table = _as_table(numerators, denominators)
     if not len(table) or not table[:, 1].sum():
         return Estimate(value=None, low=None, high=None, n=0)
+    value = float(statistic(sum_exactly(table)))
+    if len(table) == 1:
+        return Estimate(value=value, low=None, high=None, n=1)
     low, high = bootstrap_interval(
         table, statistic=statistic, groups=groups, resamples=resamples, seed=seed
     )
-    return Estimate(value=float(statistic(sum_exactly(table))), low=low, high=high, n=len(table))
+    return Estimate(value=value, low=low, high=high, n=len(table))
 
 
 def bootstrap_interval(
@@ -250,8 +255,10 @@ def paired_difference(
 
     Yes/no outcomes (a flat sequence of 0 and 1, None where unscored) get McNemar's exact p-value
     and the wider of the bootstrap's interval and Agresti and Min's (2005), which keeps its width
-    when the two never disagree. Other figures get the bootstrap's p-value. A row that either side
-    could not score is left out of both.
+    when the two never disagree. Other figures get the bootstrap's p-value. Its
+    p-value is never below 2^(1 - d), d being the rows (or groups) whose numbers differ: no exchange
+    of the two sides between equal models could show less, while the bootstrap calls one row
+    certain. A row that either side could not score is left out of both.
 
     Args:
         challenger: One number per row, or a table ``(rows, columns)`` for `statistic`.
@@ -263,24 +270,26 @@ def paired_difference(
         seed: Of the bootstrap.
 
     Returns:
-        Difference challenger minus baseline; None, undecided, when no row is scored by both.
+        Difference challenger minus baseline; None, undecided, when no row is scored by both, or
+        there is nothing to divide by.
 
     Raises:
         ScoringError: The two, or the groups, differ in length, or a number is infinite.
     """
     both, labels = _scored_by_both(challenger, baseline, groups)
     n, width = len(both), both.shape[1] // 2
-    if n == 0:
+    total = sum_exactly(both)
+    difference = float(statistic(total[:width]) - statistic(total[width:])) if n else math.nan
+    if math.isnan(difference):
         return PairedDifference(
             difference=None, low=None, high=None, p_value=None, n=0, verdict="undecided"
         )
     units = sum_by_group(both, labels)
     sums = resample_sums(units, resamples=resamples, seed=seed)
     drawn = statistic(sums[:, :width]) - statistic(sums[:, width:])
-    total = sum_exactly(both)
-    difference = float(statistic(total[:width]) - statistic(total[width:]))
     low, high = percentile_interval(drawn)
-    p_value = two_sided_p_value(drawn)
+    differing = int((units[:, :width] != units[:, width:]).any(axis=1).sum())
+    p_value = max(two_sided_p_value(drawn), min(1.0, 2.0 ** (1 - differing)))
     if statistic is ratio_of_sums and _is_yes_no(both):
         wins, losses = (int((sign * (both[:, 0] - both[:, 2]) > 0).sum()) for sign in (1, -1))
         p_value = mcnemar_exact(wins, losses)
@@ -329,7 +338,7 @@ def _scored_by_both(
             "on both sides. Score both models on one split."
         )
     labels = label_groups(len(sides[0]), groups)
-    flat = [side.reshape(len(side), -1) for side in sides]
+    flat = [side.reshape(len(side), math.prod(side.shape[1:])) for side in sides]
     scored = np.flatnonzero(~np.isnan(np.column_stack(flat)).any(axis=1))
     kept = [labels[at] for at in scored]
     tables = [_as_table(side[scored], None) for side in sides]

@@ -270,7 +270,7 @@ class Mirror:
             if run_id.startswith("unsent-") or not path.is_file():
                 return
             self._reachable = True
-            entries = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+            entries = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
             # Sending an entry twice does no harm, so the file goes only when all of it is sent.
             if all(self._send(run_id, entry) for entry in entries):
                 path.unlink()

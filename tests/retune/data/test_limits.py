@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from retune.data.findings import BAD_FILE, DROPPED_FILE, LEAK_PAIRS_FILE, LEFT_OUT_FILE
-from retune.data.limits import find_breaches, list_fault_files, merge_faults, refuse_breaches
+from retune.data.limits import (
+    find_breaches,
+    list_fault_files,
+    merge_faults,
+    refuse_breaches,
+    refuse_single_class,
+)
 from retune.errors import DataError
 from retune.recipe.sections import LimitsConfig
 from retune.records import ChatRef, CleanRef, DatasetRef, Share, SplitRef
@@ -94,3 +101,13 @@ def test_faults_of_all_stages_are_listed_with_their_files(tmp_path: Path) -> Non
         "leaked_rows": (tmp_path / "split" / LEAK_PAIRS_FILE,),
         "no_end": (tmp_path / "chat" / LEFT_OUT_FILE,),
     }
+
+
+def test_rows_of_one_class_are_refused() -> None:
+    """Whatever is trained on them, there is nothing to tell apart."""
+    place: Any = {"digest": "d", "folder": Path("x"), "bad_rows": 0, "databases": 0}
+    rows = [DatasetRef(**place, format="text_label", rows=12, labels=("spam",))]
+    with pytest.raises(DataError, match=r"all 12 rows with a label have the same one, 'spam'"):
+        refuse_single_class(("spam",), rows)
+    refuse_single_class(("ham", "spam"), rows)
+    refuse_single_class((), [])

@@ -24,7 +24,7 @@ from retune.release.comparing import (
     write_comparison,
 )
 from retune.release.side_by_side import PairedComparison, SideBySide
-from retune.scoring.outcomes import write_outcomes
+from retune.scoring.outcomes import read_outcomes, write_outcomes
 
 ROWS = 40
 HOSTILE = "<script>alert('x')</script> | `a` [b](c)"
@@ -357,3 +357,46 @@ def test_what_is_written_can_be_read_again(tmp_path: Path) -> None:
         "comparison.md",
         "comparison.html",
     }
+
+
+def test_models_that_share_no_row_cannot_be_compared_but_shown(tmp_path: Path) -> None:
+    """Every row is too long in the other's tokens: differences are None, and nothing fails."""
+    found = compare(
+        tmp_path,
+        candidate("base", scores(tmp_path / "base", 10)),
+        candidate("other", scores(tmp_path / "other", 0, rows=1), "other_tokens"),
+        candidate("third", renamed(scores(tmp_path / "third", 10))),
+    )
+    assert found.rows == 0
+    assert {(each.difference, each.n, each.verdict) for each in found.comparisons} == {
+        (None, 0, "undecided")
+    }
+
+
+def renamed(of: ModelScores) -> ModelScores:
+    for each in of.reports().values():
+        rows = [{**row, "row_id": f"other-{row['row_id']}"} for row in read_outcomes(each)]
+        write_outcomes(each.folder, rows)
+    return of
+
+
+def test_a_prompt_that_was_not_asked_has_no_answer(tmp_path: Path) -> None:
+    """It is shown as none, and not as an empty answer."""
+    model = scores(tmp_path / "base", 40)
+    assert model.sql is not None
+    rows = read_outcomes(model.sql)
+    rows[20] |= {"prediction": "", "sql_execution_match": None, "reason": "prompt_too_long"}
+    write_outcomes(model.sql.folder, rows)
+    found = compare(tmp_path, candidate("base", model))
+    assert [each.answers["base"] for each in found.samples] == ["SELECT 1", None, "SELECT 1"]
+    for name in ("comparison.md", "comparison.html"):
+        assert "None" not in render_comparison(name, found)
+
+
+def test_bits_per_byte_count_the_rows_that_have_none(tmp_path: Path) -> None:
+    """38 of 40 rows have a loss."""
+    model = scores(tmp_path / "base", 10)
+    bits = {"bits_per_byte": Metric(value=1.0, low=0.9, high=1.1, n=38)}
+    losses = model.perplexity.model_copy(update={"metrics": model.perplexity.metrics | bits})
+    found = compare(tmp_path, candidate("base", model.model_copy(update={"perplexity": losses})))
+    assert found.models[0].metrics["bits_per_byte"].unscored == 2

@@ -13,8 +13,9 @@ from retune.digests import digest_folder
 from retune.errors import ScoringError
 from retune.records import GateDecision, Metric, ModelScores, ScoreReport
 from retune.release.gate import decide
+from retune.release.pairing import pair_metric
 from retune.requests import DecideInputs, DecideSection
-from retune.scoring.outcomes import write_outcomes
+from retune.scoring.outcomes import read_outcomes, write_outcomes
 from retune.stage import Workdir
 from tests.making import section_of
 
@@ -270,3 +271,88 @@ def test_the_digest_is_that_of_the_decision(scores: MakeScores, work: Workdir) -
     first = gate(work, tuned, base)
     assert gate(work, tuned, base) == first
     assert gate(work, tuned, base, min_gain=0.9).digest != first.digest
+
+
+def test_an_interval_clear_of_zero_is_no_yes_where_the_test_is_undecided(
+    scores: MakeScores, work: Workdir
+) -> None:
+    """5 of 20 rows won, none lost: McNemar's p is 2 / 2^5 = 0.0625, but the interval is above 0.
+
+    Agresti and Min: centre (5.5 - 0.5) / 22 = 0.227, half 1.96 * sqrt(6 - 25 / 22) / 22 = 0.196.
+    """
+    nll = (1.0,) * 20
+    found = gate(work, scores(yes(5, 20), nll=nll), scores(yes(0, 20), nll=nll))
+    [compared] = [one for one in found.comparisons if one.metric == "sql_execution_match"]
+    assert compared.low is not None and compared.low > 0
+    assert (compared.p_value, compared.verdict) == (0.0625, "undecided")
+    assert not found.promote
+
+
+def test_nothing_is_shown_against_a_model_without_the_gates_metric(
+    scores: MakeScores, work: Workdir
+) -> None:
+    """The base has no probes, so that probes cannot show a gain over it."""
+    found = gate(work, scores(yes(20), probes=yes(8, 8)), scores(yes(20)), metric="probe_pass_rate")
+    assert not found.promote
+    assert found.reasons == (
+        "probe_pass_rate could not be compared with the base, which has no such score",
+    )
+
+
+def test_a_metric_that_the_rows_do_not_have_is_refused(scores: MakeScores, work: Workdir) -> None:
+    """Text-to-SQL rows have no classes; a training is over by now, so that nothing may crash."""
+    found = gate(work, scores(yes(20)), scores(yes(0)), metric="macro_f1", min_probe_pass_rate=0.5)
+    assert not found.promote
+    assert found.reasons[0].startswith("macro_f1 was not scored")
+
+
+def test_a_smallest_value_bounds_no_perplexity(scores: MakeScores, work: Workdir) -> None:
+    """Without `gate.metric` the rows choose perplexity; exp(0.5) = 1.65 over 0.5 means nothing."""
+    challenger, base = (
+        scores(yes(1), nll=[nats] * 40).model_copy(update={"sql": None}) for nats in (0.5, 1.0)
+    )
+    assert gate(work, challenger, base).promote
+    found = gate(work, challenger, base, min_value=0.5)
+    assert not found.promote
+    assert "cannot bound perplexity" in found.reasons[0]
+
+
+def test_a_class_that_no_row_has_may_be_predicted(tmp_path: Path) -> None:
+    """The opponent answers `c` everywhere, a class of the task that is in no held-out row.
+
+    Golds a, b in turn: macro F1 is 1 against 0, over a and b.
+    """
+
+    def labelled(name: str, predicted: Sequence[str | None]) -> ScoreReport:
+        folder = tmp_path / name
+        folder.mkdir()
+        write_outcomes(
+            folder,
+            [
+                {
+                    "row_id": str(at),
+                    "group": None,
+                    "gold": "ab"[at % 2],
+                    "predicted": one,
+                    "accuracy": one == "ab"[at % 2],
+                }
+                for at, one in enumerate(predicted)
+            ],
+        )
+        return ScoreReport(digest=name, folder=folder, metrics={}, rows=20, unscored={})
+
+    found = pair_metric(
+        "macro_f1", labelled("good", ["a", "b"] * 10), labelled("bad", "c" * 20), 200
+    )
+    assert (found.difference, found.verdict, found.n) == (1.0, "better", 20)
+
+
+def test_what_a_model_writes_cannot_break_its_rows(tmp_path: Path) -> None:
+    """Line ends that JSON leaves as they are: U+2028, U+2029, U+0085."""
+    rows = [
+        {"row_id": str(at), "prediction": f"a{sign}b\n"}
+        for at, sign in enumerate("\u2028\u2029\x85\r")
+    ]
+    write_outcomes(tmp_path, rows)
+    report = ScoreReport(digest="d", folder=tmp_path, metrics={}, rows=4, unscored={})
+    assert read_outcomes(report) == rows

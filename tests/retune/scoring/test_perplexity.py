@@ -18,13 +18,13 @@ from retune.modeling.loading import load_causal_model
 from retune.scoring.perplexity import (
     RowLoss,
     answer_losses,
-    bits_of_ratio,
     bits_per_byte,
     full_sequence_losses,
     perplexity,
     text_losses,
     text_perplexity,
 )
+from retune.scoring.resampling import bits_of_ratio
 from retune.scoring.token_losses import score_pairs
 from retune.scoring.uncertainty import estimate_ratio
 from retune.scoring.windows import rolling_windows, strided_windows

@@ -16,8 +16,8 @@ from retune.digests import digest_folder
 from retune.modeling.loading import SLOT, LoadedModel
 from retune.records import BaseRef, ScoreReport, SideRef
 from retune.requests import RobustnessInputs, RobustnessSection
+from retune.scoring import answer_judging
 from retune.scoring import labels as labels_module
-from retune.scoring import perturbing
 from retune.scoring.generation import Answer, write_answers
 from retune.scoring.outcomes import read_outcomes
 from retune.scoring.perturbing import draw_rows, probe_robustness, replace_question
@@ -110,7 +110,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answerer], list[st
                 for text in found
             ]
 
-        monkeypatch.setattr(perturbing, "write_answers", write)
+        monkeypatch.setattr(answer_judging, "write_answers", write)
         return prompts
 
     return install
@@ -409,7 +409,7 @@ def test_the_unchanged_question_is_asked_as_held_out_rows_are(
         asked.extend(tuple(one) for one in ids)
         return write_answers(loaded, ids, **more)
 
-    monkeypatch.setattr(perturbing, "write_answers", record)
+    monkeypatch.setattr(answer_judging, "write_answers", record)
     probe(held_out, section("upper", rows=3))
     rows = draw_rows(read_rows(held_out.folder / "rows.parquet"), 3, 7)
     assert {tuple(row["prompt_ids"]) for row in rows} <= set(asked)

@@ -290,3 +290,31 @@ class TestPairedDifference:
 
 def verdict(challenger: list[int], baseline: list[int], direction: Any) -> str:
     return paired_difference(challenger, baseline, direction=direction).verdict
+
+
+def test_one_row_is_no_certainty() -> None:
+    """One row has no interval, and p cannot be below 2 / 2^1; three rows: 2 / 2^3."""
+    alone = estimate_ratio([3.0], [2.0], statistic=exp_of_ratio)
+    assert (alone.value, alone.low, alone.high, alone.n) == (math.exp(1.5), None, None, 1)
+    for rows, p_value in ((1, 1.0), (3, 0.25)):
+        found = paired_difference(
+            [(10.0, 5.0)] * rows,
+            [(12.0, 5.0)] * rows,
+            direction="lower_is_better",
+            statistic=exp_of_ratio,
+        )
+        assert (found.p_value, found.verdict) == (p_value, "undecided")
+
+
+def test_rows_that_all_share_one_group_are_drawn_as_rows() -> None:
+    """Drawing the one group again and again would have no width."""
+    nats, tokens = [3.0, 4.0, 9.0, 2.0], [2.0] * 4
+    shared = estimate_ratio(nats, tokens, groups=["db"] * 4, statistic=exp_of_ratio)
+    assert shared == estimate_ratio(nats, tokens, statistic=exp_of_ratio)
+    assert shared.low is not None and shared.high is not None and shared.low < shared.high
+
+
+@pytest.mark.parametrize("rows", [[], [(0.0, 0.0)] * 3])
+def test_nothing_to_compare_is_undecided_and_not_zero(rows: list[tuple[float, float]]) -> None:
+    found = paired_difference(rows, rows, direction="lower_is_better", statistic=exp_of_ratio)
+    assert (found.difference, found.n, found.verdict) == (None, 0, "undecided")

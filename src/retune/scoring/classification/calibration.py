@@ -76,6 +76,8 @@ def estimate_calibration(
     correct = (probabilities.argmax(axis=1) == gold).astype(np.float64)
 
     def estimate(value: float, terms: Floats, statistic: Statistic) -> Estimate:
+        if len(kept) == 1:
+            return Estimate(value=value, low=None, high=None, n=1)
         low, high = bootstrap_interval(
             terms, statistic=statistic, groups=shared, resamples=resamples, seed=seed
         )

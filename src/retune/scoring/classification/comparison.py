@@ -2,10 +2,9 @@
 
 `accuracy`: challenger minus baseline, McNemar's exact test (`uncertainty.paired_difference`).
 `macro_f1`: challenger minus baseline, paired percentile bootstrap: one draw of rows (or of groups)
-serves both. Its p-value is never below 2^(1 - d), d being the rows (or groups) that the two answer
-differently: no exchange of answers between two equal models could show less, while the bootstrap
-calls three lucky rows certain. Rows that either side could not score are in neither. Higher is
-better; `undecided` is an answer. Agrees with ../shared/data/cls_reference (paired).
+serves both, and three lucky rows are not certain (`uncertainty.paired_difference`). Rows that
+either side could not score are in neither. Higher is better; `undecided` is an answer. Agrees with
+../shared/data/cls_reference (paired).
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 from retune.errors import ScoringError
 from retune.scoring.classification.counts import macro_f1, number_labels, tabulate_counts
 from retune.scoring.classification.records import ClassificationOutcome
-from retune.scoring.resampling import ALPHA, RESAMPLES, SEED, Floats, label_groups
+from retune.scoring.resampling import RESAMPLES, SEED, Floats
 from retune.scoring.uncertainty import PairedDifference, paired_difference
 
 Outcomes = Sequence[ClassificationOutcome]
@@ -72,26 +71,15 @@ def _compare_macro_f1(
         return PairedDifference(
             difference=None, low=None, high=None, p_value=None, n=0, verdict="undecided"
         )
-    groups = [ours.group for ours, _ in pairs]
-    found = paired_difference(
+    return paired_difference(
         _tabulate([ours for ours, _ in pairs], labels),
         _tabulate([theirs for _, theirs in pairs], labels),
         direction="higher_is_better",
         statistic=macro_f1,
-        groups=groups,
+        groups=[ours.group for ours, _ in pairs],
         resamples=resamples,
         seed=seed,
     )
-    names = label_groups(len(pairs), groups)
-    differing = {
-        name
-        for name, (ours, theirs) in zip(names, pairs, strict=True)
-        if ours.predicted != theirs.predicted
-    }
-    # Never None: there are rows.
-    p_value = max(found.p_value or 0.0, min(1.0, 2.0 ** (1 - len(differing))))
-    verdict = found.verdict if p_value < ALPHA else "undecided"
-    return found.model_copy(update={"p_value": p_value, "verdict": verdict})
 
 
 def _tabulate(outcomes: Outcomes, labels: Sequence[str]) -> Floats:

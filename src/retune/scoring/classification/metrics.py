@@ -144,9 +144,9 @@ def with_interval(value: float | None, drawn: Floats, n: int) -> Estimate:
         n: Rows.
 
     Returns:
-        The estimate; without an interval where no resample has the figure.
+        The estimate; without an interval where no resample has the figure, or there is one row.
     """
-    if value is None or np.isnan(drawn).all():
+    if value is None or n == 1 or np.isnan(drawn).all():
         return Estimate(value=value, low=None, high=None, n=n if value is not None else 0)
     low, high = percentile_interval(drawn)
     return Estimate(value=value, low=low, high=high, n=n)

@@ -2,14 +2,15 @@
 
 Definition: `compare.results_match`. A gold that fails, is late, draws random numbers or reads the
 clock leaves the row unscored (`gold_...`), and so does a database that is missing, is not one, or
-holds no rows (`database_...`: on empty tables nearly any two queries agree). A prediction that is
-empty, several statements, no query, unsafe, late, failing, or whose result can change from run to
-run is wrong, with that reason.
+holds no rows (`database_...`: on empty tables nearly any two queries agree), or has a view in its
+context that reads the clock. A prediction that is empty, several statements, no query, unsafe,
+late, failing, or whose result can change from run to run is wrong, with that reason.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 import sqlglot
@@ -34,6 +35,8 @@ _WRITING_WORDS = frozenset(
     vacuum
     """.split()  # noqa: SIM905 - a list of sixty lines reads worse
 )
+
+_CREATES_VIEW = re.compile(r"\bcreate\s+(?:temp\w*\s+)?view\b", re.IGNORECASE)
 
 Verdict = dict[str, Any]
 """Fields of `SqlOutcome` that execution decides."""
@@ -154,6 +157,8 @@ class ExecutionJudge:
                 where["context"] = self._translate(row.context)
             except _RefusedError as refused:
                 return {"status": refused.reason, "detail": refused.detail}
+            if _has_view_of_clock(where["context"]):
+                return {"status": "not_deterministic", "detail": "a view reads the clock"}
         else:
             return {"status": "missing", "detail": "the row has no database file and no context"}
         return self._sandbox.ask("open", deadline_s=self._limits.context_deadline_s, **where)
@@ -189,6 +194,17 @@ class ExecutionJudge:
             return ";\n".join(sqlglot.transpile(sql, read=self._dialect, write="sqlite"))
         except (SqlglotError, RecursionError, ValueError) as error:
             raise _RefusedError("not_in_dialect", f"{self._dialect}: {error}"[:300]) from error
+
+
+def _has_view_of_clock(context: str) -> bool:
+    """Say whether a view's rows change by themselves: the queries over it do not show that."""
+    if not _CREATES_VIEW.search(context):
+        return False
+    statements = split_statements(read_tokens(context))
+    return any(
+        "view" in [token.folded for token in statement[:3]] and not is_deterministic(statement)
+        for statement in statements
+    )
 
 
 def database_key(row: SqlRow) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -32,7 +33,9 @@ _BEFORE_VALUE = _COMPARISONS | {
 }
 _LISTS_OF_VALUES = frozenset({"in", "values"})
 _AGGREGATES = frozenset({"count", "sum", "avg", "min", "max", "total", "group_concat"})
-_DATE_FUNCTIONS = frozenset({"date", "time", "datetime", "julianday", "unixepoch", "strftime"})
+_DATE_FUNCTIONS = frozenset(
+    {"date", "time", "datetime", "julianday", "unixepoch", "strftime", "timediff"}
+)
 _CLOCK_WORDS = frozenset({"current_timestamp", "current_date", "current_time"})
 _RANDOM_FUNCTIONS = frozenset({"random", "randomblob"})
 
@@ -107,32 +110,59 @@ def is_deterministic(tokens: Sequence[Token]) -> bool:
     It cannot when it reads the clock (`current_date`, `date('now')`, `date()`, `strftime('%Y')`)
     or draws random numbers.
     """
-    return not any(_reads_chance_or_clock(tokens, at) for at in range(len(tokens)))
-
-
-def _reads_chance_or_clock(tokens: Sequence[Token], at: int) -> bool:
-    token = tokens[at]
-    if token.kind == "word" and token.folded in _CLOCK_WORDS:
+    calls: list[_Call] = []
+    for at, token in enumerate(tokens):
+        before = tokens[at - 1] if at else None
+        if token.text == ")":
+            ended = calls.pop() if calls else _Call("")
+            if ended.reads_clock:
+                return False
+            if calls:
+                calls[-1].says_now |= ended.says_now
+            continue
+        if calls:
+            calls[-1].take(token)
+        if token.text == "(":
+            name = before.folded if before is not None and before.kind == "word" else ""
+            if name in _RANDOM_FUNCTIONS:
+                return False
+            calls.append(_Call(name))
         # `t.current_date` is a column, and so would be a quoted one (another kind of token).
-        return at == 0 or tokens[at - 1].text != "."
-    if token.kind != "word" or at + 1 >= len(tokens) or tokens[at + 1].text != "(":
-        return False
-    return token.folded in _RANDOM_FUNCTIONS or (
-        token.folded in _DATE_FUNCTIONS and _asks_for_now(tokens, at)
-    )
+        is_clock = token.kind == "word" and token.folded in _CLOCK_WORDS
+        if is_clock and (before is None or before.text != "."):
+            return False
+    return not any(call.reads_clock for call in _close(calls))
 
 
-def _asks_for_now(tokens: Sequence[Token], at: int) -> bool:
-    inside: list[Token] = []
-    for token in tokens[at + 2 :]:
-        if token.text == ")" and token.depth == tokens[at].depth:
-            break
-        inside.append(token)
-    commas = sum(t.text == "," and t.depth == tokens[at].depth + 1 for t in inside)
-    # Without a time value SQLite takes the present; strftime's first argument is the format.
-    too_few = not commas if tokens[at].folded == "strftime" else not inside
-    texts = (t.text[1:-1].strip().lower() for t in inside if t.kind in ("string", "double"))
-    return too_few or "now" in texts
+@dataclass
+class _Call:
+    """What stands in an open parenthesis; kept while tokens go by, so that nesting stays cheap."""
+
+    name: str
+    is_empty: bool = True
+    has_comma: bool = False
+    says_now: bool = False
+
+    def take(self, token: Token) -> None:
+        self.is_empty = False
+        self.has_comma |= token.text == ","
+        if token.kind in ("string", "double"):
+            self.says_now |= token.text[1:-1].strip().lower() == "now"
+
+    @property
+    def reads_clock(self) -> bool:
+        if self.name not in _DATE_FUNCTIONS:
+            return False
+        # Without a time value SQLite takes the present; strftime's first argument is the format.
+        too_few = not self.has_comma if self.name == "strftime" else self.is_empty
+        return too_few or self.says_now
+
+
+def _close(calls: list[_Call]) -> list[_Call]:
+    """Close what the text leaves open, the innermost first."""
+    for outer, inner in zip(reversed(calls[:-1]), reversed(calls), strict=False):
+        outer.says_now |= inner.says_now
+    return calls
 
 
 def name_double_quoted(sql: str, tokens: Sequence[Token]) -> str:

@@ -27,7 +27,7 @@ from retune.scoring.sql.summary import summarize_sql
 
 Progress = Callable[[int, int], None]
 
-_FENCE = re.compile(r"```[ \t]*(?:sql|sqlite)?[ \t]*\r?\n(.*?)\r?\n?[ \t]*```\Z", re.I | re.S)
+_FENCE = re.compile(r"```[ \t]*(?:sql|sqlite)?[ \t]*\r?\n", re.I)
 _LABEL = re.compile(r"SQL[ \t]*:", re.I)
 
 
@@ -47,9 +47,10 @@ def extract_sql(generated: str) -> str:
         The SQL; empty when there is none.
     """
     text = generated.strip()
-    fenced = _FENCE.match(text)
-    if fenced and "```" not in fenced.group(1):
-        text = fenced.group(1).strip()
+    fence = _FENCE.match(text)
+    # Not one pattern for both ends: a megabyte of spaces between them stays linear.
+    if fence and text.endswith("```") and text.count("```") == 2 and len(text) >= fence.end() + 3:
+        text = text[fence.end() : -3].strip()
     label = _LABEL.match(text)
     if label:
         text = text[label.end() :]

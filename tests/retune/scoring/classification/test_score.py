@@ -183,3 +183,15 @@ class TestReference:
         if model == "champion":
             expected = reference["bootstrap"]["champion_accuracy"]
             assert percentile_interval(accuracy(drawn)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_one_row_has_figures_but_no_bootstrapped_interval() -> None:
+    """Drawing the one row again and again would look like certainty; Wilson's interval does not."""
+    found = score_classification(
+        [ClassificationRow(row_id="1", gold="a")], ["a"], [[0.9, 0.1]], labels=["a", "b"]
+    ).estimates
+    for name in ("macro_f1", "balanced_accuracy", "ece", "brier"):
+        assert found[name].value is not None and found[name].n == 1
+        assert (found[name].low, found[name].high) == (None, None)
+    # Wilson for 1 of 1: 1 / (1 + 1.96^2) = 0.2065.
+    assert found["accuracy"].low == pytest.approx(0.2065, abs=1e-4)

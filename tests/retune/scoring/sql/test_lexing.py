@@ -1,5 +1,7 @@
 """What is known of SQL text before it runs."""
 
+import time
+
 import pytest
 
 from retune.scoring.sql.lexing import (
@@ -53,6 +55,10 @@ def test_only_the_outermost_order_by_orders_rows(sql: str, ordered: bool) -> Non
     [
         ("SELECT CURRENT_DATE", False),
         ("SELECT date('now')", False),
+        ("SELECT date(a, lower('NOW'))", False),
+        ("SELECT date(a, (SELECT 'now'", False),
+        ("SELECT timediff('now', day) FROM t", False),
+        ("SELECT date((day)) FROM t WHERE a = 'now'", True),
         ("SELECT strftime('%Y', 'NOW')", False),
         ("SELECT julianday()", False),
         ("SELECT strftime('%Y')", False),
@@ -96,3 +102,11 @@ def test_double_quotes_stay_only_where_a_text_is_meant(sql: str, expected: str) 
 @pytest.mark.parametrize("piece", ["'", '"', "`", "[", "(", "/*", "--", ";", "\0", "é", "\ud800"])
 def test_any_text_can_be_read_in_linear_time(piece: str) -> None:
     assert isinstance(read_tokens(piece * 20_000), list)
+
+
+def test_nested_calls_are_read_once() -> None:
+    """Reading each call to its end took seconds: it is quadratic, and in the scoring process."""
+    tokens = read_tokens("SELECT " + "date(a," * 7_000)
+    start = time.process_time()
+    assert is_deterministic(tokens)
+    assert time.process_time() - start < 1.0

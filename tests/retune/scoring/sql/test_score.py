@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -232,3 +233,25 @@ def test_sql_is_extracted_strictly(generated: str, sql: str) -> None:
 @pytest.mark.parametrize("piece", ["; ", "```sql\n", "SQL:", " ", "```"])
 def test_a_megabyte_is_extracted_in_no_time(piece: str) -> None:
     assert isinstance(extract_sql(piece * (1_000_000 // len(piece)) + "x"), str)
+
+
+def test_a_megabyte_of_white_space_in_a_fence_is_read_at_once() -> None:
+    """A lazy pattern for both ends of the fence took minutes: it is quadratic."""
+    text = "```sql\n" + " " * 1_000_000 + "x"
+    start = time.process_time()
+    assert extract_sql(text) == text
+    assert extract_sql(text + "\n```") == "x"
+    assert time.process_time() - start < 1.0
+
+
+def test_a_view_that_reads_the_clock_leaves_its_row_unscored() -> None:
+    """Neither query says `now`, and yet tomorrow both may have another result."""
+    tables = (
+        "CREATE TABLE t (a INTEGER, day TEXT DEFAULT CURRENT_DATE); INSERT INTO t (a) VALUES (1);"
+    )
+    fixed = tables + "CREATE VIEW v AS SELECT date(day) FROM t;"
+    moving = tables + "CREATE VIEW v AS SELECT a FROM t WHERE day < date('now');"
+    for context, reason in ((fixed, None), (moving, "database_not_deterministic")):
+        row = SqlRow(row_id="r", gold="SELECT * FROM v", context=context)
+        [outcome] = score_sql([row], ["SELECT * FROM v"]).outcomes
+        assert (outcome.execution_match, outcome.unscored_reason) == (not reason or None, reason)
