@@ -13,10 +13,16 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from retune.data.limits import list_fault_files, merge_faults, refuse_breaches
+from retune.data.limits import (
+    list_fault_files,
+    merge_faults,
+    refuse_breaches,
+    refuse_single_class,
+)
 from retune.data.prepared import PreparedData
 from retune.data.reporting import DataReport, gather_report, write_data_report
 from retune.digests import digest_json
+from retune.recipe.sections import LowRankConfig, MethodConfig
 from retune.records import (
     LOG_FOLDER,
     AdapterRef,
@@ -91,8 +97,10 @@ def refuse_data(run: RecipeRun, data: PreparedData) -> None:
         data: Rows from their sources to chats.
 
     Raises:
-        DataError: The message names every broken limit, and the files that list the rows.
+        DataError: The message names every broken limit, and the files that list the rows; or all
+            rows have one label.
     """
+    refuse_single_class(data.labels, data.rows)
     refuse_breaches(
         run.loaded.recipe.limits,
         merge_faults(data.clean, data.split, data.chat),
@@ -197,18 +205,25 @@ def _tell_mlflow(
 
 def _model_card(run: RecipeRun, summary: RunSummary, data: PreparedData, models: Models) -> str:
     recipe = run.loaded.recipe
-    quantized = f"over {models[0].quantization.upper()} weights, " * (
-        models[0].quantization != "none"
-    )
     return render_model_card(
         ModelCard(
             model_name=recipe.registry.model_name,
             base_model=recipe.model.id,
-            method=f"LoRA {quantized}r = {recipe.method.r}, alpha = {recipe.method.alpha}",
+            method=describe_method(recipe.method, models[0].quantization),
             data=describe_data(data),
             models=summary.models,
         )
     )
+
+
+def describe_method(method: MethodConfig, quantization: str) -> str:
+    """Say in words how a model was adapted, for its card."""
+    if not isinstance(method, LowRankConfig):
+        return "full fine-tuning: all weights"
+    name = "DoRA" if method.dora else "LoRA"
+    over = f" over {quantization.upper()} weights" if quantization != "none" else ""
+    whole = f", and all of {', '.join(method.modules_to_save)}" if method.modules_to_save else ""
+    return f"{name}{over}, r = {method.r}, alpha = {method.alpha}{whole}"
 
 
 def _numbers(name: str, record: Any) -> dict[str, float]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from retune.digests import digest_json
 from retune.recipe.sections.data import FormatName
+from retune.recipe.sections.method import MethodKind
 
 Side = Literal["train", "validation", "test"]
 Role = Literal["base", "adapter", "merged", "champion"]
@@ -198,8 +199,13 @@ class ModelRef(ArtifactRecord):
 
 
 class AdapterRef(ArtifactRecord):
-    """A trained adapter (`adapter_model.safetensors`) and its figures."""
+    """What was trained, and its figures.
 
+    An adapter (`adapter_model.safetensors`), or with kind `full` a snapshot folder whose weights
+    are in float32, as they were trained.
+    """
+
+    kind: MethodKind = "lora"
     trainable_parameters: int
     total_parameters: int
     steps: int
@@ -211,7 +217,13 @@ class AdapterRef(ArtifactRecord):
     base_validation_loss: float | None
 
     def as_scored(self, model: ModelRef, base: BaseRef) -> ScoredModel:
-        """Return what scorers load: the model it was trained over, with this adapter on top."""
+        """Return what scorers load: the model it was trained over, with this adapter on top.
+
+        Weights that were trained as a whole are loaded without another model under them.
+        """
+        if self.kind == "full":
+            digest = digest_json({"weights": self.digest, "tokenizer": base.tokenizer_digest})
+            return ScoredModel(digest=digest, weights=self.folder, tokenizer=base.folder)
         return ScoredModel(
             digest=digest_json({"adapter": self.digest, "model": model.digest}),
             weights=model.weights(base),
@@ -221,7 +233,7 @@ class AdapterRef(ArtifactRecord):
 
 
 class MergedRef(ArtifactRecord):
-    """Merged weights in a plain snapshot folder, checked against the adapter."""
+    """Merged weights in a plain snapshot folder, checked against what was trained."""
 
     rows_checked: int
     max_logit_difference: float

@@ -10,8 +10,8 @@ from retune.recipe.sections import (
     ColumnsConfig,
     FormatName,
     GateConfig,
-    LoraConfig,
     MergeConfig,
+    MethodConfig,
     ModelConfig,
     ProbesConfig,
     PromptConfig,
@@ -172,7 +172,7 @@ class TrainSection(Record):
     seed: int
     model: ModelConfig
     quantization: QuantizationConfig
-    method: LoraConfig
+    method: MethodConfig
     training: TrainingConfig
 
 

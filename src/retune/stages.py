@@ -24,6 +24,7 @@ from retune.stage import Stage
 
 _MODEL = ("torch", "transformers")
 _ADAPTED = (*_MODEL, "peft", "bitsandbytes")
+_SCORED = (*_ADAPTED, "numpy", "scipy")
 _SQL_SETTINGS = ("scoring.sql_dialect", "scoring.sql_timeout_seconds")
 _PROBES_WITHOUT = (
     "probes.file",
@@ -134,7 +135,7 @@ QUANTIZE_MODEL = Stage(
 )
 TRAIN_ADAPTER = Stage(
     name="train_adapter",
-    version=1,
+    version=2,
     function="retune.training.supervised:train_adapter",
     inputs=requests.TrainInputs,
     section=requests.TrainSection,
@@ -145,7 +146,7 @@ TRAIN_ADAPTER = Stage(
 )
 MERGE_ADAPTER = Stage(
     name="merge_adapter",
-    version=1,
+    version=2,
     function="retune.modeling.merging:merge_adapter",
     inputs=requests.MergeInputs,
     section=requests.MergeSection,
@@ -155,12 +156,12 @@ MERGE_ADAPTER = Stage(
 )
 SCORE_PERPLEXITY = Stage(
     name="score_perplexity",
-    version=2,
+    version=3,
     function="retune.scoring.held_out:score_perplexity",
     inputs=requests.ScoreInputs,
     section=requests.ScoreSection,
     output=ScoreReport,
-    libraries=_ADAPTED,
+    libraries=_SCORED,
     not_identity=(
         *_SQL_SETTINGS,
         "scoring.max_new_tokens",
@@ -172,12 +173,12 @@ SCORE_PERPLEXITY = Stage(
 )
 SCORE_SQL = Stage(
     name="score_sql",
-    version=2,
+    version=3,
     function="retune.scoring.held_out:score_generated_sql",
     inputs=requests.ScoreInputs,
     section=requests.ScoreSection,
     output=ScoreReport,
-    libraries=(*_ADAPTED, "sqlglot", "vllm"),
+    libraries=(*_SCORED, "sqlglot", "vllm"),
     not_identity=(
         "scoring.samples",
         "scoring.resamples",
@@ -188,23 +189,23 @@ SCORE_SQL = Stage(
 )
 SCORE_LABELS = Stage(
     name="score_labels",
-    version=1,
+    version=2,
     function="retune.scoring.labels:score_labels",
     inputs=requests.LabelInputs,
     section=requests.ScoreSection,
     output=ScoreReport,
-    libraries=(*_ADAPTED, "matplotlib", "scikit-learn", "scipy"),
+    libraries=(*_SCORED, "matplotlib", "scikit-learn"),
     not_identity=(*_SQL_SETTINGS, "scoring.samples", "scoring.general_text"),
     on_device=True,
 )
 SCORE_BASELINES = Stage(
     name="score_baselines",
-    version=1,
+    version=2,
     function="retune.scoring.labels:score_label_baselines",
     inputs=requests.BaselineInputs,
     section=requests.ScoreSection,
     output=ScoreReport,
-    libraries=("scikit-learn", "scipy"),
+    libraries=("numpy", "scikit-learn", "scipy"),
     not_identity=(
         *_SQL_SETTINGS,
         "scoring.samples",
@@ -220,7 +221,7 @@ SAMPLE_ANSWERS = Stage(
     inputs=requests.ScoreInputs,
     section=requests.ScoreSection,
     output=ScoreReport,
-    libraries=(*_ADAPTED, "vllm"),
+    libraries=(*_SCORED, "vllm"),
     not_identity=(
         *_SQL_SETTINGS,
         "scoring.resamples",
@@ -231,12 +232,12 @@ SAMPLE_ANSWERS = Stage(
 )
 SCORE_GENERAL_TEXT = Stage(
     name="score_general_text",
-    version=1,
+    version=2,
     function="retune.scoring.general_text:score_general_text",
     inputs=requests.TextInputs,
     section=requests.ScoreSection,
     output=ScoreReport,
-    libraries=_ADAPTED,
+    libraries=_SCORED,
     not_identity=(
         *_SQL_SETTINGS,
         "scoring.samples",
@@ -248,12 +249,12 @@ SCORE_GENERAL_TEXT = Stage(
 )
 PROBE_COUNTERFACTUALS = Stage(
     name="probe_counterfactuals",
-    version=1,
+    version=2,
     function="retune.scoring.probing:probe_counterfactuals",
     inputs=requests.ProbeInputs,
     section=requests.ProbeSection,
     output=ScoreReport,
-    libraries=(*_ADAPTED, "scipy"),
+    libraries=_SCORED,
     not_identity=(
         *_PROBES_WITHOUT,
         *(f"scoring.{name}" for name in ("max_new_tokens", "samples", "classify_by")),
@@ -264,12 +265,12 @@ PROBE_COUNTERFACTUALS = Stage(
 )
 PROBE_ROBUSTNESS = Stage(
     name="probe_robustness",
-    version=1,
+    version=2,
     function="retune.scoring.perturbing:probe_robustness",
     inputs=requests.RobustnessInputs,
     section=requests.RobustnessSection,
     output=ScoreReport,
-    libraries=(*_ADAPTED, "sqlglot", "scipy"),
+    libraries=(*_SCORED, "sqlglot"),
     not_identity=(
         "probes.file",
         "probes.counterfactuals",
@@ -287,13 +288,13 @@ PROBE_MODEL = Stage(
     inputs=requests.ProbeInputs,
     section=requests.ProbeSection,
     output=ScoreReport,
-    libraries=_ADAPTED,
+    libraries=_SCORED,
     not_identity=(*_PROBES_WITHOUT, "scoring"),
     on_device=True,
 )
 DECIDE = Stage(
     name="decide",
-    version=2,
+    version=3,
     function="retune.release.gate:decide",
     inputs=requests.DecideInputs,
     section=requests.DecideSection,

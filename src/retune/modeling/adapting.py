@@ -1,13 +1,25 @@
-"""Adaptation methods as peft sees them."""
+"""Adaptation methods as peft sees them, and what is refused before a model is adapted."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import torch
 from peft import LoraConfig as PeftLoraConfig
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import PreTrainedModel
 
 from retune.errors import ConfigError
+
+_LINEAR = {"Linear", "Linear4bit", "Linear8bitLt", "Conv1D"}
+_MOVE_THE_BASE = ("pissa", "olora")
+
+Weights = dict[str, torch.Tensor]
 
 
 def as_peft(
@@ -17,6 +29,10 @@ def as_peft(
     dropout: float,
     target_modules: str | Sequence[str],
     rslora: bool,
+    bias: str = "none",
+    dora: bool = False,
+    modules_to_save: Sequence[str] | None = None,
+    init: bool | str = True,
 ) -> PeftLoraConfig:
     """Return peft's form of the LoRA settings.
 
@@ -26,6 +42,10 @@ def as_peft(
         dropout: On the adapter's input, from 0 to 1.
         target_modules: Name endings of the layers to adapt, or ``all-linear``.
         rslora: Whether the scale is rank-stabilised.
+        bias: Which biases of the base are trained: ``none``, ``all`` or ``lora_only``.
+        dora: Whether magnitude and direction are trained apart.
+        modules_to_save: Names of the modules that are trained as a whole; see `name_modules`.
+        init: First values, as peft names them.
 
     Returns:
         A configuration for causal language models.
@@ -37,8 +57,40 @@ def as_peft(
         lora_dropout=dropout,
         target_modules=targets,
         use_rslora=rslora,
+        bias=bias,
+        use_dora=dora,
+        modules_to_save=list(modules_to_save) if modules_to_save else None,
+        init_lora_weights=init,
         task_type="CAUSAL_LM",
     )
+
+
+def check_method(model: PreTrainedModel, config: PeftLoraConfig) -> None:
+    """Refuse settings that do not fit a model, before anything is trained.
+
+    Args:
+        model: The model to adapt.
+        config: From `as_peft`, not yet used.
+
+    Raises:
+        ConfigError: A name matches nothing, the rank is larger than a layer, there are no biases,
+            or the first values cannot be computed; the message says what there is.
+    """
+    targets = config.target_modules
+    check_target_modules(model, targets if isinstance(targets, str) else sorted(targets or ()))
+    layers = _targeted(model, config)
+    _check_rank(layers, config.r)
+    if config.bias != "none" and not any(_has_bias(m) for m in layers.values()):
+        raise ConfigError(
+            f"method.bias: is {config.bias}, but no adapted layer of this model has a bias. "
+            "Write none."
+        )
+    wrong = [name for name, layer in layers.items() if type(layer).__name__ == "Conv1D"]
+    if config.init_lora_weights == "olora" and wrong:
+        raise ConfigError(
+            f"method.init: olora does not work on {wrong[0]}, which keeps its weights transposed "
+            "(Conv1D). Write pissa, or true."
+        )
 
 
 def check_target_modules(model: PreTrainedModel, target_modules: str | Sequence[str]) -> None:
@@ -53,16 +105,151 @@ def check_target_modules(model: PreTrainedModel, target_modules: str | Sequence[
     """
     if isinstance(target_modules, str):
         return
-    endings = {name.rsplit(".", 1)[-1] for name, m in model.named_modules() if _adaptable(m)}
     names = [name for name, module in model.named_modules() if _adaptable(module)]
-    unknown = [t for t in target_modules if not any(f".{n}".endswith(f".{t}") for n in names)]
+    unknown = [t for t in target_modules if not any(_ends(n, t) for n in names)]
     if unknown:
         raise ConfigError(
             f"method.target_modules: {', '.join(unknown)} match no layer of this model. "
-            f"It has: {', '.join(sorted(endings))}; or use all-linear."
+            f"It has: {_endings(names)}; or use all-linear."
         )
+
+
+def name_modules(model: PreTrainedModel, endings: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the full names of the modules that are trained as a whole.
+
+    peft matches in the middle of a word: its `norm` would be every `input_layernorm` too.
+
+    Args:
+        model: The model to adapt.
+        endings: Ends of names as in the recipe, whole words.
+
+    Returns:
+        Names, in the order of the model.
+
+    Raises:
+        ConfigError: One matches nothing, is quantized, or shares its weights.
+    """
+    modules = {name: module for name, module in model.named_modules() if name}
+    for ending in endings or ():
+        if not any(_ends(name, ending) for name in modules):
+            # Without the modules that only hold others, such as the list of blocks.
+            own = [n for n, m in modules.items() if any(True for _ in m.parameters(False))]
+            raise ConfigError(
+                f"method.modules_to_save: {ending} matches no module of this model. "
+                f"It has: {_endings(own)}."
+            )
+    found = [name for name in modules if any(_ends(name, ending) for ending in endings or ())]
+    for name in found:
+        _check_whole(name, modules[name], model)
+    return tuple(found)
+
+
+def initial_update(model: PeftModel) -> Weights | None:
+    """Return the adapter's first values where its making took them out of the base.
+
+    Args:
+        model: Just adapted.
+
+    Returns:
+        A copy by the names of the saved file; None where the base is as it was.
+    """
+    if model.peft_config["default"].init_lora_weights not in _MOVE_THE_BASE:
+        return None
+    state = get_peft_model_state_dict(model)
+    return {n: w.detach().clone().cpu() for n, w in state.items() if _matrix(n) is not None}
+
+
+def fit_to_base(folder: Path, initial: Mapping[str, torch.Tensor]) -> None:
+    """Rewrite a saved adapter so that it fits the base as it was before the adapter was made.
+
+    Training saw ``W - s B0 A0 + s B A``. Over ``W`` the same is an adapter of twice the rank:
+    ``[B, -B0] [A; A0]``, with its scale s kept (https://arxiv.org/abs/2404.02948, appendix).
+
+    Args:
+        folder: Where `save_pretrained` wrote it.
+        initial: From `initial_update`.
+    """
+    weights = load_file(folder / "adapter_model.safetensors")
+    for name, first in initial.items():
+        learned = weights[name]
+        is_a = _matrix(name) == "A"
+        parts = [learned, first if is_a else -first]
+        weights[name] = torch.cat([part.to(learned.dtype) for part in parts], dim=0 if is_a else 1)
+    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text("utf-8"))
+    config["r"] *= 2
+    config["lora_alpha"] *= math.sqrt(2) if config["use_rslora"] else 2
+    config["init_lora_weights"] = True
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _matrix(name: str) -> str | None:
+    return next((letter for letter in "AB" if f".lora_{letter}." in name), None)
+
+
+def _targeted(model: PreTrainedModel, config: PeftLoraConfig) -> dict[str, nn.Module]:
+    targets = config.target_modules
+    found = {name: module for name, module in model.named_modules() if _adaptable(module)}
+    if isinstance(targets, str):
+        head = model.get_output_embeddings()
+        return {n: m for n, m in found.items() if type(m).__name__ in _LINEAR and m is not head}
+    return {n: m for n, m in found.items() if any(_ends(n, target) for target in targets or ())}
+
+
+def _check_rank(layers: Mapping[str, nn.Module], r: int) -> None:
+    sizes = {name: _sides(layer) for name, layer in layers.items()}
+    name = min(sizes, key=lambda each: min(sizes[each]), default=None)
+    if name is not None and r > min(sizes[name]):
+        width, height = sizes[name]
+        raise ConfigError(
+            f"method.r: {r} is larger than the smaller side of {name}, which is {width} x "
+            f"{height}: an adapter of that rank is no smaller than the layer. Write at most "
+            f"{min(sizes[name])}, or leave the layer out of method.target_modules."
+        )
+
+
+def _check_whole(name: str, module: nn.Module, model: PreTrainedModel) -> None:
+    parts = list(module.modules())
+    if any(type(part).__name__ in ("Linear4bit", "Linear8bitLt") for part in parts):
+        raise ConfigError(
+            f"method.modules_to_save: {name} is quantized, and cannot be trained as a whole. "
+            "Adapt it (method.target_modules), or write quantization.kind: none."
+        )
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    if _is_tied(model) and any(part is end for part in parts for end in ends):
+        raise ConfigError(
+            f"method.modules_to_save: {name} shares its weights with the other end of this model "
+            "(tie_word_embeddings); trained apart, the two could not be saved as one model. Leave "
+            "it out, or train with method.kind: full."
+        )
+
+
+def _is_tied(model: PreTrainedModel) -> bool:
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    return head is not None and head.weight is embedding.weight
+
+
+def _sides(layer: nn.Module) -> tuple[int, int]:
+    # The weights of a 4-bit layer are packed, those of Conv1D and embeddings lie the other way.
+    if hasattr(layer, "in_features"):
+        return int(layer.in_features), int(layer.out_features)  # type: ignore[arg-type]
+    width, height = layer.weight.shape  # type: ignore[misc]
+    return int(width), int(height)
+
+
+def _has_bias(layer: nn.Module) -> bool:
+    return getattr(layer, "bias", None) is not None
+
+
+def _ends(name: str, ending: str) -> bool:
+    return f".{name}".endswith(f".{ending}")
+
+
+def _endings(names: Sequence[str]) -> str:
+    return ", ".join(sorted({name.rsplit(".", 1)[-1] for name in names}))
 
 
 def _adaptable(module: object) -> bool:
     # By name, since Conv1D and the 4-bit layers are no torch.nn.Linear everywhere.
-    return type(module).__name__ in {"Linear", "Linear4bit", "Linear8bitLt", "Conv1D", "Embedding"}
+    return type(module).__name__ in {*_LINEAR, "Embedding"}

@@ -1,10 +1,10 @@
-"""Merging an adapter into the unquantized base, and proving that nothing was lost on the way."""
+"""Merging what was trained into plain weights, and proving that nothing was lost on the way."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from transformers import AutoConfig, PreTrainedModel
@@ -20,9 +20,6 @@ from retune.requests import MergeInputs, MergeSection
 from retune.scoring.generation import generate_answers, pad_left
 from retune.stage import Workdir
 
-if TYPE_CHECKING:
-    from peft import PeftModel
-
 _MAX_CHECK_TOKENS = 64
 
 
@@ -35,12 +32,13 @@ class _View:
 
 
 def merge_adapter(inputs: MergeInputs, section: MergeSection, work: Workdir) -> MergedRef:
-    """Merge, save, load again and compare with the adapter over the same base.
+    """Merge, save, load again and compare with what was trained, over the same base.
 
     The merge is into the *unquantized* base, in float32, saved in the base's own dtype. What the
     adapter says over that base before merging is the reference: the reloaded snapshot must give
     the same logits within the tolerance. How many answers are the same is recorded; rounding to
-    the base's dtype may turn a close call between two tokens.
+    the base's dtype may turn a close call between two tokens. Weights that were trained as a whole
+    need no merging: they are saved in the base's dtype, and compared in the same way.
 
     Args:
         inputs: Adapter, base, rows, and the chat template that is saved with the weights.
@@ -53,20 +51,17 @@ def merge_adapter(inputs: MergeInputs, section: MergeSection, work: Workdir) -> 
     Raises:
         StageError: The difference is over the tolerance.
     """
-    from peft import PeftModel
-
     SLOT.clear()
     device = choose_device()
     tokenizer = load_tokenizer(inputs.base.folder, inputs.template)
     end_ids = end_token_ids(tokenizer, inputs.base.folder)
     rows = read_rows(inputs.rows.folder / "rows.parquet")[: section.merge.check_rows]
-    base = load_causal_model(inputs.base.folder, dtype=torch.float32, device=device)
-    adapted = PeftModel.from_pretrained(base, inputs.adapter.folder).eval()
-    before = _look(LoadedModel(cast(PreTrainedModel, adapted), tokenizer, end_ids), rows)
+    adapted = _load_trained(inputs, device)
+    before = _look(LoadedModel(adapted, tokenizer, end_ids), rows)
     _save_merged(adapted, inputs.base.folder, work.artifact, section.merge.max_shard_size)
     tokenizer.save_pretrained(work.artifact)
     # Two models of this size need not be held at once.
-    del base, adapted
+    del adapted
     SLOT.clear()
     reloaded = load_causal_model(work.artifact, dtype=torch.float32, device=device)
     after = _look(LoadedModel(reloaded, tokenizer, end_ids), rows)
@@ -91,8 +86,24 @@ def merge_adapter(inputs: MergeInputs, section: MergeSection, work: Workdir) -> 
     )
 
 
-def _save_merged(adapted: PeftModel, base_folder: Path, target: Path, max_shard_size: str) -> None:
-    merged = cast(PreTrainedModel, adapted.merge_and_unload(safe_merge=True))
+def _load_trained(inputs: MergeInputs, device: torch.device) -> PreTrainedModel:
+    from peft import PeftModel
+
+    if inputs.adapter.kind == "full":
+        return load_causal_model(inputs.adapter.folder, dtype=torch.float32, device=device)
+    base = load_causal_model(inputs.base.folder, dtype=torch.float32, device=device)
+    adapted = PeftModel.from_pretrained(base, inputs.adapter.folder).eval()
+    return cast(PreTrainedModel, adapted)
+
+
+def _save_merged(
+    adapted: PreTrainedModel, base_folder: Path, target: Path, max_shard_size: str
+) -> None:
+    from peft import PeftModel
+
+    merged = adapted
+    if isinstance(adapted, PeftModel):
+        merged = cast(PreTrainedModel, adapted.merge_and_unload(safe_merge=True))
     dtype = AutoConfig.from_pretrained(base_folder).dtype or torch.float32
     merged.to(dtype)
     merged.config.dtype = dtype

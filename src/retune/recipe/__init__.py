@@ -6,6 +6,7 @@ from retune.recipe.schema import recipe_schema, recipe_schema_text
 from retune.recipe.sections import (
     ColumnsConfig,
     DataConfig,
+    FullConfig,
     GateConfig,
     LimitsConfig,
     LoraConfig,
@@ -14,6 +15,7 @@ from retune.recipe.sections import (
     ModelConfig,
     ProbesConfig,
     PromptConfig,
+    QloraConfig,
     QualityConfig,
     QuantizationConfig,
     RegistryConfig,
@@ -31,6 +33,7 @@ from retune.recipe.sections import (
 __all__ = [
     "ColumnsConfig",
     "DataConfig",
+    "FullConfig",
     "GateConfig",
     "LimitsConfig",
     "LoadedRecipe",
@@ -40,6 +43,7 @@ __all__ = [
     "ModelConfig",
     "ProbesConfig",
     "PromptConfig",
+    "QloraConfig",
     "QualityConfig",
     "QuantizationConfig",
     "Recipe",

@@ -170,12 +170,20 @@ def _variants(node: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, An
 
 
 def _phrase(node: dict[str, Any], schema: dict[str, Any]) -> str:
-    return ", or ".join(_phrase_of_one(each, schema) for each in _variants(node, schema))
+    variants = _variants(node, schema)
+    sections = [each for each in variants if each.get("type") == "object"]
+    if len(sections) > 1:
+        # The forms of one section, which `kind` tells apart: each key is named once.
+        keys = {key: None for each in sections for key in each.get("properties", {})}
+        rest = [each for each in variants if each not in sections]
+        variants = [{"type": "object", "properties": keys}, *rest]
+    return ", or ".join(_phrase_of_one(each, schema) for each in variants)
 
 
 def _phrase_of_one(node: dict[str, Any], schema: dict[str, Any]) -> str:
     if "const" in node or "enum" in node:
-        names = [str(each) for each in node.get("enum", [node.get("const")])]
+        values = node.get("enum", [node.get("const")])
+        names = [str(each).lower() if isinstance(each, bool) else str(each) for each in values]
         return names[0] if len(names) == 1 else f"one of {', '.join(names)}"
     kind = node.get("type")
     if kind == "object":

@@ -96,12 +96,6 @@ def _four_bit_type(value: Any, beside: Mapping[str, Any]) -> object:
     return Dropped("nf4 is the only 4-bit type; quantization.kind switches it on")
 
 
-def _bias(value: Any, beside: Mapping[str, Any]) -> object:
-    if value != "none":
-        raise ValueError(f"found {value!r}; trained biases are not offered, remove the key")
-    return Dropped("biases are never trained")
-
-
 def _task_type(value: Any, beside: Mapping[str, Any]) -> object:
     if value != "CAUSAL_LM":
         raise ValueError(f"found {value!r}; only CAUSAL_LM is offered, remove the key")
@@ -172,8 +166,10 @@ OLD_NAMES: dict[str, OldName] = {
     "lora_dropout": OldName("method.dropout"),
     "lora_target_modules": OldName("method.target_modules"),
     "use_rslora": OldName("method.rslora"),
-    "use_dora": OldName(None, convert=_only_off("DoRA is not offered; remove the key")),
-    "bias": OldName(None, convert=_bias),
+    "use_dora": OldName("method.dora"),
+    "bias": OldName("method.bias"),
+    "modules_to_save": OldName("method.modules_to_save"),
+    "init_lora_weights": OldName("method.init"),
     "task_type": OldName(None, convert=_task_type),
     # Prompt and rows.
     "max_seq_length": OldName("prompt.max_length"),

@@ -11,6 +11,7 @@ from retune.recipe.sections import (
     GateConfig,
     LimitsConfig,
     LoraConfig,
+    LowRankConfig,
     MergeConfig,
     MethodConfig,
     ModelConfig,
@@ -93,7 +94,12 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _sections_fit(self) -> Recipe:
-        found = [*_split_conflicts(self), *_quality_conflicts(self), *_probe_conflicts(self)]
+        found = [
+            *_split_conflicts(self),
+            *_quality_conflicts(self),
+            *_method_conflicts(self),
+            *_probe_conflicts(self),
+        ]
         if found:
             raise conflict(*found)
         return self
@@ -115,6 +121,23 @@ def _quality_conflicts(recipe: Recipe) -> Conflicts:
         return []
     reason = "is set, but quality.languages does not say which languages are expected"
     return [("limits.other_languages", f"{reason}; name them, or remove the limit")]
+
+
+def _method_conflicts(recipe: Recipe) -> Conflicts:
+    method, quantized = recipe.method, recipe.quantization.kind != "none"
+    if method.kind == "full" and quantized:
+        reason = "is full, but weights in 4 bits cannot be trained: quantization.kind is nf4"
+        return [("method.kind", f"{reason}; write quantization.kind: none, or choose qlora")]
+    if method.kind == "qlora" and not quantized:
+        reason = "is qlora, which is LoRA over a quantized base, but quantization.kind is none"
+        return [("method.kind", f"{reason}; write quantization.kind: nf4, or choose lora")]
+    if isinstance(method, LowRankConfig) and method.init not in (True, "gaussian") and quantized:
+        reason = f"is {method.init}, which is computed from weights that are not quantized, but"
+        instead = "write quantization.kind: none, or init: true or gaussian"
+        return [("method.init", f"{reason} quantization.kind is nf4; {instead}")]
+    if isinstance(method, LowRankConfig) and method.init == "orthogonal" and method.r % 2:
+        return [("method.r", f"{method.r} is odd, but init: orthogonal needs an even rank")]
+    return []
 
 
 def _probe_conflicts(recipe: Recipe) -> Conflicts:

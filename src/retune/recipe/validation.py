@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from retune.recipe.document import Document
-from retune.recipe.fields import expectation, unknown
+from retune.recipe.fields import expectation, is_known, unknown
 from retune.recipe.problems import KeyPath, Problem, dotted, shown
 from retune.recipe.recipe import Recipe
+from retune.recipe.sections import MethodKind
 
 # Errors that our own validators raise: their text says it all.
-_OWN = ("secret", "path", "template", "value_error")
+_OWN = ("secret", "path", "template", "init", "value_error")
+_TAGS: dict[KeyPath, tuple[str, ...]] = {("method",): get_args(MethodKind)}
+_NO_TAG = ("union_tag_invalid", "union_tag_not_found")
 
 
 def validated(document: Document) -> Recipe | None:
@@ -58,6 +61,9 @@ def path_of(location: KeyPath, values: Any) -> KeyPath:
             and part == values.get("kind")
         ):
             continue
+        # `kind` may have been left out, and then the tag stands nowhere.
+        if part in _TAGS.get(tuple(path), ()):
+            continue
         if isinstance(part, int) and isinstance(values, dict):
             continue
         if path and not isinstance(values, dict | list) and values is not None:
@@ -83,6 +89,10 @@ def _problems(details: ErrorDetails, document: Document) -> list[Problem]:
             for key, reason in context["conflicts"]
         ]
         return [Problem(document.place(at), dotted(at), reason) for at, reason in found]
+    if details["type"] in _NO_TAG:
+        tag = (*path, "kind")
+        text = f"found {shown(details['input']['kind'])}, expected one of {', '.join(_TAGS[path])}"
+        return [Problem(document.place(tag), dotted(tag), text)]
     return [Problem(document.place(path), dotted(path), _text(details, path))]
 
 
@@ -92,7 +102,10 @@ def _keys(path: str) -> KeyPath:
 
 def _text(details: ErrorDetails, path: KeyPath) -> str:
     if details["type"] == "extra_forbidden":
-        return unknown([str(part) for part in path])
+        keys = [str(part) for part in path]
+        if path[:-1] in _TAGS and is_known(keys):
+            return f"is no key of {dotted(path[:-1])} for kind: {details['loc'][-2]}; remove it"
+        return unknown(keys)
     if details["type"] == "missing":
         return f"missing; expected {expectation(path)}"
     if details["type"] in _OWN:

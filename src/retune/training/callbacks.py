@@ -1,4 +1,4 @@
-"""What happens beside the optimizer: live metrics, the best adapter, seals, and stops."""
+"""What happens beside the optimizer: live metrics, the best weights, seals, and stops."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from retune.errors import StageError
@@ -17,6 +16,7 @@ from retune.stage import Reporter
 from retune.stopping import StopSignal
 from retune.training.checkpoints import seal_checkpoint, write_atomically
 from retune.training.metrics import read_metrics
+from retune.training.trained import Trained
 
 # The Trainer's last log has a `train_loss` of its own, the mean of all steps: no point of a curve.
 _NAMES = {
@@ -144,21 +144,23 @@ def refuse_non_finite(model: torch.nn.Module, step: int) -> None:
             )
 
 
-class BestAdapter(TrainerCallback):
-    """Keeps the adapter with the lowest held-out loss.
+class BestWeights(TrainerCallback):
+    """Keeps what was trained at the lowest held-out loss.
 
     Args:
-        folder: `adapter/` and `best.json` are kept here across a resume. A resumed training comes
+        folder: `weights/` and `best.json` are kept here across a resume. A resumed training comes
             by the same evaluations with the same losses, so that what it finds stays right.
+        trained: What is kept, in the form of the stage's artifact.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, trained: Trained) -> None:
+        self.kept = folder / "weights"
         self._note = folder / "best.json"
+        self._trained = trained
 
     @property
     def best(self) -> dict[str, float] | None:
-        """Step and loss of the adapter that is kept, or None."""
+        """Step and loss of the weights that are kept, or None."""
         return dict(json.loads(self._note.read_text("utf-8"))) if self._note.is_file() else None
 
     def on_evaluate(
@@ -167,21 +169,18 @@ class BestAdapter(TrainerCallback):
         state: TrainerState,
         control: TrainerControl,
         metrics: dict[str, float] | None = None,
-        model: torch.nn.Module | None = None,
         **_: Any,
     ) -> None:
-        """Keep the adapter when it is better than the one kept before."""
+        """Keep the weights when they are better than those kept before."""
         loss = (metrics or {}).get("eval_loss")
         best = self.best
         if loss is None or state.global_step == 0 or (best and loss >= best["loss"]):
             return
-        assert isinstance(model, PeftModel)
-        temporary = self.folder / "new"
-        shutil.rmtree(temporary, ignore_errors=True)
-        model.save_pretrained(temporary)
+        # The old ones go first, so that the disk never holds two: after a kill, training resumes
+        # from before this evaluation and comes by it again.
         self._note.unlink(missing_ok=True)
-        shutil.rmtree(self.folder / "adapter", ignore_errors=True)
-        temporary.rename(self.folder / "adapter")
+        shutil.rmtree(self.kept, ignore_errors=True)
+        self._trained.save(self.kept)
         write_atomically(self._note, json.dumps({"step": state.global_step, "loss": loss}))
 
 

@@ -1,8 +1,7 @@
-"""Supervised fine-tuning of an adapter with TRL: loss on answers, best weights, exact resume."""
+"""Supervised fine-tuning with TRL: loss on answers, best weights, exact resume."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -14,14 +13,7 @@ import pyarrow as pa
 import torch
 import trl.trainer.utils
 from datasets import Dataset
-from peft import (
-    PeftModel,
-    get_peft_model,
-    prepare_model_for_kbit_training,
-    set_peft_model_state_dict,
-)
-from safetensors.torch import load_file
-from transformers import PreTrainedModel, TrainerState, set_seed
+from transformers import TrainerState, set_seed
 from trl import SFTConfig, SFTTrainer
 from trl.kernels.chunked_logprob import _use_triton
 
@@ -29,16 +21,15 @@ from retune.data.tables import ROWS_AT_ONCE, iterate_rows
 from retune.data.tokenizers import load_tokenizer
 from retune.digests import digest_folder
 from retune.errors import DataError, StageError
-from retune.modeling.adapting import as_peft, check_target_modules
-from retune.modeling.devices import choose_compute_dtype, choose_device, choose_dtype
-from retune.modeling.loading import SLOT, load_causal_model, use_plain_4bit_kernels
+from retune.modeling.devices import choose_compute_dtype, choose_device
+from retune.modeling.loading import SLOT
 from retune.recipe.sections import TrainingConfig
 from retune.records import LOG_FOLDER, AdapterRef, SideRef
 from retune.requests import TrainInputs, TrainSection
 from retune.stage import Workdir
 from retune.stopping import STOP
 from retune.training.callbacks import (
-    BestAdapter,
+    BestWeights,
     FiniteLoss,
     LogBeforeSaving,
     MetricsLog,
@@ -48,6 +39,7 @@ from retune.training.callbacks import (
 )
 from retune.training.checkpoints import latest_sealed, step_of, write_atomically
 from retune.training.steps import count_steps
+from retune.training.trained import Trained, prepare_model
 
 # The tokenizer's threads and the data workers' forks do not go together.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -56,15 +48,15 @@ _LABELLED = pa.schema([("input_ids", pa.list_(pa.int64())), ("labels", pa.list_(
 
 
 def train_adapter(inputs: TrainInputs, section: TrainSection, work: Workdir) -> AdapterRef:
-    """Train an adapter, from the latest sealed checkpoint where there is one.
+    """Train an adapter or all weights, from the latest sealed checkpoint where there is one.
 
     Args:
         inputs: Chats and model.
         section: Method and training settings.
-        work: Checkpoints go to its scratch folder, the adapter to its artifact folder.
+        work: Checkpoints go to its scratch folder, what was trained to its artifact folder.
 
     Returns:
-        The adapter and how its training went.
+        What was trained and how its training went.
 
     Raises:
         ConfigError: The method does not fit the model.
@@ -73,34 +65,37 @@ def train_adapter(inputs: TrainInputs, section: TrainSection, work: Workdir) -> 
     """
     SLOT.clear()
     set_seed(section.seed)
-    model = _prepare_model(inputs, section)
+    trained = prepare_model(inputs, section)
     checkpoint = latest_sealed(work.scratch / "checkpoints")
     resumed_from = step_of(checkpoint) if checkpoint else 0
-    best = BestAdapter(_made(work.scratch / "best"))
+    best = BestWeights(_made(work.scratch / "best"), trained)
     rows = _dataset(inputs.train)
     total_steps = count_steps(len(rows), section.training)
-    trainer = _build_trainer(model, rows, inputs, section, work, total_steps)
+    trainer = _build_trainer(trained, rows, inputs, section, work, total_steps)
     metrics_path = work.scratch / "metrics.jsonl"
-    for callback in (MetricsLog(metrics_path, resumed_from, work.reporter), FiniteLoss(), best):
-        trainer.add_callback(callback)
+    trainer.add_callback(MetricsLog(metrics_path, resumed_from, work.reporter))
+    trainer.add_callback(FiniteLoss())
+    if section.training.keep_best:
+        trainer.add_callback(best)
     first_loss = _first_validation_loss(trainer, section.training, work.scratch)
     # Whether that loss was measured now or before must not change the order of rows.
     set_seed(section.seed)
     with STOP.deferred():
-        _train(trainer, checkpoint, total_steps)
+        _train(trainer, trained, checkpoint, total_steps)
     STOP.raise_if_requested()
     if trainer.state.global_step != total_steps:
         raise StageError(
             f"train_adapter: ended at step {trainer.state.global_step} of {total_steps}. "
             "Run again to resume from the last checkpoint."
         )
-    refuse_non_finite(model, total_steps)
-    _save_adapter(model, best, section.training, work, section.model.id)
-    trainable, total = model.get_nb_trainable_parameters()
+    refuse_non_finite(trained.model, total_steps)
     kept = best.best if section.training.keep_best else None
+    _save(trained, best.kept if kept else None, work)
+    trainable, total = trained.count()
     return AdapterRef(
         digest=digest_folder(work.artifact, without=(LOG_FOLDER, "README.md")),
         folder=work.artifact,
+        kind=section.method.kind,
         trainable_parameters=trainable,
         total_parameters=total,
         steps=total_steps,
@@ -179,37 +174,8 @@ def project_answers_only() -> None:
     trl.trainer.utils._use_triton = lambda device: device.type == "cpu" or _use_triton(device)
 
 
-def _prepare_model(inputs: TrainInputs, section: TrainSection) -> PeftModel:
-    device = choose_device()
-    attention = section.model.attention
-    model = load_causal_model(
-        inputs.model.weights(inputs.base),
-        dtype=choose_dtype(section.model.dtype, device),
-        device=device,
-        **({} if attention == "auto" else {"attn_implementation": attention}),
-    )
-    compute = choose_compute_dtype(section.quantization.compute_dtype, device)
-    use_plain_4bit_kernels(model, compute)
-    method = section.method
-    check_target_modules(model, method.target_modules)
-    if inputs.model.quantization != "none":
-        model = prepare_model_for_kbit_training(
-            model, use_gradient_checkpointing=section.training.gradient_checkpointing
-        )
-    return get_peft_model(
-        model,
-        as_peft(
-            r=method.r,
-            alpha=method.alpha,
-            dropout=method.dropout,
-            target_modules=method.target_modules,
-            rslora=method.rslora,
-        ),
-    )
-
-
 def _build_trainer(
-    model: PeftModel,
+    trained: Trained,
     rows: Dataset,
     inputs: TrainInputs,
     section: TrainSection,
@@ -219,7 +185,7 @@ def _build_trainer(
     device = choose_device()
     project_answers_only()
     trainer = SFTTrainer(
-        model=model,
+        model=trained.model,
         args=as_sft(
             section.training,
             output=work.scratch / "checkpoints",
@@ -235,7 +201,7 @@ def _build_trainer(
     )
     # TRL turns the adapters of a quantized model into bfloat16, and a resume loads them in float32:
     # the two would learn different weights. In float32 no small update is lost either.
-    for weight in model.parameters():
+    for weight in trained.model.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()
     check_loss_mask(trainer, inputs.train)
@@ -314,29 +280,17 @@ def _first_validation_loss(
     return float(note.read_text("utf-8"))
 
 
-def _train(trainer: SFTTrainer, checkpoint: Path | None, total_steps: int) -> None:
+def _train(
+    trainer: SFTTrainer, trained: Trained, checkpoint: Path | None, total_steps: int
+) -> None:
+    if checkpoint is not None:
+        # The Trainer loads them too, and says nothing where it finds no place for one.
+        trained.load(checkpoint)
     if checkpoint is not None and step_of(checkpoint) == total_steps:
         # Killed after the last step. The Trainer would take one step more, in mid-epoch.
-        load_adapter(trainer.model, checkpoint)
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         return
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-
-
-def load_adapter(model: PeftModel, folder: Path) -> None:
-    """Put a saved adapter's weights into a model that has an adapter of the same form.
-
-    Args:
-        model: With freshly made adapters.
-        folder: Holds `adapter_model.safetensors`.
-
-    Raises:
-        StageError: A weight of the adapter is missing there.
-    """
-    result = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
-    missing = [name for name in result.missing_keys if "lora_" in name]
-    if missing or result.unexpected_keys:
-        raise StageError(f"{folder}: its weights do not fit the model's adapters ({missing[:3]}).")
 
 
 def _mean_loss(trainer: SFTTrainer, total_steps: int) -> float:
@@ -352,34 +306,21 @@ def _last_loss(trainer: SFTTrainer) -> float | None:
     return float(losses[-1]) if losses else None
 
 
-def _save_adapter(
-    model: PreTrainedModel,
-    best: BestAdapter,
-    training: TrainingConfig,
-    work: Workdir,
-    model_id: str,
-) -> None:
-    if training.keep_best and best.best is not None:
-        shutil.copytree(best.folder / "adapter", work.artifact, dirs_exist_ok=True)
+def _save(trained: Trained, kept: Path | None, work: Workdir) -> None:
+    if kept is not None:
+        # Linked where the disk lets it: whole weights need not lie there twice.
+        shutil.copytree(kept, work.artifact, dirs_exist_ok=True, copy_function=_link_or_copy)
     else:
-        model.save_pretrained(work.artifact)
-    (work.artifact / "README.md").unlink(missing_ok=True)
-    _name_base(work.artifact / "adapter_config.json", model_id)
+        trained.save(work.artifact)
     log = _made(work.artifact / LOG_FOLDER)
     shutil.copy(work.scratch / "metrics.jsonl", log / "metrics.jsonl")
 
 
-def _name_base(path: Path, model_id: str) -> None:
-    """Write the base's name as the recipe has it over the folder that peft loaded it from.
-
-    A folder of this machine is no part of the result, nor is the order of peft's set of target
-    modules, which differs from process to process: both would change the adapter's digest.
-    """
-    config = json.loads(path.read_text("utf-8"))
-    if isinstance(config["target_modules"], list):
-        config["target_modules"].sort()
-    config["base_model_name_or_path"] = model_id
-    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _made(folder: Path) -> Path:

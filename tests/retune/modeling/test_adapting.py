@@ -8,7 +8,7 @@ from peft import get_peft_model
 from transformers import AutoModelForCausalLM
 
 from retune.errors import ConfigError
-from retune.modeling.adapting import as_peft, check_target_modules
+from retune.modeling.adapting import as_peft, check_target_modules, name_modules
 from tests.tiny_models import family_config
 
 
@@ -21,6 +21,19 @@ def test_the_settings_reach_peft() -> None:
     config = as_peft(r=4, alpha=8, dropout=0.1, target_modules=("q_proj",), rslora=True)
     assert (config.r, config.lora_alpha, config.lora_dropout) == (4, 8, 0.1)
     assert (config.use_rslora, config.target_modules) == (True, {"q_proj"})
+    more = as_peft(
+        r=4,
+        alpha=8,
+        dropout=0.0,
+        target_modules="all-linear",
+        rslora=False,
+        bias="all",
+        dora=True,
+        modules_to_save=("lm_head",),
+        init="pissa",
+    )
+    assert (more.bias, more.use_dora, more.modules_to_save) == ("all", True, ["lm_head"])
+    assert more.init_lora_weights == "pissa"
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -45,3 +58,15 @@ def test_names_match_at_a_dot() -> None:
     with pytest.raises(ConfigError):
         check_target_modules(tiny("llama"), ["proj"])
     check_target_modules(tiny("llama"), ["self_attn.q_proj", "down_proj"])
+
+
+def test_whole_modules_are_named_at_a_dot() -> None:
+    """Peft alone would train every `input_layernorm` for `norm`; a part of a name is enough."""
+    assert name_modules(tiny("llama"), ["norm"]) == ("model.norm",)
+    found = name_modules(tiny("llama"), ["input_layernorm", "lm_head"])
+    assert found == (
+        "model.layers.0.input_layernorm",
+        "model.layers.1.input_layernorm",
+        "lm_head",
+    )
+    assert name_modules(tiny("llama"), None) == ()

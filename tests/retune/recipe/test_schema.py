@@ -67,3 +67,20 @@ def test_every_key_in_the_schema_has_a_description_for_the_editor():
             # pydantic leaves a section's description to the section where both are the same.
             shown = {**schema["$defs"].get(node.get("$ref", "").rpartition("/")[2], {}), **node}
             assert shown.get("description"), f"{section['title']}.{key}"
+
+
+@pytest.mark.parametrize(
+    ("method", "valid"),
+    [
+        ({"r": 8}, True),
+        ({}, True),
+        ({"kind": "qlora", "init": True}, True),
+        ({"kind": "full"}, True),
+        ({"kind": "full", "r": 8}, False),
+        ({"kind": "other"}, False),
+    ],
+)
+def test_the_schema_knows_each_method_and_that_kind_may_be_left_out(method, valid):
+    least = {"name": "a", "data": {"train": "a"}, "model": {"id": "a"}}
+    recipe = {**least, "registry": {"model_name": "a"}, "method": method}
+    assert VALIDATOR.is_valid(recipe) == valid

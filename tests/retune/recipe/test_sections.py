@@ -10,8 +10,10 @@ from pydantic import BaseModel, Field, ValidationError
 
 from retune.recipe import (
     DataConfig,
+    FullConfig,
     LoraConfig,
     PromptConfig,
+    QloraConfig,
     Recipe,
     Section,
     SourceConfig,
@@ -22,7 +24,8 @@ from retune.recipe.fields import known_paths, section_at
 from retune.recipe.validation import path_of
 
 SECTIONS = sorted(
-    {section_at(path.split(".")) for path in known_paths()} - {None} | {Recipe},
+    {section_at(path.split(".")) for path in known_paths()} - {None}
+    | {Recipe, QloraConfig, FullConfig},
     key=lambda section: section.__name__,
 )
 

@@ -23,7 +23,7 @@ from retune.modeling.adapting import as_peft
 from retune.stage import SilentReporter
 from retune.stopping import StopSignal
 from retune.training.callbacks import (
-    BestAdapter,
+    BestWeights,
     FiniteLoss,
     LogBeforeSaving,
     MetricsLog,
@@ -31,6 +31,7 @@ from retune.training.callbacks import (
     refuse_non_finite,
 )
 from retune.training.metrics import read_metrics
+from retune.training.trained import TrainedAdapter
 from tests.tiny_models import family_config
 
 ARGUMENTS: Any = TrainingArguments(output_dir="/tmp/unused", report_to="none")
@@ -122,18 +123,23 @@ def test_a_stop_becomes_a_checkpoint_and_an_end() -> None:
     assert control.should_training_stop and control.should_save
 
 
+def tiny_adapted() -> Any:
+    config = as_peft(r=2, alpha=2, dropout=0.0, target_modules=("q_proj",), rslora=False)
+    return get_peft_model(AutoModelForCausalLM.from_config(family_config("llama", 50)), config)
+
+
 def test_a_half_kept_best_adapter_is_none(tmp_path: Path) -> None:
     """The note is taken away first and written last, so that it never names other weights."""
-    assert BestAdapter(tmp_path).best is None
+    trained = TrainedAdapter(tiny_adapted(), "tiny", None)
+    assert BestWeights(tmp_path, trained).best is None
     (tmp_path / "best.json").write_text(json.dumps({"step": 4, "loss": 0.5}))
-    assert BestAdapter(tmp_path).best == {"step": 4, "loss": 0.5}
+    assert BestWeights(tmp_path, trained).best == {"step": 4, "loss": 0.5}
 
 
 def test_the_best_adapter_is_kept(tmp_path: Path) -> None:
     """Of the losses 3, 2 and 2.5 the second is the lowest, and the one at step 0 is no adapter."""
-    config = as_peft(r=2, alpha=2, dropout=0.0, target_modules=("q_proj",), rslora=False)
-    model = get_peft_model(AutoModelForCausalLM.from_config(family_config("llama", 50)), config)
-    callback = BestAdapter(tmp_path)
+    model = tiny_adapted()
+    callback = BestWeights(tmp_path, TrainedAdapter(model, "tiny", None))
     for step, loss in ((0, 1.0), (2, 3.0), (4, 2.0), (6, 2.5)):
         for weight in model.parameters():
             if weight.requires_grad:
@@ -144,8 +150,7 @@ def test_the_best_adapter_is_kept(tmp_path: Path) -> None:
             TrainerState(global_step=step),
             TrainerControl(),
             metrics=metrics,
-            model=model,
         )
     assert callback.best == {"step": 4, "loss": 2.0}
-    kept = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    kept = load_file(callback.kept / "adapter_model.safetensors")
     assert {float(value) for weight in kept.values() for value in weight.unique()} == {4.0}

@@ -85,15 +85,15 @@ def test_the_base_does_not_move(
 ) -> None:
     """Every frozen weight is the same after training as before, bit for bit."""
     seen: dict[str, Any] = {}
-    prepare = supervised._prepare_model
+    prepare = supervised.prepare_model
 
     def remember(*arguments: Any) -> Any:
-        model = prepare(*arguments)
-        frozen = {n: p for n, p in model.named_parameters() if not p.requires_grad}
+        trained = prepare(*arguments)
+        frozen = {n: p for n, p in trained.model.named_parameters() if not p.requires_grad}
         seen["now"], seen["before"] = frozen, {n: p.detach().clone() for n, p in frozen.items()}
-        return model
+        return trained
 
-    monkeypatch.setattr(supervised, "_prepare_model", remember)
+    monkeypatch.setattr(supervised, "prepare_model", remember)
     before = digest_folder(inputs.model.folder), digest_folder(inputs.base.folder)
     train_adapter(inputs, section(max_steps=2), work)
     assert seen["before"]

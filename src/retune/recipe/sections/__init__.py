@@ -8,12 +8,15 @@ from retune.recipe.sections.data import (
     SourceConfig,
     SplitConfig,
 )
-from retune.recipe.sections.model import (
+from retune.recipe.sections.method import (
+    FullConfig,
     LoraConfig,
+    LowRankConfig,
     MethodConfig,
-    ModelConfig,
-    QuantizationConfig,
+    MethodKind,
+    QloraConfig,
 )
+from retune.recipe.sections.model import ModelConfig, QuantizationConfig
 from retune.recipe.sections.prompt import PromptConfig, prompt_fields
 from retune.recipe.sections.quality import LimitsConfig, QualityConfig
 from retune.recipe.sections.release import (
@@ -34,14 +37,18 @@ __all__ = [
     "ColumnsConfig",
     "DataConfig",
     "FormatName",
+    "FullConfig",
     "GateConfig",
     "LimitsConfig",
     "LoraConfig",
+    "LowRankConfig",
     "MergeConfig",
     "MethodConfig",
+    "MethodKind",
     "ModelConfig",
     "ProbesConfig",
     "PromptConfig",
+    "QloraConfig",
     "QualityConfig",
     "QuantizationConfig",
     "RegistryConfig",

@@ -1,13 +1,10 @@
-"""Sections on the model: which base, how it is quantized, how it is adapted."""
+"""Sections on the model: which base, how it is quantized."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, ValidatorFunctionWrapHandler, WrapValidator
-from pydantic_core import PydanticCustomError, ValidationError
-
-from retune.recipe.sections.base import Count, RecipePath, Section, Text
+from retune.recipe.sections.base import RecipePath, Section, Text
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -48,46 +45,3 @@ class QuantizationConfig(Section):
     which the perplexity of the quantized
     model is compared with the unquantized one. null: a few paragraphs in Portuguese and English
     that come with retune."""
-
-
-def _one_message(value: object, handler: ValidatorFunctionWrapHandler) -> object:
-    try:
-        return handler(value)
-    except ValidationError as error:
-        # A union reports one error per member, under paths that do not stand in the file.
-        raise PydanticCustomError("modules", "not all-linear and not a list of names") from error
-
-
-ModuleNames = Annotated[
-    Literal["all-linear"] | Annotated[tuple[Text, ...], Field(strict=False, min_length=1)],
-    WrapValidator(_one_message),
-]
-
-
-class LoraConfig(Section):
-    """Low-rank adapters (LoRA); over a quantized base this is QLoRA."""
-
-    kind: Literal["lora"] = "lora"
-    """Name of the method."""
-
-    r: Count = 16
-    """Rank of each adapter: the width of its two matrices."""
-
-    alpha: Count = 32
-    """Strength: the adapter's output is multiplied by alpha / r (alpha / sqrt(r) with rslora)."""
-
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Part of the adapter's inputs that is zeroed at random in training, 0 to under 1."""
-
-    target_modules: ModuleNames = "all-linear"
-    """Layers that get an adapter: all-linear (every linear layer but the output head), or a list of
-    ends of module names, such as [q_proj, v_proj]."""
-
-    rslora: bool = False
-    """Whether the output is scaled by alpha / sqrt(r), which keeps high ranks stable."""
-
-
-# One member so far. A second method makes this
-# `Annotated[LoraConfig | OtherConfig, Field(discriminator="kind")]`; the loader already leaves
-# the tag, which pydantic adds to the place of an error, out of the path that a person reads.
-MethodConfig = LoraConfig

@@ -1,0 +1,218 @@
+"""What a training changes: an adapter over a frozen base, or all weights; how each is kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+import torch
+from peft import (
+    PeftModel,
+    get_peft_model,
+    prepare_model_for_kbit_training,
+    set_peft_model_state_dict,
+)
+from safetensors.torch import load_file
+from transformers import AutoConfig, PreTrainedModel
+
+from retune.data.tokenizers import load_tokenizer
+from retune.errors import StageError
+from retune.modeling.adapting import (
+    Weights,
+    as_peft,
+    check_method,
+    fit_to_base,
+    initial_update,
+    name_modules,
+)
+from retune.modeling.devices import choose_compute_dtype, choose_device, choose_dtype
+from retune.modeling.loading import load_causal_model, use_plain_4bit_kernels
+from retune.recipe.sections import LowRankConfig
+from retune.requests import TrainInputs, TrainSection
+
+
+class Trained(Protocol):
+    """A model in training, and how what it learned is written and read."""
+
+    @property
+    def model(self) -> PreTrainedModel | PeftModel:
+        """What the trainer is given."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write what was trained as the stage's artifact holds it."""
+        ...
+
+    def load(self, checkpoint: Path) -> None:
+        """Read the weights of a checkpoint.
+
+        Raises:
+            RetuneError: A trained weight is missing there.
+        """
+        ...
+
+    def count(self) -> tuple[int, int]:
+        """Return the trainable parameters and all of them."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainedAdapter:
+    """An adapter over a frozen base.
+
+    Attributes:
+        model: peft's model.
+        model_id: Name of the base as the recipe has it.
+        initial: First values that were taken out of the base; None where it is as it was.
+    """
+
+    model: PeftModel
+    model_id: str
+    initial: Weights | None
+
+    def save(self, folder: Path) -> None:
+        """Write an adapter that fits the base as it was."""
+        self.model.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)
+        if self.initial is not None:
+            fit_to_base(folder, self.initial)
+        _name_base(folder / "adapter_config.json", self.model_id)
+
+    def load(self, checkpoint: Path) -> None:
+        """Read the adapter of a checkpoint."""
+        load_adapter(self.model, checkpoint)
+
+    def count(self) -> tuple[int, int]:
+        """Return the adapter's parameters, and those of both."""
+        trainable, total = self.model.get_nb_trainable_parameters()
+        return trainable, total
+
+
+@dataclass(frozen=True)
+class TrainedWeights:
+    """All weights of a model, in float32.
+
+    Attributes:
+        model: transformers' model.
+        base: Folder of the snapshot that the training started from.
+    """
+
+    model: PreTrainedModel
+    base: Path
+
+    def save(self, folder: Path) -> None:
+        """Write a snapshot whose settings are those of the base, whatever the trainer set."""
+        self.model.save_pretrained(folder)
+        config = AutoConfig.from_pretrained(self.base)
+        config.dtype = torch.float32
+        config.save_pretrained(folder)
+        generation = self.base / "generation_config.json"
+        (folder / generation.name).unlink(missing_ok=True)
+        if generation.is_file():
+            shutil.copyfile(generation, folder / generation.name)
+        load_tokenizer(self.base).save_pretrained(folder)
+
+    def load(self, checkpoint: Path) -> None:
+        """Read the weights of a checkpoint, the way that finds a missing one."""
+        # Beside the model on its device there may be no room for a second one.
+        cpu = torch.device("cpu")
+        saved = load_causal_model(checkpoint, dtype=torch.float32, device=cpu)
+        self.model.load_state_dict(saved.state_dict())
+
+    def count(self) -> tuple[int, int]:
+        """Return all parameters twice; what is shared counts once."""
+        weights = list(self.model.parameters())
+        learned = sum(weight.numel() for weight in weights if weight.requires_grad)
+        return learned, sum(weight.numel() for weight in weights)
+
+
+def prepare_model(inputs: TrainInputs, section: TrainSection) -> Trained:
+    """Load the model that training starts from, and make what is trained.
+
+    Args:
+        inputs: The base, quantized or not.
+        section: Method, dtypes and attention.
+
+    Returns:
+        The model with what is trainable.
+
+    Raises:
+        ConfigError: The method does not fit the model.
+    """
+    if isinstance(section.method, LowRankConfig):
+        return _prepare_adapter(inputs, section, section.method)
+    # Steps are smaller than what 16 bits can add to a weight, on every device.
+    model = _load(inputs, section, torch.float32)
+    model.requires_grad_(True)
+    return TrainedWeights(model, inputs.base.folder)
+
+
+def _prepare_adapter(
+    inputs: TrainInputs, section: TrainSection, method: LowRankConfig
+) -> TrainedAdapter:
+    model = _load(inputs, section, choose_dtype(section.model.dtype, choose_device()))
+    config = as_peft(
+        r=method.r,
+        alpha=method.alpha,
+        dropout=method.dropout,
+        target_modules=method.target_modules,
+        rslora=method.rslora,
+        bias=method.bias,
+        dora=method.dora,
+        modules_to_save=name_modules(model, method.modules_to_save),
+        init=method.init,
+    )
+    check_method(model, config)
+    if inputs.model.quantization != "none":
+        model = prepare_model_for_kbit_training(
+            model, use_gradient_checkpointing=section.training.gradient_checkpointing
+        )
+    adapted = cast(PeftModel, get_peft_model(model, config))
+    return TrainedAdapter(adapted, section.model.id, initial_update(adapted))
+
+
+def _load(inputs: TrainInputs, section: TrainSection, dtype: torch.dtype) -> PreTrainedModel:
+    device, attention = choose_device(), section.model.attention
+    model = load_causal_model(
+        inputs.model.weights(inputs.base),
+        dtype=dtype,
+        device=device,
+        **({} if attention == "auto" else {"attn_implementation": attention}),
+    )
+    compute = choose_compute_dtype(section.quantization.compute_dtype, device)
+    use_plain_4bit_kernels(model, compute)
+    return model
+
+
+def load_adapter(model: PeftModel, folder: Path) -> None:
+    """Put a saved adapter's weights into a model that has an adapter of the same form.
+
+    Args:
+        model: With freshly made adapters.
+        folder: Holds `adapter_model.safetensors`.
+
+    Raises:
+        StageError: A weight of the adapter is missing there.
+    """
+    result = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
+    learned = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    missing = [name for name in result.missing_keys if name in learned]
+    if missing or result.unexpected_keys:
+        raise StageError(f"{folder}: its weights do not fit the model's adapters ({missing[:3]}).")
+
+
+def _name_base(path: Path, model_id: str) -> None:
+    """Write the base's name as the recipe has it over the folder that peft loaded it from.
+
+    A folder of this machine is no part of the result, nor is the order of peft's sets of modules,
+    which differs from process to process: both would change the adapter's digest.
+    """
+    config = json.loads(path.read_text("utf-8"))
+    for key in ("target_modules", "modules_to_save"):
+        if isinstance(config[key], list):
+            config[key].sort()
+    config["base_model_name_or_path"] = model_id
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
