@@ -57,7 +57,9 @@ def score_model(
         reports["sql"] = score_sql(run, **of, rows=rows)
     if source.has_labels:
         reports["labels"] = score_labels(run, **of, rows=rows, labels=labels)
-    if source.asks_questions and not source.asks_sql and run.loaded.recipe.scoring.samples:
+    # Queries and classes are answers to show already.
+    written = source.asks_sql or source.has_labels
+    if source.asks_questions and not written and run.loaded.recipe.scoring.samples:
         reports["answers"] = sample_answers(run, **of, rows=rows)
     reports |= _probe(run, of, data, source)
     if is_pending(list(reports.values())):

@@ -20,7 +20,7 @@ from retune.errors import ServiceError
 from retune.inputs import locate_inputs
 from retune.recipe.loading import load_recipe
 from retune.records import Metric
-from retune.release.showing import is_rate
+from retune.release.showing import is_rate, label_of, show_metric
 from retune.release.summary import HEADLINE, RunSummary
 from retune.stage_process import STOP_GRACE_SECONDS
 from retune.watching import WATCHER
@@ -89,6 +89,9 @@ def show_summary(console: Console, summary: RunSummary, recipe: Path) -> None:
     """Print tables, samples, the decision and where to look next."""
     console.print()
     console.print(scores_table(summary))
+    for name, figures in summary.baselines.items():
+        told = ", ".join(f"{label_of(key)} {show_metric(key, figures[key])}" for key in figures)
+        console.print(f"  {label_of(name)}: {told}", highlight=False, markup=False)
     for sample in summary.samples:
         console.print(
             _sample_table(sample.question, sample.reference, sample.answers, sample.right)
