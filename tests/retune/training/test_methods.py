@@ -188,14 +188,14 @@ def test_an_adapter_moves_and_its_base_does_not(
     inputs = inputs_of(family, quantized)
     folders = (inputs.base.folder, inputs.model.folder)
     digests = [digest_folder(folder) for folder in folders]
-    seen = watch(inputs, section(method, quantized), work)
+    seen = watch(inputs, section(method, quantized, max_steps=20), work)
     learned = {n for n, w in seen.trained.model.named_parameters() if w.requires_grad}
     assert {name for name, moved in seen.moved().items() if moved} == learned
     assert [digest_folder(folder) for folder in folders] == digests
     adapter = seen.adapter
     assert (adapter.kind, adapter.trainable_parameters) == (method["kind"], trainable)
     assert adapter.validation_loss is not None and adapter.base_validation_loss is not None
-    assert adapter.validation_loss < adapter.base_validation_loss - 0.03
+    assert adapter.validation_loss < adapter.base_validation_loss - 0.05
     ours = logits(seen.trained.model)
     loaded = load_scored_model(adapter.as_scored(inputs.model, inputs.base))
     theirs = logits(loaded.model)

@@ -37,7 +37,7 @@ def section(
     method: dict[str, Any] | None = None, kind: str = "nf4", **training: Any
 ) -> TrainSection:
     """Six steps of four rows, evaluated at 3 and 6, with a checkpoint every 2."""
-    settings = {"max_steps": 6, "batch_size": 4, "learning_rate": 0.02, "evaluations": 2}
+    settings = {"max_steps": 6, "batch_size": 4, "learning_rate": 0.03, "evaluations": 2}
     settings |= {"evaluation_rows": 4, "checkpoint_every_steps": 2, "warmup_steps": 0.0}
     # The last weights, so that a resume is compared by what it learned and not by a kept file.
     settings |= {"keep_best": False, **training}
@@ -107,7 +107,7 @@ def test_the_loss_falls(trained: tuple[AdapterRef, Workdir], base: BaseRef) -> N
     sides = json.loads((base.folder / "config.json").read_text())["vocab_size"]
     assert adapter.base_validation_loss == pytest.approx(math.log(sides), abs=0.1)
     assert adapter.validation_loss is not None
-    assert adapter.validation_loss < adapter.base_validation_loss - 0.05
+    assert adapter.validation_loss < adapter.base_validation_loss - 0.1
 
 
 def test_the_record_says_what_was_done(trained: tuple[AdapterRef, Workdir]) -> None:
@@ -317,7 +317,7 @@ def test_an_unquantized_base_trains_too(
     plain = inputs.model_copy(update={"model": quantize("none")})
     adapter = train_adapter(plain, section(kind="none"), work)
     assert adapter.validation_loss is not None and adapter.base_validation_loss is not None
-    assert adapter.validation_loss < adapter.base_validation_loss - 0.05
+    assert adapter.validation_loss < adapter.base_validation_loss - 0.1
     merged = merge_adapter(
         MergeInputs(adapter=adapter, base=inputs.base, rows=inputs.validation, template=None),
         section_of(MergeSection, merge={"check_rows": 2}),
