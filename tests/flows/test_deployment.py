@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from retune.cli.dashboards import free_port, stop_server, wait_until_healthy
@@ -91,8 +92,10 @@ def test_a_worker_runs_the_deployment_under_the_same_stage_keys(
             f"recipe={project}",
         )
         run = _wait_for_end(prefect_server["PREFECT_API_URL"])
+        _wait_for_child(worker)
     finally:
-        _stop(worker)
+        os.killpg(worker.pid, signal.SIGTERM)
+        worker.wait(60)
     assert run["state_type"] == "COMPLETED"
     tasks = [
         task
@@ -104,14 +107,17 @@ def test_a_worker_runs_the_deployment_under_the_same_stage_keys(
     assert _stage_folders(folder) == _stage_folders(finished[0].parent)
 
 
-def _stop(worker: subprocess.Popen[bytes]) -> None:
-    os.killpg(worker.pid, signal.SIGTERM)
-    try:
-        worker.wait(60)
-    except subprocess.TimeoutExpired:
-        # How long Prefect's worker takes to end on a busy machine is not what is tested.
-        os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait(60)
+def _wait_for_child(worker: subprocess.Popen[bytes]) -> None:
+    """Wait until the worker's flow process is gone: the run's state is told before it ends.
+
+    A worker that is stopped while it still watches a flow process waits for that one.
+    """
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if not psutil.Process(worker.pid).children(recursive=True):
+            return
+        time.sleep(0.2)
+    raise TimeoutError("the flow process of a completed run did not end within 120 s")
 
 
 def _stage_folders(folder: Path) -> set[str]:
