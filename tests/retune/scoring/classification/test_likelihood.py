@@ -4,25 +4,19 @@ import math
 
 import numpy as np
 import pytest
-from scipy.special import softmax
 
 from retune.errors import ScoringError
 from retune.scoring.classification.likelihood import (
-    classify_by_likelihood,
-    label_probabilities,
     predict_by_likelihood,
 )
 
 
 def test_probabilities_by_hand() -> None:
     """exp(ln 3) : exp(ln 1) = 3 : 1, also where both likelihoods are too small to write down."""
-    found = label_probabilities([[math.log(3), 0.0], [math.log(3) - 5000, -5000.0]])
+    found = predict_by_likelihood(
+        [[math.log(3), 0.0], [math.log(3) - 5000, -5000.0]], ["a", "b"]
+    ).probabilities
     assert found == pytest.approx(np.array([[0.75, 0.25]] * 2), abs=1e-12)
-
-
-def test_probabilities_agree_with_scipy() -> None:
-    scores = np.random.default_rng(0).normal(-20, 8, (50, 7))
-    assert label_probabilities(scores) == pytest.approx(softmax(scores, axis=1), abs=1e-15)
 
 
 def test_lengths_divide_the_sums() -> None:
@@ -56,22 +50,7 @@ def test_what_is_no_likelihood_is_an_error(row: list[float]) -> None:
 
 def test_a_length_of_zero_is_an_error() -> None:
     with pytest.raises(ScoringError, match="above 0"):
-        label_probabilities([[-1.0, -2.0]], lengths=[0, 2])
-
-
-def test_the_model_is_asked_once_with_prompts_and_labels() -> None:
-    """A callable gives the likelihoods; another shape than it should have is an error."""
-    asked: list[tuple[list[str], list[str]]] = []
-
-    def measure(prompts: object, labels: object) -> list[list[float]]:
-        asked.append((list(prompts), list(labels)))  # type: ignore[call-overload]
-        return [[-1.0, -2.0], [-2.0, -1.0]]
-
-    found = classify_by_likelihood(["p", "q"], ["a", "b"], measure)
-    assert found.predictions == ["a", "b"]
-    assert asked == [(["p", "q"], ["a", "b"])]
-    with pytest.raises(ScoringError, match=r"expected \(1, 2\)"):
-        classify_by_likelihood(["p"], ["a", "b"], measure)
+        predict_by_likelihood([[-1.0, -2.0]], ["a", "b"], lengths=[0, 2])
 
 
 def test_as_many_columns_as_labels_are_expected() -> None:
