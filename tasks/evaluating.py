@@ -25,6 +25,7 @@ from retune.release.comparing import (
     compare_models,
     write_comparison,
 )
+from retune.store import check_writable
 from tasks.data import format_sources, load_databases, prepare_sides
 from tasks.modeling import quantize_model
 from tasks.run import RecipeRun, open_run
@@ -47,8 +48,10 @@ def evaluation_run(recipe: Path, overrides: Sequence[str]) -> Iterator[RecipeRun
 
     Raises:
         ConfigError: The recipe is wrong.
+        ArtifactError: The store cannot be written.
     """
     run = prepare_run(load_recipe(recipe, overrides))
+    check_writable(run.store.root)
     with open_run(run):
         yield run
 

@@ -11,7 +11,6 @@ import typer
 
 import retune
 from retune.cli.collecting import collect
-from retune.cli.evaluating import evaluate
 from retune.errors import INTERRUPTED, Interrupted, RetuneError
 
 # typer carries a click of its own and exports only the leaves of its tree of errors.
@@ -73,7 +72,30 @@ def check(
     check_recipe(recipe, overrides or [], show=show)
 
 
-app.command()(evaluate)
+@app.command()
+def evaluate(
+    recipe: RecipeArgument,
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="base, a folder (model or adapter), a hub id, models:/name@alias; several are "
+            "compared with the first.",
+        ),
+    ],
+    overrides: SetOption = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder of the pages; without it one below the store's reports."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score models side by side on the held-out rows. Trains and registers nothing."""
+    from retune.cli.evaluating import evaluate_models
+
+    evaluate_models(recipe, models, overrides or [], out=out, as_json=as_json)
+
+
 app.command()(collect)
 
 

@@ -12,12 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from retune.cli.interrupting import bound_interrupt
-from retune.cli.watching import TerminalWatcher
-from retune.collecting.records import CollectSettings, ProviderName, RowKind
+from retune.collecting.choices import ProviderName, RowKind
 from retune.errors import Interrupted
-from retune.watching import WATCHER
 
 if TYPE_CHECKING:
+    from retune.collecting.records import CollectSettings
     from retune.collecting.writing import Collected
 
 _INTERRUPT_SECONDS = 5.0
@@ -50,6 +49,8 @@ def collect(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object last.")] = False,
 ) -> None:
     """Turn pages into questions and answers, with an outcome for every page."""
+    from retune.collecting.records import CollectSettings
+
     values = {
         "rows": rows,
         "provider": provider,
@@ -82,7 +83,9 @@ def collect_pages(
         RetuneError: Whatever stopped the run.
     """
     from retune.cli.running import prepare_prefect
+    from retune.cli.watching import TerminalWatcher
     from retune.collecting.writing import Collected, refuse_clobber
+    from retune.watching import WATCHER
 
     console = Console(stderr=as_json)
     refuse_clobber(out, force=force)

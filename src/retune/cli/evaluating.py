@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Optional
 
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -23,34 +22,29 @@ from retune.watching import WATCHER
 _VERDICT_STYLES = {"better": "green", "worse": "red", "undecided": "dim"}
 
 
-def evaluate(
-    recipe: Annotated[Path, typer.Argument(help="The recipe's YAML file.", metavar="RECIPE")],
-    models: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MODEL...",
-            help="base, a folder (model or adapter), a hub id, models:/name@alias; several are "
-            "compared with the first.",
-        ),
-    ],
-    overrides: Annotated[
-        Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time
-        typer.Option(
-            "--set", "-s", metavar="KEY=VALUE", help="Override a setting: scoring.samples=5"
-        ),
-    ] = None,
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Folder of the pages; without it one below the store's reports."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object last, on stdout.")
-    ] = False,
+def evaluate_models(
+    recipe: Path,
+    models: Sequence[str],
+    overrides: Sequence[str],
+    *,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
-    """Score models side by side on the held-out rows. Trains and registers nothing."""
+    """Score models side by side and print how they compare.
+
+    Args:
+        recipe: The recipe's file.
+        models: As a person names them; all are compared with the first.
+        overrides: Settings that win over the recipe.
+        out: Folder of the pages; None for one below the store's reports.
+        as_json: Print one JSON object last, alone on standard output.
+
+    Raises:
+        RetuneError: The recipe or a model is wrong, or a stage failed.
+    """
     console = Console(stderr=as_json)
     # What is wrong or missing is said before anything is started.
-    locate_inputs(load_recipe(recipe, overrides or []), with_weights=False)
+    locate_inputs(load_recipe(recipe, overrides), with_weights=False)
     prepare_prefect()
     with console.status("starting Prefect"):
         from flows.evaluating import evaluate as evaluate_flow
@@ -60,7 +54,7 @@ def evaluate(
         result = evaluate_flow(
             recipe=recipe.absolute(),
             models=list(models),
-            overrides=list(overrides or []),
+            overrides=list(overrides),
             out=out.absolute() if out else None,
         )
     show_comparison(console, ModelComparison.model_validate_json(json.dumps(result)))
@@ -100,9 +94,8 @@ def _cell(name: str, figure: Figure | None) -> Text:
     unscored = f", {figure.unscored} unscored" if figure.unscored else ""
     if figure.value is None:
         return Text(f"not scored{unscored}")
-    metric = name
-    interval = showing.show_interval(metric, figure.low, figure.high)
-    text = Text(showing.show_value(metric, figure.value), style="bold")
+    interval = showing.show_interval(name, figure.low, figure.high)
+    text = Text(showing.show_value(name, figure.value), style="bold")
     return text.append(f"\n{interval}{unscored}", style="not bold dim")
 
 

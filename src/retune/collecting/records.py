@@ -7,10 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from retune.collecting.choices import ProviderName, RowKind
 from retune.records import Record
 
-RowKind = Literal["pairs", "sentences", "documents"]
-ProviderName = Literal["http", "brightdata"]
 Status = Literal["kept", "empty", "failed"]
 
 
