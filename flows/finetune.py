@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 
 from flows.preparing import prepare_data
 from retune.inputs import locate_inputs
-from tasks.modeling import merge_adapter, quantize_model, train_adapter
+from tasks.modeling import make_release, quantize_model, train_model
 from tasks.release import decide, find_champion, register_model
 from tasks.run import RecipeRun
 from tasks.running import finetune_run
@@ -41,29 +41,16 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
 
     data = prepare_data(run, source)
     tell_data(run, data)
-    chat = data.chat
 
     model = quantize_model(run, base=source.base, reference_text=source.reference_text)
     baselines = score_label_baselines(run, data, source)
     base_scores = score_model(run, "base", source.base.as_scored(), data, source)
 
-    adapter = train_adapter(
-        run,
-        train=chat.side("train"),
-        validation=chat.side("validation"),
-        base=source.base,
-        model=model,
-    )
+    adapter = train_model(run, data, source, model)
     tuned = adapter.as_scored(model, source.base)
     adapter_scores = score_model(run, "adapter", tuned, data, source)
 
-    merged = merge_adapter(
-        run,
-        adapter=adapter,
-        base=source.base,
-        rows=chat.side("validation"),
-        template=source.template,
-    )
+    merged = make_release(run, adapter, data, source)
     merged_scores = score_model(run, "merged", merged.as_scored(), data, source)
 
     champion = find_champion(run, merged)
@@ -76,7 +63,7 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
         merged=merged,
         decision=decision,
         champion=champion,
-        rows=chat.side("test"),
+        rows=data.chat.side("test"),
         base=source.base,
     )
     return tell_result(

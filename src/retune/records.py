@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from retune.digests import digest_json
 from retune.recipe.sections.data import FormatName
-from retune.recipe.sections.method import MethodKind
+from retune.recipe.sections.method import MERGEABLE, MethodKind
 
 Side = Literal["train", "validation", "test"]
 Role = Literal["base", "adapter", "merged", "champion"]
@@ -215,6 +215,11 @@ class AdapterRef(ArtifactRecord):
     validation_loss: float | None
     """Held-out loss in nats per answer token; None when the recipe asks for no evaluation."""
     base_validation_loss: float | None
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether the result is plain weights of the base's own shape."""
+        return self.kind in MERGEABLE
 
     def as_scored(self, model: ModelRef, base: BaseRef) -> ScoredModel:
         """Return what scorers load: the model it was trained over, with this adapter on top.

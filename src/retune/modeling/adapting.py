@@ -33,6 +33,7 @@ def as_peft(
     dora: bool = False,
     modules_to_save: Sequence[str] | None = None,
     init: bool | str = True,
+    task_type: str = "CAUSAL_LM",
 ) -> PeftLoraConfig:
     """Return peft's form of the LoRA settings.
 
@@ -46,9 +47,10 @@ def as_peft(
         dora: Whether magnitude and direction are trained apart.
         modules_to_save: Names of the modules that are trained as a whole; see `name_modules`.
         init: First values, as peft names them.
+        task_type: What the model does, as peft names it.
 
     Returns:
-        A configuration for causal language models.
+        A configuration.
     """
     targets = target_modules if isinstance(target_modules, str) else list(target_modules)
     return PeftLoraConfig(
@@ -61,7 +63,7 @@ def as_peft(
         use_dora=dora,
         modules_to_save=list(modules_to_save) if modules_to_save else None,
         init_lora_weights=init,
-        task_type="CAUSAL_LM",
+        task_type=task_type,
     )
 
 

@@ -131,13 +131,26 @@ def use_plain_4bit_kernels(model: torch.nn.Module, compute_dtype: torch.dtype | 
                 layer.compute_type_is_set = True
 
 
+def put_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """Put a saved adapter on a model, whatever its method.
+
+    Args:
+        model: The base, as it was trained over or unquantized.
+        folder: The adapter's folder.
+
+    Returns:
+        The adapted model in evaluation mode.
+    """
+    from peft import PeftModel
+
+    return cast(PreTrainedModel, PeftModel.from_pretrained(model, folder).eval())
+
+
 def load_scored_model(scored: ScoredModel) -> LoadedModel:
     """Load what a scorer is given: weights, the adapter over them if any, and the tokenizer."""
     device = choose_device()
     model = load_causal_model(scored.weights, dtype=choose_dtype("auto", device), device=device)
     if scored.adapter is not None:
-        from peft import PeftModel
-
-        model = cast(PreTrainedModel, PeftModel.from_pretrained(model, scored.adapter).eval())
+        model = put_adapter(model, scored.adapter)
     tokenizer = load_tokenizer(scored.tokenizer)
     return LoadedModel(model, tokenizer, end_token_ids(tokenizer, scored.tokenizer))

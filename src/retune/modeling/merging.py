@@ -14,7 +14,7 @@ from retune.data.tokenizers import end_token_ids, load_tokenizer
 from retune.digests import digest_folder
 from retune.errors import StageError
 from retune.modeling.devices import choose_device
-from retune.modeling.loading import SLOT, LoadedModel, load_causal_model
+from retune.modeling.loading import SLOT, LoadedModel, load_causal_model, put_adapter
 from retune.records import MergedRef
 from retune.requests import MergeInputs, MergeSection
 from retune.scoring.generation import generate_answers, pad_left
@@ -87,13 +87,10 @@ def merge_adapter(inputs: MergeInputs, section: MergeSection, work: Workdir) -> 
 
 
 def _load_trained(inputs: MergeInputs, device: torch.device) -> PreTrainedModel:
-    from peft import PeftModel
-
     if inputs.adapter.kind == "full":
         return load_causal_model(inputs.adapter.folder, dtype=torch.float32, device=device)
     base = load_causal_model(inputs.base.folder, dtype=torch.float32, device=device)
-    adapted = PeftModel.from_pretrained(base, inputs.adapter.folder).eval()
-    return cast(PreTrainedModel, adapted)
+    return put_adapter(base, inputs.adapter.folder)
 
 
 def _save_merged(

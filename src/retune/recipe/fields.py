@@ -22,14 +22,14 @@ def section_at(path: Sequence[str | int]) -> type[BaseModel] | None:
     Returns:
         The section's class; None where the path is unknown or a single value.
     """
-    section: type[BaseModel] | None = Recipe
+    sections: list[type[BaseModel]] = [Recipe]
     for key in path:
         if isinstance(key, int):
             # A place in a list of sections: all of them have the same keys.
             continue
-        known = {} if section is None else section.model_fields
-        section = _section_in(known[key].annotation) if key in known else None
-    return section
+        having = [each.model_fields[key] for each in sections if key in each.model_fields]
+        sections = [each for info in having for each in _sections_in(info.annotation)]
+    return next(iter(sections), None)
 
 
 def is_known(path: Sequence[str]) -> bool:
@@ -63,24 +63,23 @@ def known_paths() -> tuple[str, ...]:
     Returns:
         All paths, in the order of the sections.
     """
-    return tuple(_paths_below(Recipe, ""))
+    # A section of several forms, such as `method`, has the keys of all of them.
+    return tuple(dict.fromkeys(_paths_below(Recipe, "")))
 
 
 def _paths_below(section: type[BaseModel], prefix: str) -> list[str]:
     paths = []
     for key, info in section.model_fields.items():
         paths.append(prefix + key)
-        inner = _section_in(info.annotation)
-        if inner is not None and not _is_list(info.annotation):
+        for inner in [] if _is_list(info.annotation) else _sections_in(info.annotation):
             paths += _paths_below(inner, f"{prefix}{key}.")
     return paths
 
 
-def _section_in(annotation: Any) -> type[BaseModel] | None:
+def _sections_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    found = [_section_in(part) for part in get_args(annotation)]
-    return next((each for each in found if each is not None), None)
+        return [annotation]
+    return [each for part in get_args(annotation) for each in _sections_in(part)]
 
 
 def _is_list(annotation: Any) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from retune.errors import ConfigError
 from retune.recipe.credentials import masked
 from retune.recipe.document import read_document
-from retune.recipe.overrides import apply_overrides
+from retune.recipe.overrides import apply_overrides, apply_variants, names_variant
 from retune.recipe.problems import report
 from retune.recipe.recipe import Recipe
 from retune.recipe.translation import translate
@@ -97,7 +97,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     Args:
         path: The recipe's file.
         overrides: `path=value` texts that win over the file, the value in YAML; a later one wins
-            over an earlier one.
+            over an earlier one, and all over the variants that one of them chooses.
 
     Returns:
         The recipe with its root and the notes on old names.
@@ -107,7 +107,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
             message lists all of it with file, line, path, what was found and what is expected.
     """
     document = read_document(path)
-    notes = translate(document) + apply_overrides(document, overrides)
+    notes = translate(document) + apply_variants(document, overrides)
+    notes += apply_overrides(document, [each for each in overrides if not names_variant(each)])
     # Once more: an override may have brought a whole section with old names in it.
     notes += translate(document)
     recipe = validated(document)

@@ -1,8 +1,13 @@
-"""Values from the command line (`--set training.learning_rate=1.0e-4`) over those of the file."""
+"""Values that win over those of the file: its own variants, then `--set` of the command line.
+
+`--set training.learning_rate=1.0e-4` sets one value; `--set variant=tiny` sets all that the file
+lists under `variants.tiny`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 from retune.errors import ConfigError
@@ -12,6 +17,54 @@ from retune.recipe.problems import Place, Problem, dotted, shown
 from retune.recipe.translation import Keys, is_old, put, section_of, translated
 
 _FORM = "expected path=value, such as --set training.learning_rate=1.0e-4"
+
+
+VARIANT = "variant"
+
+
+def apply_variants(document: Document, overrides: Sequence[str]) -> list[str]:
+    """Write the chosen variants of a recipe into it, in their order.
+
+    Args:
+        document: The translated recipe; what is wrong with a variant is added to its problems.
+        overrides: As for `apply_overrides`; the last one of `variant` says which are chosen.
+
+    Returns:
+        One note per translated or ignored old name.
+    """
+    _choose_variants(document, overrides)
+    chosen, known = document.values.get(VARIANT), document.values.get("variants") or {}
+    notes: list[str] = []
+    if not isinstance(chosen, list) or not isinstance(known, dict):
+        return notes
+    for name in chosen:
+        if not isinstance(known.get(name), dict):
+            has = f"it has: {', '.join(map(str, known)) or 'none'}"
+            text = f"the recipe has no variant {shown(name)}; {has}"
+            document.problems.append(Problem(document.place((VARIANT,)), VARIANT, text))
+            continue
+        names: dict[Keys, Keys] = {}
+        for written, value in known[name].items():
+            place = document.place(("variants", name, written))
+            try:
+                path = tuple(str(written).split("."))
+                notes += _apply(document, path, deepcopy(value), place, names)
+            except ValueError as error:
+                where = f"variants.{name}.{written}"
+                document.problems.append(Problem(place, where, str(error)))
+    return notes
+
+
+def names_variant(override: str) -> bool:
+    """Tell an override that chooses variants from one that sets a value."""
+    return override.partition("=")[0].strip() == VARIANT
+
+
+def _choose_variants(document: Document, overrides: Sequence[str]) -> None:
+    ours = [text for text in overrides if names_variant(text)]
+    apply_overrides(document, ours[-1:])
+    if isinstance(document.values.get(VARIANT), str):
+        document.values[VARIANT] = [document.values[VARIANT]]
 
 
 def apply_overrides(document: Document, overrides: Sequence[str]) -> list[str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from retune.recipe.sections import (
     DataConfig,
+    DeviceConfig,
+    DpoConfig,
     GateConfig,
+    GrpoConfig,
+    HeadConfig,
     LimitsConfig,
     LoraConfig,
     LowRankConfig,
@@ -68,8 +72,17 @@ class Recipe(Section):
     method: MethodConfig = Field(default_factory=LoraConfig)
     """How the model is adapted; `kind` says which method."""
 
+    head: HeadConfig | None = None
+    """A classification head instead of the language model's. null: the model writes."""
+
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     """Supervised fine-tuning."""
+
+    dpo: DpoConfig | None = None
+    """Preferences, learned after supervised fine-tuning. null: none."""
+
+    grpo: GrpoConfig | None = None
+    """Rewards, learned after that. null: none."""
 
     merge: MergeConfig = Field(default_factory=MergeConfig)
     """Merging the adapter into the base."""
@@ -92,12 +105,23 @@ class Recipe(Section):
     store: StoreConfig = Field(default_factory=StoreConfig)
     """Where finished stages are kept."""
 
+    device: DeviceConfig = Field(default_factory=DeviceConfig)
+    """The device that the recipe is meant for: what it holds, and what it costs."""
+
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Named sets of overrides, each dotted path with its value, such as ``tiny`` for a small
+    machine: ``--set variant=tiny`` applies one, ``--set variant=[tiny,prefix]`` several."""
+
+    variant: Annotated[tuple[Text, ...], Field(strict=False)] = ()
+    """Names of the variants that are applied, in this order; ``--set`` wins over them."""
+
     @model_validator(mode="after")
     def _sections_fit(self) -> Recipe:
         found = [
             *_split_conflicts(self),
             *_quality_conflicts(self),
             *_method_conflicts(self),
+            *_head_conflicts(self),
             *_probe_conflicts(self),
         ]
         if found:
@@ -138,6 +162,23 @@ def _method_conflicts(recipe: Recipe) -> Conflicts:
     if isinstance(method, LowRankConfig) and method.init == "orthogonal" and method.r % 2:
         return [("method.r", f"{method.r} is odd, but init: orthogonal needs an even rank")]
     return []
+
+
+def _head_conflicts(recipe: Recipe) -> Conflicts:
+    if recipe.head is None:
+        if recipe.method.kind != "frozen":
+            return []
+        reason = "is frozen, which trains a classification head alone, but the recipe has no head"
+        return [("method.kind", f"{reason}; add head: {{}}, or choose another method")]
+    found: Conflicts = []
+    for name in ("dpo", "grpo"):
+        if getattr(recipe, name) is not None:
+            reason = "trains a model that writes, and a classification head does not"
+            found.append((name, f"{reason}; remove it, or head"))
+    if recipe.gate.metric not in (None, "macro_f1", "accuracy"):
+        reason = f"is {recipe.gate.metric}, which a classification head does not have"
+        found.append(("gate.metric", f"{reason}; choose macro_f1 or accuracy"))
+    return found
 
 
 def _probe_conflicts(recipe: Recipe) -> Conflicts:

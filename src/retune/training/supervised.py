@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -13,33 +12,22 @@ import pyarrow as pa
 import torch
 import trl.trainer.utils
 from datasets import Dataset
-from transformers import TrainerState, set_seed
+from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 from trl.kernels.chunked_logprob import _use_triton
 
 from retune.data.tables import ROWS_AT_ONCE, iterate_rows
 from retune.data.tokenizers import load_tokenizer
-from retune.digests import digest_folder
-from retune.errors import DataError, StageError
+from retune.errors import DataError
 from retune.modeling.devices import choose_compute_dtype, choose_device
 from retune.modeling.loading import SLOT
 from retune.recipe.sections import TrainingConfig
-from retune.records import LOG_FOLDER, AdapterRef, SideRef
+from retune.records import AdapterRef, SideRef
 from retune.requests import TrainInputs, TrainSection
 from retune.stage import Workdir
-from retune.stopping import STOP
-from retune.training.callbacks import (
-    BestWeights,
-    FiniteLoss,
-    LogBeforeSaving,
-    MetricsLog,
-    SealedCheckpoints,
-    StopAtNextStep,
-    refuse_non_finite,
-)
-from retune.training.checkpoints import latest_sealed, step_of, write_atomically
+from retune.training.course import CHECKPOINTS, run_course
 from retune.training.steps import count_steps
-from retune.training.trained import Trained, prepare_model
+from retune.training.trained import Trained, learn_in_float32, prepare_model
 
 # The tokenizer's threads and the data workers' forks do not go together.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -66,44 +54,14 @@ def train_adapter(inputs: TrainInputs, section: TrainSection, work: Workdir) -> 
     SLOT.clear()
     set_seed(section.seed)
     trained = prepare_model(inputs, section)
-    checkpoint = latest_sealed(work.scratch / "checkpoints")
-    resumed_from = step_of(checkpoint) if checkpoint else 0
-    best = BestWeights(_made(work.scratch / "best"), trained)
-    rows = _dataset(inputs.train)
-    total_steps = count_steps(len(rows), section.training)
-    trainer = _build_trainer(trained, rows, inputs, section, work, total_steps)
-    metrics_path = work.scratch / "metrics.jsonl"
-    trainer.add_callback(MetricsLog(metrics_path, resumed_from, work.reporter))
-    trainer.add_callback(FiniteLoss())
-    if section.training.keep_best:
-        trainer.add_callback(best)
-    first_loss = _first_validation_loss(trainer, section.training, work.scratch)
-    # Whether that loss was measured now or before must not change the order of rows.
-    set_seed(section.seed)
-    with STOP.deferred():
-        _train(trainer, trained, checkpoint, total_steps)
-    STOP.raise_if_requested()
-    if trainer.state.global_step != total_steps:
-        raise StageError(
-            f"train_adapter: ended at step {trainer.state.global_step} of {total_steps}. "
-            "Run again to resume from the last checkpoint."
-        )
-    refuse_non_finite(trained.model, total_steps)
-    kept = best.best if section.training.keep_best else None
-    _save(trained, best.kept if kept else None, work)
-    trainable, total = trained.count()
-    return AdapterRef(
-        digest=digest_folder(work.artifact, without=(LOG_FOLDER, "README.md")),
-        folder=work.artifact,
+    trainer = _build_trainer(trained, inputs, section, work)
+    return run_course(
+        trainer,
+        trained,
         kind=section.method.kind,
-        trainable_parameters=trainable,
-        total_parameters=total,
-        steps=total_steps,
-        best_step=int(kept["step"]) if kept else total_steps,
-        resumed_from_step=resumed_from,
-        train_loss=_mean_loss(trainer, total_steps),
-        validation_loss=float(kept["loss"]) if kept else _last_loss(trainer),
-        base_validation_loss=first_loss,
+        training=section.training,
+        seed=section.seed,
+        work=work,
     )
 
 
@@ -175,21 +133,17 @@ def project_answers_only() -> None:
 
 
 def _build_trainer(
-    trained: Trained,
-    rows: Dataset,
-    inputs: TrainInputs,
-    section: TrainSection,
-    work: Workdir,
-    total_steps: int,
+    trained: Trained, inputs: TrainInputs, section: TrainSection, work: Workdir
 ) -> SFTTrainer:
     device = choose_device()
+    rows = _dataset(inputs.train)
     project_answers_only()
     trainer = SFTTrainer(
         model=trained.model,
         args=as_sft(
             section.training,
-            output=work.scratch / "checkpoints",
-            total_steps=total_steps,
+            output=work.scratch / CHECKPOINTS,
+            total_steps=count_steps(len(rows), section.training),
             seed=section.seed,
             compute_dtype=choose_compute_dtype(section.quantization.compute_dtype, device),
             on_cpu=device.type == "cpu",
@@ -197,13 +151,10 @@ def _build_trainer(
         train_dataset=rows,
         eval_dataset=_dataset(inputs.validation, limit=section.training.evaluation_rows),
         processing_class=load_tokenizer(inputs.base.folder),
-        callbacks=[StopAtNextStep(STOP), LogBeforeSaving(), SealedCheckpoints()],
     )
     # TRL turns the adapters of a quantized model into bfloat16, and a resume loads them in float32:
     # the two would learn different weights. In float32 no small update is lost either.
-    for weight in trained.model.parameters():
-        if weight.requires_grad:
-            weight.data = weight.data.float()
+    learn_in_float32(trained.model)
     check_loss_mask(trainer, inputs.train)
     return trainer
 
@@ -265,64 +216,3 @@ def check_loss_mask(trainer: SFTTrainer, side: SideRef, count: int = 8) -> None:
                 f"row {row['row_id']}: loss would fall on {len(learned)} tokens that are not its "
                 f"target of {len(target)} tokens. Training was not started."
             )
-
-
-def _first_validation_loss(
-    trainer: SFTTrainer, training: TrainingConfig, scratch: Path
-) -> float | None:
-    """Return the held-out loss before any step, measured once, also when training resumes."""
-    note = scratch / "base_validation_loss.txt"
-    if not training.evaluations:
-        return None
-    if not note.is_file():
-        loss = trainer.evaluate()["eval_loss"]
-        write_atomically(note, repr(float(loss)))
-    return float(note.read_text("utf-8"))
-
-
-def _train(
-    trainer: SFTTrainer, trained: Trained, checkpoint: Path | None, total_steps: int
-) -> None:
-    if checkpoint is not None:
-        # The Trainer loads them too, and says nothing where it finds no place for one.
-        trained.load(checkpoint)
-    if checkpoint is not None and step_of(checkpoint) == total_steps:
-        # Killed after the last step. The Trainer would take one step more, in mid-epoch.
-        trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        return
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-
-
-def _mean_loss(trainer: SFTTrainer, total_steps: int) -> float:
-    """Return the mean over all steps; the Trainer's own is over those since the last resume."""
-    points = [(line["step"], line["loss"]) for line in trainer.state.log_history if "loss" in line]
-    before = [0, *(step for step, _ in points)]
-    weighted = [loss * (step - start) for (step, loss), start in zip(points, before, strict=False)]
-    return math.fsum(weighted) / total_steps
-
-
-def _last_loss(trainer: SFTTrainer) -> float | None:
-    losses = [line["eval_loss"] for line in trainer.state.log_history if "eval_loss" in line]
-    return float(losses[-1]) if losses else None
-
-
-def _save(trained: Trained, kept: Path | None, work: Workdir) -> None:
-    if kept is not None:
-        # Linked where the disk lets it: whole weights need not lie there twice.
-        shutil.copytree(kept, work.artifact, dirs_exist_ok=True, copy_function=_link_or_copy)
-    else:
-        trained.save(work.artifact)
-    log = _made(work.artifact / LOG_FOLDER)
-    shutil.copy(work.scratch / "metrics.jsonl", log / "metrics.jsonl")
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
@@ -129,12 +130,39 @@ class TrainedWeights:
         return learned, sum(weight.numel() for weight in weights)
 
 
-def prepare_model(inputs: TrainInputs, section: TrainSection) -> Trained:
+@dataclass(frozen=True)
+class ModelKind:
+    """What kind of model is trained.
+
+    Attributes:
+        load: Loads a snapshot folder, given `dtype`, `device` and options of `from_pretrained`.
+        task_type: As peft names it.
+        whole: Ends of names of modules that are trained as a whole under every method.
+    """
+
+    load: Callable[..., PreTrainedModel]
+    task_type: str
+    whole: tuple[str, ...] = ()
+
+
+CAUSAL = ModelKind(load_causal_model, "CAUSAL_LM")
+"""A model that writes."""
+
+
+def learn_in_float32(model: torch.nn.Module) -> None:
+    """Keep all that is trained in float32, where no small update is lost."""
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+
+
+def prepare_model(inputs: TrainInputs, section: TrainSection, kind: ModelKind = CAUSAL) -> Trained:
     """Load the model that training starts from, and make what is trained.
 
     Args:
         inputs: The base, quantized or not.
         section: Method, dtypes and attention.
+        kind: What kind of model it is.
 
     Returns:
         The model with what is trainable.
@@ -143,17 +171,17 @@ def prepare_model(inputs: TrainInputs, section: TrainSection) -> Trained:
         ConfigError: The method does not fit the model.
     """
     if isinstance(section.method, LowRankConfig):
-        return _prepare_adapter(inputs, section, section.method)
+        return _prepare_adapter(inputs, section, section.method, kind)
     # Steps are smaller than what 16 bits can add to a weight, on every device.
-    model = _load(inputs, section, torch.float32)
+    model = _load(inputs, section, torch.float32, kind)
     model.requires_grad_(True)
     return TrainedWeights(model, inputs.base.folder)
 
 
 def _prepare_adapter(
-    inputs: TrainInputs, section: TrainSection, method: LowRankConfig
+    inputs: TrainInputs, section: TrainSection, method: LowRankConfig, kind: ModelKind
 ) -> TrainedAdapter:
-    model = _load(inputs, section, choose_dtype(section.model.dtype, choose_device()))
+    model = _load(inputs, section, choose_dtype(section.model.dtype, choose_device()), kind)
     config = as_peft(
         r=method.r,
         alpha=method.alpha,
@@ -162,8 +190,9 @@ def _prepare_adapter(
         rslora=method.rslora,
         bias=method.bias,
         dora=method.dora,
-        modules_to_save=name_modules(model, method.modules_to_save),
+        modules_to_save=name_modules(model, [*(method.modules_to_save or ()), *kind.whole]),
         init=method.init,
+        task_type=kind.task_type,
     )
     check_method(model, config)
     if inputs.model.quantization != "none":
@@ -174,9 +203,11 @@ def _prepare_adapter(
     return TrainedAdapter(adapted, section.model.id, initial_update(adapted))
 
 
-def _load(inputs: TrainInputs, section: TrainSection, dtype: torch.dtype) -> PreTrainedModel:
+def _load(
+    inputs: TrainInputs, section: TrainSection, dtype: torch.dtype, kind: ModelKind
+) -> PreTrainedModel:
     device, attention = choose_device(), section.model.attention
-    model = load_causal_model(
+    model = kind.load(
         inputs.model.weights(inputs.base),
         dtype=dtype,
         device=device,

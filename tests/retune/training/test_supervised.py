@@ -22,7 +22,7 @@ from retune.errors import ConfigError, DataError, StageError
 from retune.records import AdapterRef, BaseRef, ChatRef, ModelRef
 from retune.requests import TrainInputs, TrainSection
 from retune.stage import Workdir
-from retune.training import supervised
+from retune.training import course, supervised
 from retune.training.callbacks import FiniteLoss
 from retune.training.metrics import read_metrics
 from retune.training.steps import count_steps
@@ -295,7 +295,7 @@ def test_a_training_that_ends_early_is_an_error(
     def end(self: Any, args: Any, state: Any, control: Any, **_: Any) -> None:
         control.should_training_stop = state.global_step == 2
 
-    monkeypatch.setattr(supervised.StopAtNextStep, "on_step_end", end)
+    monkeypatch.setattr(course.StopAtNextStep, "on_step_end", end)
     with pytest.raises(StageError, match="ended at step 2 of 6"):
         train_adapter(inputs, section(), work)
 

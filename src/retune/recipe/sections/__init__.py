@@ -1,5 +1,6 @@
 """The typed, frozen sections of a recipe; defaults live here, once, each with its meaning."""
 
+from retune.recipe.sections.after import DpoConfig, GrpoConfig
 from retune.recipe.sections.base import Section, conflict
 from retune.recipe.sections.data import (
     ColumnsConfig,
@@ -8,12 +9,20 @@ from retune.recipe.sections.data import (
     SourceConfig,
     SplitConfig,
 )
+from retune.recipe.sections.device import DeviceConfig
+from retune.recipe.sections.head import HeadConfig
 from retune.recipe.sections.method import (
+    MERGEABLE,
+    BottleneckConfig,
+    FrozenConfig,
     FullConfig,
     LoraConfig,
     LowRankConfig,
     MethodConfig,
     MethodKind,
+    PrefixConfig,
+    PromptTuningConfig,
+    PTuningConfig,
     QloraConfig,
 )
 from retune.recipe.sections.model import ModelConfig, QuantizationConfig
@@ -34,11 +43,18 @@ from retune.recipe.sections.scoring import (
 from retune.recipe.sections.training import MergeConfig, TrainingConfig, TrainingRuntime
 
 __all__ = [
+    "MERGEABLE",
+    "BottleneckConfig",
     "ColumnsConfig",
     "DataConfig",
+    "DeviceConfig",
+    "DpoConfig",
     "FormatName",
+    "FrozenConfig",
     "FullConfig",
     "GateConfig",
+    "GrpoConfig",
+    "HeadConfig",
     "LimitsConfig",
     "LoraConfig",
     "LowRankConfig",
@@ -46,8 +62,11 @@ __all__ = [
     "MethodConfig",
     "MethodKind",
     "ModelConfig",
+    "PTuningConfig",
+    "PrefixConfig",
     "ProbesConfig",
     "PromptConfig",
+    "PromptTuningConfig",
     "QloraConfig",
     "QualityConfig",
     "QuantizationConfig",

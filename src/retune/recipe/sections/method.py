@@ -9,7 +9,12 @@ from pydantic_core import PydanticCustomError, ValidationError
 
 from retune.recipe.sections.base import Count, Section, Text
 
-MethodKind = Literal["lora", "qlora", "full"]
+MethodKind = Literal[
+    "lora", "qlora", "full", "frozen", "bottleneck", "prefix", "p_tuning", "prompt"
+]
+MERGEABLE: frozenset[MethodKind] = frozenset({"lora", "qlora", "full", "frozen"})
+"""Methods whose result is plain weights of the base's own shape. The others add inputs or layers
+that the base does not have, and are released as an adapter beside their base."""
 
 _NO_LOFTQ: LiteralString = (
     "loftq is not offered: it trains over a rounded copy of the base, so that the adapter would "
@@ -104,6 +109,100 @@ class FullConfig(Section):
     """Full fine-tuning: no adapter, every weight of the model."""
 
 
+class FrozenConfig(Section):
+    """No weight of the base is trained, only the classification head; needs `head`."""
+
+    kind: Literal["frozen"] = "frozen"
+    """The base stays as it is: a linear classifier over what it says already."""
+
+
+class BottleneckConfig(Section):
+    """Bottleneck adapters: a narrow two-layer network in each block, after Houlsby or Pfeiffer.
+
+    Cannot be merged: the network is not linear.
+    """
+
+    kind: Literal["bottleneck"] = "bottleneck"
+    """Adapters with a bottleneck after attention, after the feed-forward layers, or both."""
+
+    size: Count = 64
+    """Width of the bottleneck; less than the width of the model."""
+
+    activation: Literal["relu", "gelu", "silu", "tanh"] = "gelu"
+    """Function between the two layers."""
+
+    after_attention: bool = True
+    """Whether each block has one after attention (Houlsby)."""
+
+    after_feed_forward: bool = True
+    """Whether each block has one after the feed-forward layers. With `after_attention: false` this
+    is the form of Pfeiffer."""
+
+    residual: bool = True
+    """Whether the adapter's input is added to its output, so that training starts from the base.
+    false: the output alone goes on, and training starts from a broken model."""
+
+    init_std: Annotated[float, Field(ge=0, le=1)] = 1.0e-3
+    """Standard deviation of the first weights: near zero, so that an adapter at first passes on
+    what it gets."""
+
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of the bottleneck's activations that is zeroed at random in training, 0 to under 1."""
+
+
+class PrefixConfig(Section):
+    """Prefix tuning: learned keys and values before those of the text, in every block."""
+
+    kind: Literal["prefix"] = "prefix"
+    """Learned keys and values in every block. Cannot be merged."""
+
+    virtual_tokens: Count = 20
+    """Number of learned positions; each takes one from the context."""
+
+    projection: bool = False
+    """Whether the values come out of a small network that is thrown away after training, which
+    keeps high learning rates stable."""
+
+    projection_size: Count = 128
+    """Width of that network; unused without it."""
+
+
+class PTuningConfig(Section):
+    """P-tuning: learned inputs before the text, made by a small encoder."""
+
+    kind: Literal["p_tuning"] = "p_tuning"
+    """Learned inputs out of an encoder. Cannot be merged."""
+
+    virtual_tokens: Count = 20
+    """Number of learned positions; each takes one from the context."""
+
+    encoder: Literal["mlp", "lstm"] = "mlp"
+    """Kind of the encoder."""
+
+    encoder_size: Count = 128
+    """Width of the encoder."""
+
+    encoder_layers: Count = 2
+    """Layers of an lstm; an mlp always has two hidden ones."""
+
+    encoder_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of the encoder's activations that is zeroed at random in training; lstm alone."""
+
+
+class PromptTuningConfig(Section):
+    """Prompt tuning: learned inputs before the text, and nothing else."""
+
+    kind: Literal["prompt"] = "prompt"
+    """Learned inputs. Cannot be merged; the smallest of all methods."""
+
+    virtual_tokens: Count = 20
+    """Number of learned positions; each takes one from the context."""
+
+    init_text: Text | None = None
+    """Text whose embeddings the learned inputs start from, repeated or cut to their number. null:
+    the embeddings of words drawn at random."""
+
+
 def _kind_of(value: object) -> str | None:
     if isinstance(value, dict):
         kind = value.get("kind", "lora")
@@ -121,6 +220,11 @@ def _any_of(schema: dict[str, Any]) -> None:
 MethodConfig = Annotated[
     Annotated[LoraConfig, Tag("lora")]
     | Annotated[QloraConfig, Tag("qlora")]
-    | Annotated[FullConfig, Tag("full")],
+    | Annotated[FullConfig, Tag("full")]
+    | Annotated[FrozenConfig, Tag("frozen")]
+    | Annotated[BottleneckConfig, Tag("bottleneck")]
+    | Annotated[PrefixConfig, Tag("prefix")]
+    | Annotated[PTuningConfig, Tag("p_tuning")]
+    | Annotated[PromptTuningConfig, Tag("prompt")],
     Field(discriminator=Discriminator(_kind_of), json_schema_extra=_any_of),
 ]
