@@ -15,6 +15,7 @@ from prefect.runtime import flow_run
 
 from flows.preparing import prepare_data
 from retune.inputs import locate_inputs
+from tasks.aligning import align_model
 from tasks.modeling import make_release, quantize_model, train_model
 from tasks.release import decide, find_champion, register_model
 from tasks.run import RecipeRun
@@ -47,6 +48,7 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
     base_scores = score_model(run, "base", source.base.as_scored(), data, source)
 
     adapter = train_model(run, data, source, model)
+    adapter = align_model(run, adapter, data, source, model)
     tuned = adapter.as_scored(model, source.base)
     adapter_scores = score_model(run, "adapter", tuned, data, source)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from retune.data.prepared import PreparedData
 from retune.inputs import Inputs
+from tasks.aligning import prepare_pairs
 from tasks.data import (
     clean_sources,
     format_sources,
@@ -37,4 +38,5 @@ def prepare_data(run: RecipeRun, source: Inputs) -> PreparedData:
     chat = prepare_sides(
         run, split=split, rows=rows, chats=chats, databases=databases, base=source.base
     )
-    return PreparedData(rows=rows, clean=clean, split=split, chat=chat)
+    pairs = prepare_pairs(run, source, chat)
+    return PreparedData(rows=rows, clean=clean, split=split, chat=chat, pairs=pairs)

@@ -10,7 +10,14 @@ from pathlib import Path
 from prefect import flow
 
 from retune.embedded.settings import RebuildRecipe
-from tasks.embedded import continue_base, draw_task, export_assets, pretrain_base, train_tokenizer
+from tasks.embedded import (
+    continue_base,
+    draw_small_sets,
+    draw_task,
+    export_assets,
+    pretrain_base,
+    train_tokenizer,
+)
 from tasks.rebuilding import rebuild_run
 
 
@@ -35,10 +42,11 @@ def pretrain(
     """
     with rebuild_run(store, recipe or RebuildRecipe()) as run:
         task = draw_task(run)
+        small = draw_small_sets(run)
         tokenizer = train_tokenizer(run)
         taught = pretrain_base(run, task=task, tokenizer=tokenizer)
         base = continue_base(run, task=task, base=taught)
-        export_assets(assets, task, base)
+        export_assets(assets, task, small, base)
         return {
             "parameters": base.parameters,
             "steps": base.steps,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from retune.embedded.settings import (
     CONTINUE_BASE,
+    DRAW_SMALL_SETS,
     DRAW_TASK,
     PRETRAIN_BASE,
     TRAIN_TOKENIZER,
@@ -16,22 +17,26 @@ from retune.embedded.settings import (
 from tasks.stage_task import StageTask
 
 draw_task = StageTask(DRAW_TASK)
+draw_small_sets = StageTask(DRAW_SMALL_SETS)
 train_tokenizer = StageTask(TRAIN_TOKENIZER)
 pretrain_base = StageTask(PRETRAIN_BASE)
 continue_base = StageTask(CONTINUE_BASE)
 
 
-def export_assets(folder: Path, task: DrawnRef, base: PretrainedRef) -> None:
+def export_assets(folder: Path, task: DrawnRef, small: DrawnRef, base: PretrainedRef) -> None:
     """Copy datasets and base to where they ship, replacing what is there.
 
     Args:
         folder: The `assets` folder.
-        task: The drawn datasets.
+        task: The drawn text-to-SQL task.
+        small: The drawn reviews and instructions.
         base: The base.
     """
     sources = {
         "text_to_sql_pt": task.folder / "text_to_sql_pt",
         "text_to_sql_en": task.folder / "text_to_sql_en",
+        "reviews_pt": small.folder / "reviews_pt",
+        "instructions_pt": small.folder / "instructions_pt",
         "base_tiny": base.folder,
     }
     for name, source in sources.items():

@@ -8,10 +8,16 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
+from retune.stages import TRAIN_PREFERENCES, TRAIN_REWARDS, TRAINING_STAGES
 from tasks.run import Run
 
 _SECONDS_BETWEEN_UPDATES = 2.0
-TRAINING = "train_adapter"
+_FURTHER = {TRAIN_PREFERENCES.name: "preferences", TRAIN_REWARDS.name: "rewards"}
+
+
+def name_training(run: str, stage: str) -> str:
+    """Return the name of a training's MLflow run."""
+    return f"{run}: {_FURTHER.get(stage, 'training')}"
 
 
 class LiveReporter:
@@ -32,9 +38,9 @@ class LiveReporter:
         self._training_run = ""
 
     def __enter__(self) -> LiveReporter:
-        if self._stage == TRAINING and self._run.mirror is not None:
+        if self._stage in TRAINING_STAGES and self._run.mirror is not None:
             self._training_run = self._run.mirror.open_training(
-                self._run.parent_run, self._key, f"{self._run.name}: training"
+                self._run.parent_run, self._key, name_training(self._run.name, self._stage)
             )
         return self
 

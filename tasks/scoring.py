@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 from retune.data.prepared import PreparedData
+from retune.errors import ConfigError
 from retune.inputs import Inputs
+from retune.modeling.head_files import has_head
 from retune.records import ModelScores, Role, ScoredModel, ScoreReport
 from retune.stages import (
     PROBE_COUNTERFACTUALS,
@@ -37,6 +39,8 @@ def score_model(
 ) -> ModelScores:
     """Score one model on everything, one stage after the other while it stays loaded.
 
+    A model with a classification head is scored by its classes alone.
+
     Args:
         run: The current run.
         role: Which model it is.
@@ -47,8 +51,20 @@ def score_model(
     Returns:
         All reports of the model.
     """
-    rows, labels = data.chat.side("test"), _labels(data, source)
     of: dict[str, Any] = {"role": role, "model": model}
+    if _has_head(run, role, model):
+        reports = _score_head(run, of, data, source)
+    else:
+        reports = _score_writer(run, of, data, source)
+    if is_pending(list(reports.values())):
+        return cast(ModelScores, Pending())
+    return ModelScores.of(reports)
+
+
+def _score_writer(
+    run: RecipeRun, of: dict[str, Any], data: PreparedData, source: Inputs
+) -> dict[str, ScoreReport | None]:
+    rows, labels = data.chat.side("test"), _labels(data, source)
     reports: dict[str, ScoreReport | None] = {
         "perplexity": score_perplexity(run, **of, rows=rows),
         "general_text": score_general_text(run, **of, text=source.general_text),
@@ -61,10 +77,19 @@ def score_model(
     written = source.asks_sql or source.has_labels
     if source.asks_questions and not written and run.loaded.recipe.scoring.samples:
         reports["answers"] = sample_answers(run, **of, rows=rows)
-    reports |= _probe(run, of, data, source)
-    if is_pending(list(reports.values())):
-        return cast(ModelScores, Pending())
-    return ModelScores.of(reports)
+    return reports | _probe(run, of, data, source)
+
+
+def _score_head(
+    run: RecipeRun, of: dict[str, Any], data: PreparedData, source: Inputs
+) -> dict[str, ScoreReport | None]:
+    """Score what a head can be asked: classes, and whether spoilt questions turn them."""
+    _refuse_unscorable(of["role"], source)
+    rows, labels = data.chat.side("test"), _labels(data, source)
+    reports: dict[str, ScoreReport | None] = {
+        "labels": score_labels(run, **of, rows=rows, labels=labels)
+    }
+    return reports | _probe_robustness(run, of, data, source)
 
 
 def score_label_baselines(run: RecipeRun, data: PreparedData, source: Inputs) -> ScoreReport | None:
@@ -82,7 +107,6 @@ def score_label_baselines(run: RecipeRun, data: PreparedData, source: Inputs) ->
 def _probe(
     run: RecipeRun, of: dict[str, Any], data: PreparedData, source: Inputs
 ) -> dict[str, ScoreReport | None]:
-    probes = run.loaded.recipe.probes
     found: dict[str, ScoreReport | None] = {}
     if source.probes:
         found["probes"] = probe_model(run, **of, cases=source.probes, template=source.template)
@@ -90,19 +114,49 @@ def _probe(
         found["counterfactuals"] = probe_counterfactuals(
             run, **of, cases=source.counterfactuals, template=source.template
         )
-    if probes and probes.robustness and source.asks_questions:
-        found["robustness"] = probe_robustness(
-            run,
-            **of,
-            rows=data.chat.side("test"),
-            labels=_labels(data, source),
-            paraphrases=source.paraphrases,
-        )
-    return found
+    return found | _probe_robustness(run, of, data, source)
+
+
+def _probe_robustness(
+    run: RecipeRun, of: dict[str, Any], data: PreparedData, source: Inputs
+) -> dict[str, ScoreReport | None]:
+    probes = run.loaded.recipe.probes
+    if probes is None or probes.robustness is None or not source.asks_questions:
+        return {}
+    report = probe_robustness(
+        run,
+        **of,
+        rows=data.chat.side("test"),
+        labels=_labels(data, source),
+        paraphrases=source.paraphrases,
+    )
+    return {"robustness": report}
+
+
+def name_labels(data: PreparedData) -> tuple[str, ...]:
+    """Return the names of all classes; a plan may not know the rows yet, and so not their labels.
+
+    Args:
+        data: The rows.
+    """
+    return cast(tuple[str, ...], Pending()) if is_pending(list(data.rows)) else data.labels
 
 
 def _labels(data: PreparedData, source: Inputs) -> tuple[str, ...]:
-    # A plan may not know the rows yet, and so not their labels.
-    if is_pending(list(data.rows)):
-        return cast(tuple[str, ...], Pending())
-    return data.labels if source.has_labels else ()
+    labels = name_labels(data)
+    return labels if source.has_labels or is_pending(labels) else ()
+
+
+def _has_head(run: RecipeRun, role: Role, model: ScoredModel) -> bool:
+    if is_pending(model):
+        return run.loaded.recipe.head is not None and role != "base"
+    return has_head(model)
+
+
+def _refuse_unscorable(role: Role, source: Inputs) -> None:
+    if not source.has_labels:
+        raise ConfigError(
+            f"the {role} has a classification head, which names classes and writes nothing, but no "
+            "source of rows has labels. Compare it on rows with labels, or take the alias champion "
+            "from it in the MLflow UI."
+        )

@@ -22,7 +22,6 @@ from retune.data.limits import (
 from retune.data.prepared import PreparedData
 from retune.data.reporting import DataReport, gather_report, write_data_report
 from retune.digests import digest_json
-from retune.recipe.sections import LowRankConfig, MethodConfig
 from retune.records import (
     LOG_FOLDER,
     AdapterRef,
@@ -34,13 +33,18 @@ from retune.records import (
     Role,
     ScoreReport,
 )
+from retune.release.methods import describe_method, describe_release
 from retune.release.model_card import ModelCard, render_model_card
 from retune.release.report import describe_data, write_report
+from retune.release.resources import calibrate, resource_figures
 from retune.release.summary import RunSummary, choose_samples, headline, split_baselines
-from retune.stages import TRAIN_ADAPTER
+from retune.stages import TRAIN_PREFERENCES, TRAIN_REWARDS, TRAINING_STAGES
 from retune.store import MANIFEST
 from retune.tracking import Mirror
+from retune.training.class_weights import count_labels, weigh_classes
 from retune.training.metrics import read_metrics
+from retune.watching import StageLine
+from tasks.live import name_training
 from tasks.run import RecipeRun
 from tasks.stage_task import is_pending
 
@@ -98,9 +102,15 @@ def refuse_data(run: RecipeRun, data: PreparedData) -> None:
 
     Raises:
         DataError: The message names every broken limit, and the files that list the rows; or all
-            rows have one label.
+            rows have one label, or a classification head cannot learn one.
+        ConfigError: Class weights are for other labels.
     """
     refuse_single_class(data.labels, data.rows)
+    head = run.loaded.recipe.head
+    if head is not None:
+        # Here, and not first in the training: the base would be scored in vain.
+        counts = count_labels(data.chat.side("train"))
+        weigh_classes(head.class_weights, data.labels, counts)
     refuse_breaches(
         run.loaded.recipe.limits,
         merge_faults(data.clean, data.split, data.chat),
@@ -128,7 +138,7 @@ def tell_result(
     Args:
         run: The current run.
         data: Rows from their sources to chats.
-        models: Quantized model, adapter, merged model.
+        models: Quantized model, adapter, released model.
         scores: Reports by role; None where a role does not exist.
         baselines: What plain classifiers reach; None where rows have no labels.
         release: Decision and registered version.
@@ -153,8 +163,9 @@ def tell_result(
     )
     curves = models[1].folder / LOG_FOLDER / "metrics.jsonl"
     write_report(summary, curves, data=data, models=models, folder=summary.report)
+    calibrate(run.store.root, models[1])
     _tell_mlflow(run, run.mirror, summary, data, models, present)
-    _tell_training(run, run.mirror, curves)
+    _tell_trainings(run, run.mirror)
     _tell_prefect(summary)
     return summary.model_dump(mode="json")
 
@@ -177,6 +188,8 @@ def _tell_mlflow(
                     figures[f"{role}.{name}{end}"] = value
     for record in models:
         figures.update(_numbers(type(record).__name__.removesuffix("Ref").lower(), record))
+    figures.update({f"adapter.{name}": value for name, value in models[1].figures.items()})
+    figures.update(resource_figures(models[1]))
     figures.update({f"seconds.{line.label}": line.seconds for line in summary.stages})
     mirror.metrics(run.parent_run, {_metric_name(name): v for name, v in figures.items()})
     mirror.tags(
@@ -210,20 +223,12 @@ def _model_card(run: RecipeRun, summary: RunSummary, data: PreparedData, models:
             model_name=recipe.registry.model_name,
             base_model=recipe.model.id,
             method=describe_method(recipe.method, models[0].quantization),
+            release=describe_release(models[1], models[2]),
+            bundled=models[2].bundled,
             data=describe_data(data),
             models=summary.models,
         )
     )
-
-
-def describe_method(method: MethodConfig, quantization: str) -> str:
-    """Say in words how a model was adapted, for its card."""
-    if not isinstance(method, LowRankConfig):
-        return "full fine-tuning: all weights"
-    name = "DoRA" if method.dora else "LoRA"
-    over = f" over {quantization.upper()} weights" if quantization != "none" else ""
-    whole = f", and all of {', '.join(method.modules_to_save)}" if method.modules_to_save else ""
-    return f"{name}{over}, r = {method.r}, alpha = {method.alpha}{whole}"
 
 
 def _numbers(name: str, record: Any) -> dict[str, float]:
@@ -240,19 +245,35 @@ def _metric_name(text: str) -> str:
     return re.sub(r"[^\w./ -]", "_", text.replace(" (", ".").replace(")", ""))
 
 
-def _tell_training(run: RecipeRun, mirror: Mirror, curves: Path) -> None:
-    """Complete the nested run of the training, or link to it where the training was reused."""
-    line = next(line for line in run.lines if line.name == TRAIN_ADAPTER.name)
+def _tell_trainings(run: RecipeRun, mirror: Mirror) -> None:
+    """Complete the nested run of each training, and link to the last, of which the curves are."""
+    for line in run.lines:
+        if line.name in TRAINING_STAGES:
+            known = _tell_training(run, mirror, line)
+            tags = {"retune.training_run": known, "retune.training_state": line.state}
+            mirror.tags(run.parent_run, tags)
+
+
+def _tell_training(run: RecipeRun, mirror: Mirror, line: StageLine) -> str:
+    """Complete a nested run, or find it where the training was reused; return its id."""
     known = mirror.find_training(line.key) if line.state == "reused" else None
-    if known is None:
-        recipe = run.loaded.recipe
-        known = mirror.open_training(run.parent_run, line.key, f"{recipe.name}: training")
-        mirror.params(known, {"method": recipe.method.model_dump(mode="json")})
-        mirror.params(known, {"training": recipe.training.model_dump(mode="json")})
-        for point in read_metrics(curves):
-            mirror.metrics(known, {point["name"]: point["value"]}, point["step"])
-        mirror.close(known, "FINISHED")
-    mirror.tags(run.parent_run, {"retune.training_run": known, "retune.training_state": line.state})
+    if known is not None:
+        return known
+    recipe = run.loaded.recipe
+    known = mirror.open_training(run.parent_run, line.key, name_training(recipe.name, line.name))
+    mirror.params(known, {"method": recipe.method.model_dump(mode="json")})
+    mirror.params(known, {"training": recipe.training.model_dump(mode="json")})
+    for stage, name, section in (
+        (TRAIN_PREFERENCES, "dpo", recipe.dpo),
+        (TRAIN_REWARDS, "grpo", recipe.grpo),
+    ):
+        if line.name == stage.name and section is not None:
+            mirror.params(known, {name: section.model_dump(mode="json")})
+    curves = run.store.folder(line.name, line.key) / LOG_FOLDER / "metrics.jsonl"
+    for point in read_metrics(curves):
+        mirror.metrics(known, {point["name"]: point["value"]}, point["step"])
+    mirror.close(known, "FINISHED")
+    return known
 
 
 def _tell_prefect(summary: RunSummary) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from retune.data.chats.templates import locate_template
+from retune.data.preferences import locate_preferences
 from retune.data.sources import LocatedRows, locate_databases, locate_rows, locate_source
 from retune.errors import ConfigError, RetuneError
+from retune.modeling.prequantized import check_quantization
 from retune.modeling.reference import REFERENCE_TEXT
 from retune.modeling.snapshots import locate_base
 from retune.recipe.loading import LoadedRecipe
@@ -59,6 +61,7 @@ class Inputs:
         reference_text: What the quantized model is compared on.
         base: The unquantized snapshot.
         template: The chat template, when it is not the tokenizer's own.
+        pairs: Pairs of answers to learn preferences from.
     """
 
     rows: tuple[RowInput, ...]
@@ -70,6 +73,7 @@ class Inputs:
     reference_text: Source
     base: BaseRef
     template: Source | None
+    pairs: Source | None = None
 
     @property
     def asks_sql(self) -> bool:
@@ -128,19 +132,23 @@ def locate_inputs(loaded: LoadedRecipe, *, with_weights: bool = True) -> Inputs:
             source(recipe.scoring.general_text or GENERAL_TEXT, "scoring.general_text")
         ),
         "reference_text": attempts.make(source(reference, "quantization.reference_text")),
-        "base": attempts.make(
-            lambda: locate_base(
-                loaded.resolve_model(recipe.model.id),
-                recipe.model.revision,
-                with_weights=with_weights,
-            )
-        ),
+        "base": attempts.make(lambda: _located_base(loaded, with_weights)),
         "template": attempts.make(
             lambda: locate_template(recipe.prompt, resolve, loaded.resolve_model)
+        ),
+        "pairs": attempts.make(
+            lambda: locate_preferences(resolve(recipe.dpo.pairs)) if recipe.dpo else None
         ),
     }
     attempts.raise_failures()
     return Inputs(rows=cast(tuple[RowInput, ...], rows), **cast(dict[str, Any], found))
+
+
+def _located_base(loaded: LoadedRecipe, with_weights: bool) -> BaseRef:
+    model = loaded.recipe.model
+    base = locate_base(loaded.resolve_model(model.id), model.revision, with_weights=with_weights)
+    check_quantization(base.folder, loaded.recipe.quantization.kind)
+    return base
 
 
 class _Attempts:
@@ -209,6 +217,7 @@ def _refuse_unfit(recipe: Recipe, rows: tuple[RowInput, ...]) -> None:
     """Refuse what the recipe asks of rows whose format does not have it, before any training."""
     formats = {row.located.format for row in rows}
     found = f"found: {', '.join(sorted(formats))}"
+    _refuse_without_labels(recipe, rows)
     metric, asks_sql = recipe.gate.metric, "text_to_sql" in formats
     if metric in ("macro_f1", "accuracy") and "text_label" not in formats:
         raise ConfigError(
@@ -220,10 +229,16 @@ def _refuse_unfit(recipe: Recipe, rows: tuple[RowInput, ...]) -> None:
             f"gate.metric is {metric}, but no source of rows is text-to-SQL ({found}). "
             "Choose another metric, or state format: text_to_sql for the source."
         )
+    _refuse_unfit_watch(recipe.training.watch, formats)
     if metric is None and recipe.gate.min_value is not None and not formats & _JUDGED:
         raise ConfigError(
             f"gate.min_value is {recipe.gate.min_value:g}, but perplexity decides for these rows "
             f"({found}), and is better when lower. Remove it, and use gate.min_gain."
+        )
+    if recipe.grpo is not None and not asks_sql:
+        raise ConfigError(
+            f"grpo.reward is {recipe.grpo.reward}, but no source of rows is text-to-SQL ({found}). "
+            "Remove grpo, or state format: text_to_sql for the source."
         )
     if recipe.prompt.user is None or asks_sql:
         return
@@ -231,6 +246,27 @@ def _refuse_unfit(recipe: Recipe, rows: tuple[RowInput, ...]) -> None:
         raise ConfigError(
             f"prompt.user has {{schema}}, but no source of rows is text-to-SQL ({found}), so there "
             "is no schema to show. Remove {schema}, or name data.databases."
+        )
+
+
+def _refuse_without_labels(recipe: Recipe, rows: tuple[RowInput, ...]) -> None:
+    others = [row for row in rows if row.located.format != "text_label"]
+    if recipe.head is None or not others:
+        return
+    found = "; ".join(f"{row.key} is {row.located.format}" for row in others)
+    raise ConfigError(
+        f"head: a classification head learns from rows with labels alone, but {found}. Remove "
+        "those sources, state format: text_label for them, or remove head to let the model write."
+    )
+
+
+def _refuse_unfit_watch(watch: str, formats: Collection[str]) -> None:
+    needed = "text_to_sql" if watch.startswith("sql_") else "text_label"
+    if watch != "loss" and needed not in formats:
+        raise ConfigError(
+            f"training.watch is {watch}, but no source of rows is {needed} (found: "
+            f"{', '.join(sorted(formats))}), so that nothing could be scored during training. "
+            f"Write training.watch: loss, or state format: {needed} for the source."
         )
 
 

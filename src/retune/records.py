@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from retune.digests import digest_json
+from retune.errors import ScoringError
 from retune.recipe.sections.data import FormatName
 from retune.recipe.sections.method import MERGEABLE, MethodKind
 
@@ -138,6 +139,15 @@ class SplitRef(ArtifactRecord):
     """Leaked rows, once the sides have been compared (`log/leaks.json`, `log/leaks.jsonl`)."""
 
 
+class PairsRef(ArtifactRecord):
+    """Pairs of answers by side as token ids (`pairs.parquet`)."""
+
+    train: int
+    validation: int
+    longest_tokens: int
+    tokenizer_digest: str
+
+
 class SideRef(ArtifactRecord):
     """One side's chats (`rows.parquet`) and the databases they ask about (`databases.parquet`).
 
@@ -209,12 +219,19 @@ class AdapterRef(ArtifactRecord):
     trainable_parameters: int
     total_parameters: int
     steps: int
+    """Optimizer steps that were taken."""
+    stopped_early: bool = False
+    """Whether training ended before its planned steps, since it no longer gained."""
     best_step: int
+    best_score: float | None = None
+    """The watched score of the kept weights, where a task is watched and not the loss."""
     resumed_from_step: int
     train_loss: float
     validation_loss: float | None
     """Held-out loss in nats per answer token; None when the recipe asks for no evaluation."""
     base_validation_loss: float | None
+    figures: dict[str, float] = {}
+    """What only this kind of training has: preference accuracy, mean reward."""
 
     @property
     def mergeable(self) -> bool:
@@ -238,11 +255,17 @@ class AdapterRef(ArtifactRecord):
 
 
 class MergedRef(ArtifactRecord):
-    """Merged weights in a plain snapshot folder, checked against what was trained."""
+    """What is released, checked against what was trained.
 
+    Merged weights in a plain snapshot folder; or, where a method's result cannot be merged, a
+    bundle: the base's weights and the adapter in folders beside each other.
+    """
+
+    bundled: bool = False
+    """Whether the adapter lies beside the weights."""
     rows_checked: int
     max_logit_difference: float
-    """Largest ``|merged - adapter|`` over the checked answer positions."""
+    """Largest ``|released - adapter|`` over the checked answer positions."""
     logit_spread: float
     """Standard deviation of the adapter's logits there: the scale of the difference."""
     answers_equal: int
@@ -250,7 +273,24 @@ class MergedRef(ArtifactRecord):
 
     def as_scored(self) -> ScoredModel:
         """Return what scorers load."""
-        return ScoredModel(digest=self.digest, weights=self.folder, tokenizer=self.folder)
+        weights, adapter = locate_bundle(self.folder) if self.bundled else (self.folder, None)
+        return ScoredModel(digest=self.digest, weights=weights, tokenizer=weights, adapter=adapter)
+
+
+def locate_bundle(folder: Path) -> tuple[Path, Path]:
+    """Return where the weights (with their tokenizer) and the adapter of a bundle lie.
+
+    Args:
+        folder: The bundle. It has no weights itself: loaded as a model it is an error, and never
+            the base without its adapter.
+    """
+    return folder / "weights", folder / "adapter"
+
+
+def is_bundle(folder: Path) -> bool:
+    """Tell whether a folder holds weights with an adapter beside them."""
+    weights, adapter = locate_bundle(folder)
+    return (weights / "config.json").is_file() and (adapter / "adapter_config.json").is_file()
 
 
 class ChampionRef(ContentRecord):
@@ -259,10 +299,17 @@ class ChampionRef(ContentRecord):
     version: int
     weights: Path
     tokenizer: Path
+    adapter: Path | None = None
+    """What is put over the weights; None where they are the whole model."""
 
     def as_scored(self) -> ScoredModel:
         """Return what scorers load."""
-        return ScoredModel(digest=self.digest, weights=self.weights, tokenizer=self.tokenizer)
+        return ScoredModel(
+            digest=self.digest,
+            weights=self.weights,
+            tokenizer=self.tokenizer,
+            adapter=self.adapter,
+        )
 
 
 class ScoredModel(ContentRecord):
@@ -295,8 +342,8 @@ class ScoreReport(ArtifactRecord):
 class ModelScores(ContentRecord):
     """All reports of one model: what the gate compares."""
 
-    perplexity: ScoreReport
-    """Answers of the held-out side."""
+    perplexity: ScoreReport | None = None
+    """Answers of the held-out side; None for a model that names classes and writes nothing."""
     sql: ScoreReport | None = None
     """None when the rows are not text-to-SQL."""
     labels: ScoreReport | None = None
@@ -320,6 +367,17 @@ class ModelScores(ContentRecord):
         """Return the reports that there are, by name."""
         found = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: report for name, report in found.items() if isinstance(report, ScoreReport)}
+
+    def over_rows(self) -> ScoreReport:
+        """Return a report over the held-out rows: all of them, or those with a label for a head.
+
+        Raises:
+            ScoringError: There is none.
+        """
+        found = self.perplexity or self.labels
+        if found is None:
+            raise ScoringError("neither perplexity nor labels of the held-out rows were scored.")
+        return found
 
     def metrics(self) -> dict[str, Metric]:
         """Return every metric by name."""

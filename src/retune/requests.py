@@ -6,10 +6,15 @@ class names recipe sections by their own names; a stage's key holds these and no
 
 from __future__ import annotations
 
+from pydantic import Field, model_validator
+
 from retune.recipe.sections import (
     ColumnsConfig,
+    DpoConfig,
     FormatName,
     GateConfig,
+    GrpoConfig,
+    HeadConfig,
     MergeConfig,
     MethodConfig,
     ModelConfig,
@@ -34,6 +39,7 @@ from retune.records import (
     MergedRef,
     ModelRef,
     ModelScores,
+    PairsRef,
     Record,
     RowSource,
     ScoredModel,
@@ -41,6 +47,9 @@ from retune.records import (
     Source,
     SplitRef,
 )
+
+_WATCHED_SQL = {"max_new_tokens", "sql_dialect", "sql_timeout_seconds"}
+"""What a query's score depends on."""
 
 
 class DatabasesInputs(Record):
@@ -157,13 +166,18 @@ class QuantizeSection(Record):
     quantization: QuantizationConfig
 
 
-class TrainInputs(Record):
+class StartInputs(Record):
+    """The model that a training starts from, quantized or not."""
+
+    base: BaseRef
+    model: ModelRef
+
+
+class TrainInputs(StartInputs):
     """Chats to learn from, chats to watch the loss on, and the model to adapt."""
 
     train: SideRef
     validation: SideRef
-    base: BaseRef
-    model: ModelRef
 
 
 class TrainSection(Record):
@@ -174,6 +188,83 @@ class TrainSection(Record):
     quantization: QuantizationConfig
     method: MethodConfig
     training: TrainingConfig
+    prompt: PromptConfig = Field(default_factory=PromptConfig)
+    """For the length that rows are packed to."""
+    scoring: ScoringConfig = Field(default_factory=ScoringConfig)
+    """For how queries are scored that are watched in training."""
+
+    @model_validator(mode="after")
+    def _keep_what_counts(self) -> TrainSection:
+        # What a training does not use is no part of its key: how long answers may be trains
+        # nothing again, unless the training is watched by its answers.
+        packed = {"max_length"} if self.training.packing else set()
+        sql = _WATCHED_SQL if self.training.watch.startswith("sql_") else set()
+        for name, counts in (("prompt", packed), ("scoring", {"runtime"} | sql)):
+            # A stage that needs the section for more declares it again, without a default.
+            if not type(self).model_fields[name].is_required():
+                section = getattr(self, name)
+                kept = type(section)(**{each: getattr(section, each) for each in counts})
+                self.__dict__[name] = kept  # frozen for everyone else
+        return self
+
+
+class PairsInputs(Record):
+    """Pairs of answers, the model whose tokenizer and template are used, and rows to stay clear of.
+
+    A pair whose prompt is that of a held-out row would train on what the final scores ask.
+    """
+
+    pairs: Source
+    base: BaseRef
+    template: Source | None
+    held_out: SideRef
+
+
+class PairsSection(Record):
+    """Settings of `format_pairs`."""
+
+    prompt: PromptConfig
+    dpo: DpoConfig
+
+
+class PreferenceInputs(StartInputs):
+    """Pairs to learn from, and what was trained before over a model."""
+
+    pairs: PairsRef
+    adapter: AdapterRef
+
+
+class PreferenceSection(TrainSection):
+    """Settings of `train_preferences`."""
+
+    dpo: DpoConfig
+
+
+class RewardInputs(StartInputs):
+    """Chats whose prompts are answered, and what was trained before over a model."""
+
+    train: SideRef
+    adapter: AdapterRef
+
+
+class RewardSection(TrainSection):
+    """Settings of `train_rewards`."""
+
+    grpo: GrpoConfig
+    scoring: ScoringConfig
+    """For the SQL dialect and the time limit of a query."""
+
+
+class ClassifierInputs(TrainInputs):
+    """What an adapter is trained on, and the classes that its head tells apart."""
+
+    labels: tuple[str, ...]
+
+
+class ClassifierSection(TrainSection):
+    """Settings of `train_classifier`."""
+
+    head: HeadConfig
 
 
 class MergeInputs(Record):
@@ -190,6 +281,13 @@ class MergeSection(Record):
     """Settings of `merge_adapter`."""
 
     merge: MergeConfig
+
+
+class BundleSection(Record):
+    """Settings of `bundle_adapter`."""
+
+    merge: MergeConfig
+    """For the rows that are compared."""
 
 
 class ScoreInputs(Record):

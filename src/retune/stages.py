@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from retune import requests
-from retune.embedded.settings import CONTINUE_BASE, DRAW_TASK, PRETRAIN_BASE, TRAIN_TOKENIZER
+from retune.embedded.settings import (
+    CONTINUE_BASE,
+    DRAW_SMALL_SETS,
+    DRAW_TASK,
+    PRETRAIN_BASE,
+    TRAIN_TOKENIZER,
+)
 from retune.records import (
     AdapterRef,
     ChatRef,
@@ -16,6 +22,7 @@ from retune.records import (
     GateDecision,
     MergedRef,
     ModelRef,
+    PairsRef,
     RegisteredRef,
     ScoreReport,
     SplitRef,
@@ -37,6 +44,18 @@ _PROBES_WITHOUT = (
     "prompt.template_from",
 )
 """What probes do not depend on: where their files lie, and how the rows of the task are asked."""
+
+_NAMES_OF_THE_BASE = ("model.id", "model.revision", "quantization.reference_text")
+_PAIRS_WITHOUT = (
+    "pairs",
+    "beta",
+    "loss",
+    "max_steps",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+)
+_REWARDS_WITHOUT = ("max_new_tokens", "samples", "resamples", "general_text", "classify_by")
 
 LOAD_DATABASES = Stage(
     name="load_databases",
@@ -135,10 +154,63 @@ QUANTIZE_MODEL = Stage(
 )
 TRAIN_ADAPTER = Stage(
     name="train_adapter",
-    version=2,
+    version=3,
     function="retune.training.supervised:train_adapter",
     inputs=requests.TrainInputs,
     section=requests.TrainSection,
+    output=AdapterRef,
+    libraries=(*_ADAPTED, "trl", "accelerate"),
+    not_identity=("model.id", "model.revision", "quantization.reference_text"),
+    on_device=True,
+)
+FORMAT_PAIRS = Stage(
+    name="format_pairs",
+    version=1,
+    function="retune.data.chats.pairs:format_pairs",
+    inputs=requests.PairsInputs,
+    section=requests.PairsSection,
+    output=PairsRef,
+    libraries=("pyarrow", "tokenizers", "transformers"),
+    not_identity=(
+        "prompt.user",
+        "prompt.loss_on",
+        "prompt.template",
+        "prompt.template_from",
+        *(f"dpo.{name}" for name in _PAIRS_WITHOUT),
+    ),
+    on_device=True,
+)
+TRAIN_PREFERENCES = Stage(
+    name="train_preferences",
+    version=1,
+    function="retune.training.preferences:train_preferences",
+    inputs=requests.PreferenceInputs,
+    section=requests.PreferenceSection,
+    output=AdapterRef,
+    libraries=(*_ADAPTED, "trl", "accelerate"),
+    not_identity=(*_NAMES_OF_THE_BASE, "dpo.pairs", "dpo.validation_fraction"),
+    on_device=True,
+)
+TRAIN_REWARDS = Stage(
+    name="train_rewards",
+    version=1,
+    function="retune.training.rewards:train_rewards",
+    inputs=requests.RewardInputs,
+    section=requests.RewardSection,
+    output=AdapterRef,
+    libraries=(*_ADAPTED, "trl", "accelerate", "sqlglot"),
+    not_identity=(
+        *_NAMES_OF_THE_BASE,
+        *(f"scoring.{name}" for name in _REWARDS_WITHOUT),
+    ),
+    on_device=True,
+)
+TRAIN_CLASSIFIER = Stage(
+    name="train_classifier",
+    version=1,
+    function="retune.training.classifying:train_classifier",
+    inputs=requests.ClassifierInputs,
+    section=requests.ClassifierSection,
     output=AdapterRef,
     libraries=(*_ADAPTED, "trl", "accelerate"),
     not_identity=("model.id", "model.revision", "quantization.reference_text"),
@@ -152,6 +224,17 @@ MERGE_ADAPTER = Stage(
     section=requests.MergeSection,
     output=MergedRef,
     libraries=(*_MODEL, "peft", "safetensors"),
+    on_device=True,
+)
+BUNDLE_ADAPTER = Stage(
+    name="bundle_adapter",
+    version=1,
+    function="retune.modeling.bundling:bundle_adapter",
+    inputs=requests.MergeInputs,
+    section=requests.BundleSection,
+    output=MergedRef,
+    libraries=(*_MODEL, "peft", "safetensors"),
+    not_identity=("merge.max_shard_size", "merge.tolerance"),
     on_device=True,
 )
 SCORE_PERPLEXITY = Stage(
@@ -320,6 +403,11 @@ REGISTER_MODEL = Stage(
     still_true="retune.registry:is_registered",
 )
 
+TRAINING_STAGES = frozenset(
+    stage.name for stage in (TRAIN_ADAPTER, TRAIN_CLASSIFIER, TRAIN_PREFERENCES, TRAIN_REWARDS)
+)
+"""Stages whose curves a run of their own in MLflow shows."""
+
 STAGES: dict[str, Stage[Any]] = {
     stage.name: stage
     for stage in (
@@ -332,7 +420,12 @@ STAGES: dict[str, Stage[Any]] = {
         PREPARE_SIDES,
         QUANTIZE_MODEL,
         TRAIN_ADAPTER,
+        TRAIN_CLASSIFIER,
+        FORMAT_PAIRS,
+        TRAIN_PREFERENCES,
+        TRAIN_REWARDS,
         MERGE_ADAPTER,
+        BUNDLE_ADAPTER,
         SCORE_PERPLEXITY,
         SCORE_SQL,
         SCORE_LABELS,
@@ -345,6 +438,7 @@ STAGES: dict[str, Stage[Any]] = {
         DECIDE,
         REGISTER_MODEL,
         DRAW_TASK,
+        DRAW_SMALL_SETS,
         TRAIN_TOKENIZER,
         PRETRAIN_BASE,
         CONTINUE_BASE,

@@ -11,12 +11,15 @@ from tests.flows.conftest import last_json, retune, write_project
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("family", ["gemma3", "gpt2", "qwen3"])
+@pytest.mark.parametrize(
+    "family", ["gemma3", "gemma3_image_text", "gpt2", "gpt_oss_mxfp4", "qwen3"]
+)
 def test_a_family_goes_through_the_whole_flow(family: str, tmp_path: Path) -> None:
     """Quantized, trained, merged, scored, decided and registered; Llama does so in the other tests.
 
-    The families differ in their template (turns, think block, none at all), their end tokens, and
-    GPT-2 in its Conv1D layers.
+    The families differ in their template (turns, think block, channels, none at all), their end
+    tokens, GPT-2 in its Conv1D layers, and in what their files hold: a vision tower, experts in
+    MXFP4.
     """
     recipe = write_project(tmp_path / "project", family)
     summary = last_json(retune(recipe, "--json"))

@@ -28,6 +28,8 @@ def test_the_flow_writes_the_shipped_data_and_a_loadable_base(tmp_path: Path) ->
     for name in (
         "text_to_sql_pt/train.jsonl",
         "text_to_sql_pt/test.jsonl",
+        "reviews_pt/train.jsonl",
+        "instructions_pt/test.jsonl",
         "base_tiny/tokenizer.json",
     ):
         assert (tmp_path / "assets" / name).read_bytes() == (shipped / name).read_bytes(), name

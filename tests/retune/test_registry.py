@@ -220,8 +220,8 @@ def test_a_version_that_answers_otherwise_gets_no_alias(
     import retune.registry.registering as registering
     from retune.registry.saving import reload_version
 
-    def reload_broken(uri: str, model_name: str, version: int) -> Any:
-        loaded = reload_version(uri, model_name, version)
+    def reload_broken(uri: str, model_name: str, version: int, release: Path) -> Any:
+        loaded = reload_version(uri, model_name, version, release)
         with torch.no_grad():
             loaded.model.lm_head.weight.copy_(loaded.model.lm_head.weight.flip(0))
         return loaded

@@ -131,7 +131,7 @@ recipe = load_recipe(Path(sys.argv[1]), []).recipe
 keys = {}
 for name, stage in STAGES.items():
     fields = stage.section.model_fields
-    if all(hasattr(recipe, field) for field in fields):
+    if all(getattr(recipe, field, None) is not None for field in fields):
         section = stage.section.model_validate({field: getattr(recipe, field) for field in fields})
         keys[name] = stage_key(key_parts(stage, Record(), section))
 print(json.dumps(keys))

@@ -11,6 +11,8 @@ import typer
 
 import retune
 from retune.cli.collecting import collect
+from retune.cli.comparing import compare, sweep
+from retune.cli.estimating import estimate
 from retune.errors import INTERRUPTED, Interrupted, RetuneError
 
 # typer carries a click of its own and exports only the leaves of its tree of errors.
@@ -79,8 +81,8 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="base, a folder (model or adapter), a hub id, models:/name@alias; several are "
-            "compared with the first.",
+            help="base, a folder (model, adapter, bundle), a hub id, models:/name@alias; several "
+            "are compared with the first.",
         ),
     ],
     overrides: SetOption = None,
@@ -94,6 +96,15 @@ def evaluate(
     from retune.cli.evaluating import evaluate_models
 
     evaluate_models(recipe, models, overrides or [], out=out, as_json=as_json)
+
+
+app.command()(compare)
+
+
+app.command()(sweep)
+
+
+app.command()(estimate)
 
 
 app.command()(collect)

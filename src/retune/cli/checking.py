@@ -14,7 +14,7 @@ from rich.text import Text
 from retune.cli.data_tables import print_findings
 from retune.cli.watching import TerminalWatcher
 from retune.data.prepared import PreparedData
-from retune.errors import ArtifactError
+from retune.errors import ArtifactError, ConfigError
 from retune.inputs import Inputs, locate_inputs
 from retune.recipe.loading import LoadedRecipe, load_recipe
 from retune.release.showing import show_bytes
@@ -54,6 +54,7 @@ def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
     _show_rows(console, source, data, show)
     _refuse_full_disk(console, run, source)
     _refuse_breaches(run, data)
+    _say_memory(console, run, source, data)
     console.print("[bold green]Ready:[/] retune run would start.")
 
 
@@ -154,6 +155,22 @@ def _refuse_full_disk(console: Console, run: RecipeRun, source: Inputs) -> None:
             f"{show_bytes(needed)} of weights (quantized, merged, registered). Free some, or set "
             "store.folder to a larger disk."
         )
+
+
+def _say_memory(console: Console, run: RecipeRun, source: Inputs, data: PreparedData) -> None:
+    from retune.cli.estimates import estimate_run, fit_text, refuse_unfit
+
+    if not data.chat.train:
+        return
+    with console.status("counting memory"):
+        try:
+            found = estimate_run(run, source, data, timed=False)
+        except ConfigError as error:
+            # What cannot be counted may well be trained.
+            _say(console, "memory", f"not estimated: {error.message}")
+            return
+    _say(console, "memory", f"{fit_text(found)} (retune estimate says more)")
+    refuse_unfit(found)
 
 
 def _refuse_breaches(run: RecipeRun, data: PreparedData) -> None:

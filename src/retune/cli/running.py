@@ -19,8 +19,8 @@ from retune.cli.watching import TerminalWatcher
 from retune.errors import ServiceError
 from retune.inputs import locate_inputs
 from retune.recipe.loading import load_recipe
-from retune.records import Metric
-from retune.release.showing import is_rate, label_of, show_metric
+from retune.records import Metric, Role
+from retune.release.showing import ROLE_LABELS, is_rate, label_of, show_metric
 from retune.release.summary import HEADLINE, RunSummary
 from retune.stage_process import STOP_GRACE_SECONDS
 from retune.watching import WATCHER
@@ -120,11 +120,12 @@ def show_summary(console: Console, summary: RunSummary, recipe: Path) -> None:
 
 def scores_table(summary: RunSummary) -> Table:
     """Return the table of all models on the same rows, with intervals below the values."""
-    rows = next(iter(summary.models.values()))["perplexity"].n
+    first = next(iter(summary.models.values()))
+    rows = first["perplexity" if "perplexity" in first else "macro_f1"].n
     table = Table(title=f"{summary.recipe}: {rows} held-out rows, 95 % intervals", show_lines=True)
     table.add_column("")
     for role in summary.models:
-        table.add_column(role, justify="right")
+        table.add_column(ROLE_LABELS[role].lower(), justify="right")
     for name in HEADLINE:
         figures = [metrics.get(name) for metrics in summary.models.values()]
         if any(figures):
@@ -146,11 +147,13 @@ def _sample_table(question: str, reference: str, answers: Any, right: Any) -> Ta
     table = Table(show_header=False, box=None, padding=(0, 1))
     table.add_row(Text("question", style="dim"), Text(question, style="bold"))
     table.add_row(Text("reference", style="dim"), Text(reference))
-    for role in ("base", "merged"):
+    shown: tuple[Role, ...] = ("base", "merged")
+    for role in shown:
         mark = {True: "right", False: "wrong", None: "not judged"}[right[role]]
         style = {"right": "green", "wrong": "red", "not judged": "yellow"}[mark]
         table.add_row(
-            Text(role, style="dim"), Text(f"{answers[role] or '(nothing)'}  ({mark})", style=style)
+            Text(ROLE_LABELS[role].lower(), style="dim"),
+            Text(f"{answers[role] or '(nothing)'}  ({mark})", style=style),
         )
     table.add_row("", "")
     return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from retune.records import ChatRef, CleanRef, DatasetRef, SplitRef
+from retune.records import ChatRef, CleanRef, DatasetRef, PairsRef, SplitRef
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,14 @@ class PreparedData:
         clean: The rows that are kept.
         split: The kept rows by side, without leaks where the recipe drops them.
         chat: The sides as chats.
+        pairs: Pairs of answers to learn preferences from; None where the recipe names none.
     """
 
     rows: tuple[DatasetRef, ...]
     clean: CleanRef
     split: SplitRef
     chat: ChatRef
+    pairs: PairsRef | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

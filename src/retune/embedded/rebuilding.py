@@ -48,6 +48,25 @@ def draw_task(inputs: Nothing, section: DrawSection, work: Workdir) -> DrawnRef:
     return DrawnRef(digest=digest_folder(work.artifact), folder=work.artifact)
 
 
+def draw_small_sets(inputs: Nothing, section: DrawSection, work: Workdir) -> DrawnRef:
+    """Draw the Portuguese reviews and instructions that recipes in small are shown with.
+
+    Args:
+        inputs: None are needed.
+        section: The seed.
+        work: `reviews_pt/` and `instructions_pt/` go to its artifact folder.
+
+    Returns:
+        The drawn files.
+    """
+    from retune.embedded.instructions import write_instructions_pt
+    from retune.embedded.reviews import write_reviews_pt
+
+    write_reviews_pt(work.artifact / "reviews_pt", section.draw.seed)
+    write_instructions_pt(work.artifact / "instructions_pt", section.draw.seed)
+    return DrawnRef(digest=digest_folder(work.artifact), folder=work.artifact)
+
+
 def train_tokenizer(inputs: Nothing, section: TokenizerSection, work: Workdir) -> DrawnRef:
     """Train the byte-level BPE tokenizer on both languages.
 

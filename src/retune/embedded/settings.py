@@ -126,6 +126,14 @@ DRAW_TASK = Stage(
     section=DrawSection,
     output=DrawnRef,
 )
+DRAW_SMALL_SETS = Stage(
+    name="draw_small_sets",
+    version=1,
+    function="retune.embedded.rebuilding:draw_small_sets",
+    inputs=Nothing,
+    section=DrawSection,
+    output=DrawnRef,
+)
 TRAIN_TOKENIZER = Stage(
     name="train_tokenizer",
     version=1,

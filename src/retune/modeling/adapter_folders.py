@@ -7,11 +7,13 @@ model would be scored with half of its layers.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from retune.errors import ConfigError
+from retune.modeling.adapter_fit import list_misfits
+from retune.modeling.head_files import HEAD_WEIGHTS
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -21,8 +23,8 @@ _SHOWN = 3
 
 
 def is_adapter(folder: Path) -> bool:
-    """Tell an adapter's folder from a model's."""
-    return (folder / CONFIG).is_file()
+    """Tell the folder of what is put on a base (an adapter, a head alone) from a model's."""
+    return (folder / CONFIG).is_file() or (folder / HEAD_WEIGHTS).is_file()
 
 
 def own_base(folder: Path, resolve: Callable[[Path], Path]) -> Path | None:
@@ -39,7 +41,9 @@ def own_base(folder: Path, resolve: Callable[[Path], Path]) -> Path | None:
     Raises:
         ConfigError: The adapter's configuration is broken.
     """
-    named = _read_config(folder).get("base_model_name_or_path")
+    if (folder / HEAD_WEIGHTS).is_file():
+        return None
+    named = _read_json(folder / CONFIG).get("base_model_name_or_path")
     path = resolve(Path(named)) if isinstance(named, str) and named else None
     if path is None or not (path / "config.json").is_file():
         return None
@@ -57,16 +61,17 @@ def check_adapter(folder: Path, base: Path) -> None:
         ConfigError: Its weights are missing or unreadable, or name layers that the base does not
             have in that size.
     """
-    config = _read_config(folder)
+    if (folder / HEAD_WEIGHTS).is_file():
+        # One matrix, whose width loading compares.
+        return
+    config = _read_json(folder / CONFIG)
     if not (folder / WEIGHTS).is_file():
         raise ConfigError(
             f"{folder}: {CONFIG} without {WEIGHTS}. Save the adapter with save_pretrained."
         )
     adapter = _read_shapes([folder / WEIGHTS])
-    if config.get("peft_type") != "LORA":
-        return
     layers = _read_shapes(sorted(base.glob("*.safetensors")))
-    unfit = list(_unfit_layers(adapter, layers))
+    unfit = list(list_misfits(config, adapter, _read_json(base / "config.json"), layers))
     if unfit:
         more = f" and {len(unfit) - _SHOWN} more" if len(unfit) > _SHOWN else ""
         raise ConfigError(
@@ -75,38 +80,13 @@ def check_adapter(folder: Path, base: Path) -> None:
         )
 
 
-def _unfit_layers(adapter: Shapes, layers: Shapes) -> Iterator[str]:
-    for name, shape in adapter.items():
-        layer, is_lora, _ = name.removeprefix("base_model.model.").partition(".lora_A.")
-        other = adapter.get(name.replace(".lora_A.", ".lora_B."))
-        parts = layer.split(".")
-        place = next((at for at, part in enumerate(parts) if part.isdecimal()), 0)
-        # The head may share the weights of the embedding, and then is in no file.
-        if not is_lora or other is None or place == 0:
-            continue
-        # From the block's list on: what stands before differs between a class and its checkpoint.
-        ending = ".".join([*parts[place - 1 :], "weight"])
-        found = [s for n, s in layers.items() if n == ending or n.endswith(f".{ending}")]
-        wanted = (other[0], shape[1])
-        if not found:
-            yield f"the base has no layer {layer}"
-        # Conv1D keeps its weights the other way round.
-        elif not {wanted, wanted[::-1]} & set(found):
-            yield f"{layer} is {_by(wanted)} there and {_by(found[0])} in the base"
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as JSON ({error}).") from error
     if not isinstance(config, dict):
-        raise ConfigError(f"{path}: expected a JSON object with peft's settings.")
+        raise ConfigError(f"{path}: expected a JSON object with settings.")
     return config
 
 

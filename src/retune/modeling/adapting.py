@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from retune.errors import ConfigError
+from retune.modeling.whole_modules import name_modules as name_modules
 
 _LINEAR = {"Linear", "Linear4bit", "Linear8bitLt", "Conv1D"}
 _MOVE_THE_BASE = ("pissa", "olora")
@@ -34,6 +35,8 @@ def as_peft(
     modules_to_save: Sequence[str] | None = None,
     init: bool | str = True,
     task_type: str = "CAUSAL_LM",
+    tie: bool = False,
+    trainable_tokens: Mapping[str, Sequence[int]] | None = None,
 ) -> PeftLoraConfig:
     """Return peft's form of the LoRA settings.
 
@@ -48,6 +51,8 @@ def as_peft(
         modules_to_save: Names of the modules that are trained as a whole; see `name_modules`.
         init: First values, as peft names them.
         task_type: What the model does, as peft names it.
+        tie: Whether embedding and output head are trained as one; see `ties_whole`.
+        trainable_tokens: Rows of the vocabulary that are trained; see `name_token_rows`.
 
     Returns:
         A configuration.
@@ -64,6 +69,9 @@ def as_peft(
         modules_to_save=list(modules_to_save) if modules_to_save else None,
         init_lora_weights=init,
         task_type=task_type,
+        ensure_weight_tying=tie,
+        trainable_token_indices={n: list(ids) for n, ids in (trainable_tokens or {}).items()}
+        or None,
     )
 
 
@@ -116,36 +124,6 @@ def check_target_modules(model: PreTrainedModel, target_modules: str | Sequence[
         )
 
 
-def name_modules(model: PreTrainedModel, endings: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the full names of the modules that are trained as a whole.
-
-    peft matches in the middle of a word: its `norm` would be every `input_layernorm` too.
-
-    Args:
-        model: The model to adapt.
-        endings: Ends of names as in the recipe, whole words.
-
-    Returns:
-        Names, in the order of the model.
-
-    Raises:
-        ConfigError: One matches nothing, is quantized, or shares its weights.
-    """
-    modules = {name: module for name, module in model.named_modules() if name}
-    for ending in endings or ():
-        if not any(_ends(name, ending) for name in modules):
-            # Without the modules that only hold others, such as the list of blocks.
-            own = [n for n, m in modules.items() if any(True for _ in m.parameters(False))]
-            raise ConfigError(
-                f"method.modules_to_save: {ending} matches no module of this model. "
-                f"It has: {_endings(own)}."
-            )
-    found = [name for name in modules if any(_ends(name, ending) for ending in endings or ())]
-    for name in found:
-        _check_whole(name, modules[name], model)
-    return tuple(found)
-
-
 def initial_update(model: PeftModel) -> Weights | None:
     """Return the adapter's first values where its making took them out of the base.
 
@@ -155,7 +133,8 @@ def initial_update(model: PeftModel) -> Weights | None:
     Returns:
         A copy by the names of the saved file; None where the base is as it was.
     """
-    if model.peft_config["default"].init_lora_weights not in _MOVE_THE_BASE:
+    config = model.peft_config["default"]
+    if getattr(config, "init_lora_weights", None) not in _MOVE_THE_BASE:
         return None
     state = get_peft_model_state_dict(model)
     return {n: w.detach().clone().cpu() for n, w in state.items() if _matrix(n) is not None}
@@ -194,8 +173,15 @@ def _targeted(model: PreTrainedModel, config: PeftLoraConfig) -> dict[str, nn.Mo
     targets = config.target_modules
     found = {name: module for name, module in model.named_modules() if _adaptable(module)}
     if isinstance(targets, str):
+        # As peft does: neither the output head nor what is trained as a whole, such as a
+        # classification head.
+        whole = {*(config.modules_to_save or ())}
         head = model.get_output_embeddings()
-        return {n: m for n, m in found.items() if type(m).__name__ in _LINEAR and m is not head}
+        return {
+            name: module
+            for name, module in found.items()
+            if type(module).__name__ in _LINEAR and module is not head and name not in whole
+        }
     return {n: m for n, m in found.items() if any(_ends(n, target) for target in targets or ())}
 
 
@@ -209,27 +195,6 @@ def _check_rank(layers: Mapping[str, nn.Module], r: int) -> None:
             f"{height}: an adapter of that rank is no smaller than the layer. Write at most "
             f"{min(sizes[name])}, or leave the layer out of method.target_modules."
         )
-
-
-def _check_whole(name: str, module: nn.Module, model: PreTrainedModel) -> None:
-    parts = list(module.modules())
-    if any(type(part).__name__ in ("Linear4bit", "Linear8bitLt") for part in parts):
-        raise ConfigError(
-            f"method.modules_to_save: {name} is quantized, and cannot be trained as a whole. "
-            "Adapt it (method.target_modules), or write quantization.kind: none."
-        )
-    ends = (model.get_input_embeddings(), model.get_output_embeddings())
-    if _is_tied(model) and any(part is end for part in parts for end in ends):
-        raise ConfigError(
-            f"method.modules_to_save: {name} shares its weights with the other end of this model "
-            "(tie_word_embeddings); trained apart, the two could not be saved as one model. Leave "
-            "it out, or train with method.kind: full."
-        )
-
-
-def _is_tied(model: PreTrainedModel) -> bool:
-    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    return head is not None and head.weight is embedding.weight
 
 
 def _sides(layer: nn.Module) -> tuple[int, int]:

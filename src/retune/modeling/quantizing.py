@@ -11,11 +11,15 @@ from retune.data.tokenizers import load_tokenizer
 from retune.digests import digest_folder, digest_json
 from retune.errors import ConfigError
 from retune.modeling.devices import choose_compute_dtype, choose_device, choose_dtype
-from retune.modeling.loading import load_causal_model
+from retune.modeling.loading import load_causal_model, load_plain_model
+from retune.modeling.prequantized import MXFP4, NF4, check_quantization, quantized_as
 from retune.modeling.reference import read_references, reference_perplexity
 from retune.records import ModelRef
 from retune.requests import QuantizeInputs, QuantizeSection
 from retune.stage import Workdir
+
+_MATRIX = 2
+"""Dimensions of a linear layer's weights; those of all experts in one have three."""
 
 
 def as_bitsandbytes(
@@ -52,16 +56,22 @@ def quantize_model(inputs: QuantizeInputs, section: QuantizeSection, work: Workd
         Footprints in bytes, and perplexities before and after.
 
     Raises:
-        ConfigError: The model cannot be loaded or quantized.
+        ConfigError: The model cannot be loaded or quantized, or is quantized in another way.
         DataError: The reference text is empty.
     """
+    check_quantization(inputs.base.folder, section.quantization.kind)
     device = choose_device()
     dtype = choose_dtype(section.model.dtype, device)
+    _tell_stored(inputs.base.folder, dtype, work)
     tokenizer = load_tokenizer(inputs.base.folder)
     references = read_references(inputs.reference_text.path)
     base = load_causal_model(inputs.base.folder, dtype=dtype, device=device)
     base_perplexity = reference_perplexity(base, tokenizer, references)
     base_bytes, parameters = base.get_memory_footprint(), base.num_parameters()
+    if quantized_as(inputs.base.folder) == NF4:
+        # Rounding what is rounded already would change it: it is taken as it is.
+        base.save_pretrained(work.artifact)
+        return _model_ref(work, parameters, (base_bytes,) * 2, (base_perplexity,) * 2)
     del base
     if section.quantization.kind == "none":
         return ModelRef(
@@ -74,21 +84,62 @@ def quantize_model(inputs: QuantizeInputs, section: QuantizeSection, work: Workd
             reference_perplexity=base_perplexity,
             base_reference_perplexity=base_perplexity,
         )
-    quantized = _quantize(inputs.base.folder, section, device)
+    quantized = _quantize(inputs.base.folder, section, device, work)
     quantized.save_pretrained(work.artifact)
-    return ModelRef(
-        digest=digest_folder(work.artifact),
-        folder=work.artifact,
-        quantization="nf4",
-        parameters=parameters,
-        footprint_bytes=quantized.get_memory_footprint(),
-        base_footprint_bytes=base_bytes,
-        reference_perplexity=reference_perplexity(quantized, tokenizer, references),
-        base_reference_perplexity=base_perplexity,
+    return _model_ref(
+        work,
+        parameters,
+        (quantized.get_memory_footprint(), base_bytes),
+        (reference_perplexity(quantized, tokenizer, references), base_perplexity),
     )
 
 
-def _quantize(folder: Path, section: QuantizeSection, device: torch.device) -> PreTrainedModel:
+def _model_ref(
+    work: Workdir, parameters: int, footprints: tuple[int, int], perplexities: tuple[float, float]
+) -> ModelRef:
+    """Describe the written checkpoint; of each pair the quantized model's figure comes first."""
+    return ModelRef(
+        digest=digest_folder(work.artifact),
+        folder=work.artifact,
+        quantization=NF4,
+        parameters=parameters,
+        footprint_bytes=footprints[0],
+        base_footprint_bytes=footprints[1],
+        reference_perplexity=perplexities[0],
+        base_reference_perplexity=perplexities[1],
+    )
+
+
+def _tell_stored(folder: Path, dtype: torch.dtype, work: Workdir) -> None:
+    name = str(dtype).removeprefix("torch.")
+    stored = quantized_as(folder)
+    if stored == NF4:
+        work.reporter.log(f"{folder.name} is quantized to NF4 already, and taken as it is.")
+    if stored == MXFP4:
+        work.reporter.log(
+            f"{folder.name} is stored in MXFP4, which nothing can be trained over: its experts are "
+            f"dequantized to {name}, about four times (16 bits) what they take on the disk."
+        )
+
+
+def _tell_unquantized(model: PreTrainedModel, work: Workdir) -> None:
+    experts = [
+        weight.numel()
+        for weight in model.parameters()
+        if weight.dim() > _MATRIX and weight.is_floating_point()
+    ]
+    if experts:
+        work.reporter.log(
+            "Quantized to NF4: the linear layers, such as attention. Not quantized: the experts "
+            f"({sum(experts):,} weights), which are no linear layers; they stay in model.dtype."
+        )
+
+
+def _quantize(
+    folder: Path, section: QuantizeSection, device: torch.device, work: Workdir
+) -> PreTrainedModel:
+    if quantized_as(folder) == MXFP4:
+        folder = _write_plain(folder, section, work)
     compute = choose_compute_dtype(section.quantization.compute_dtype, device)
     config = as_bitsandbytes(
         double=section.quantization.double, compute_dtype=compute, storage_dtype=torch.uint8
@@ -101,4 +152,13 @@ def _quantize(folder: Path, section: QuantizeSection, device: torch.device) -> P
     )
     if not getattr(model, "is_loaded_in_4bit", False):
         raise ConfigError(f"{folder}: no layer could be quantized to 4 bits.")
+    _tell_unquantized(model, work)
     return model
+
+
+def _write_plain(folder: Path, section: QuantizeSection, work: Workdir) -> Path:
+    """Write the dequantized form of a snapshot, which bitsandbytes takes no other way."""
+    cpu, target = torch.device("cpu"), work.scratch / "dequantized"
+    dtype = choose_dtype(section.model.dtype, choose_device())
+    load_plain_model(folder, dtype=dtype, device=cpu).save_pretrained(target)
+    return target

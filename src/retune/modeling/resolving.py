@@ -1,9 +1,9 @@
 """Finding a model that a person names, whatever kind it is, so that it can be scored.
 
 A name is the word ``base``, an address ``models:/name@alias`` or ``models:/name/3`` of the MLflow
-registry, a folder with a snapshot or an adapter, or a hub id. What is found is known by its
-content, so that a model which a run has scored already is not scored again: `merge_adapter` and
-`train_adapter` digest the same files that are digested here.
+registry, a folder with a snapshot, an adapter or both (a bundle), or a hub id. What is found is
+known by its content, so that a model which a run has scored already is not scored again:
+`merge_adapter`, `bundle_adapter` and `train_adapter` digest the files that are digested here.
 """
 
 from __future__ import annotations
@@ -19,11 +19,18 @@ from retune.errors import ConfigError
 from retune.modeling.adapter_folders import check_adapter, is_adapter, own_base
 from retune.modeling.snapshots import locate_base
 from retune.recipe.loading import LoadedRecipe
-from retune.records import LOG_FOLDER, BaseRef, ModelRef, ScoredModel
+from retune.records import (
+    LOG_FOLDER,
+    BaseRef,
+    ModelRef,
+    ScoredModel,
+    is_bundle,
+    locate_bundle,
+)
 from retune.registry import locate_version
 from retune.tracking import check_tracking
 
-ModelKind = Literal["base", "snapshot", "adapter", "registered"]
+ModelKind = Literal["base", "snapshot", "adapter", "bundle", "registered"]
 
 BASE = "base"
 _ADDRESS = "models:/"
@@ -92,6 +99,8 @@ def resolve_model(
     folder = next((path for path in _places(text, loaded) if path.is_dir()), None)
     if folder is None:
         return _of_hub(text, loaded)
+    if is_bundle(folder):
+        return _bundle(folder.resolve())
     if is_adapter(folder):
         return _adapter(folder, loaded)
     return _snapshot(folder)
@@ -146,6 +155,20 @@ def _adapter(folder: Path, loaded: LoadedRecipe) -> EvaluatedModel:
     return EvaluatedModel(
         _name_of(folder), "adapter", scored, used, adapter_digest=adapter if on_recipe else None
     )
+
+
+def _bundle(folder: Path) -> EvaluatedModel:
+    weights, adapter = locate_bundle(folder)
+    base = locate_base(str(weights), None)
+    check_adapter(adapter, weights)
+    # The digest of `bundle_adapter`'s record, by which a run has scored it.
+    scored = ScoredModel(
+        digest=digest_folder(folder, without=_BESIDE),
+        weights=weights,
+        adapter=adapter,
+        tokenizer=weights,
+    )
+    return EvaluatedModel(_name_of(folder), "bundle", scored, base)
 
 
 def _snapshot(folder: Path) -> EvaluatedModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from retune.records import BaseRef
 WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
 _FILES_BUT_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt", "tokenizer*")
 _FILES = (*WEIGHT_PATTERNS, *_FILES_BUT_WEIGHTS)
+_NOT_USED = ("*/*", "consolidated*")
+"""The same weights once more, in folders such as `original/` and `metal/` of gpt-oss or under the
+names of another library. On the hub, `*` stands for slashes too."""
 
 
 def locate_base(model: str, revision: str | None, *, with_weights: bool = True) -> BaseRef:
@@ -76,7 +80,14 @@ def _download(model: str, revision: str | None, with_weights: bool) -> BaseRef:
 
     try:
         patterns = _FILES if with_weights else _FILES_BUT_WEIGHTS
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(patterns)))
+        folder = Path(
+            snapshot_download(
+                model,
+                revision=revision,
+                allow_patterns=list(patterns),
+                ignore_patterns=list(_NOT_USED),
+            )
+        )
         if not with_weights and not _weight_bytes(folder):
             # Files beside the weights may be open where the weights are gated.
             HfApi().auth_check(model)
@@ -108,5 +119,10 @@ def _download(model: str, revision: str | None, with_weights: bool) -> BaseRef:
 
 
 def _size_on_hub(info: Any) -> int:
-    files = [each for each in info.siblings or () if each.rfilename.endswith(".safetensors")]
+    files = [each for each in info.siblings or () if _is_used(each.rfilename)]
     return sum(each.size or 0 for each in files)
+
+
+def _is_used(name: str) -> bool:
+    unused = any(fnmatch(name, pattern) for pattern in _NOT_USED)
+    return name.endswith(".safetensors") and not unused

@@ -38,6 +38,8 @@ def apply_variants(document: Document, overrides: Sequence[str]) -> list[str]:
     if not isinstance(chosen, list) or not isinstance(known, dict):
         return notes
     for name in chosen:
+        if not isinstance(name, str):
+            continue  # Validation says what is expected here.
         if not isinstance(known.get(name), dict):
             has = f"it has: {', '.join(map(str, known)) or 'none'}"
             text = f"the recipe has no variant {shown(name)}; {has}"

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from retune.recipe.sections import (
+    BottleneckConfig,
     DataConfig,
     DeviceConfig,
     DpoConfig,
@@ -19,8 +20,11 @@ from retune.recipe.sections import (
     MergeConfig,
     MethodConfig,
     ModelConfig,
+    PrefixConfig,
     ProbesConfig,
     PromptConfig,
+    PromptTuningConfig,
+    PTuningConfig,
     QualityConfig,
     QuantizationConfig,
     RegistryConfig,
@@ -33,6 +37,7 @@ from retune.recipe.sections import (
     conflict,
 )
 from retune.recipe.sections.base import Seed, Text
+from retune.recipe.sections.method import CONTINUABLE
 
 Conflicts = list[tuple[str, str]]
 
@@ -122,7 +127,9 @@ class Recipe(Section):
             *_quality_conflicts(self),
             *_method_conflicts(self),
             *_head_conflicts(self),
+            *_further_conflicts(self),
             *_probe_conflicts(self),
+            *_training_conflicts(self),
         ]
         if found:
             raise conflict(*found)
@@ -161,7 +168,31 @@ def _method_conflicts(recipe: Recipe) -> Conflicts:
         return [("method.init", f"{reason} quantization.kind is nf4; {instead}")]
     if isinstance(method, LowRankConfig) and method.init == "orthogonal" and method.r % 2:
         return [("method.r", f"{method.r} is odd, but init: orthogonal needs an even rank")]
-    return []
+    return _added_layer_conflicts(recipe)
+
+
+def _added_layer_conflicts(recipe: Recipe) -> Conflicts:
+    """Refuse adapters that stand nowhere, and what learned positions do not go with."""
+    method, found = recipe.method, list[tuple[str, str]]()
+    if isinstance(method, BottleneckConfig):
+        if not method.after_attention and not method.after_feed_forward:
+            reason = "is false, and after_feed_forward too, so that no block has an adapter"
+            found.append(("method.after_attention", f"{reason}; write true for one of them"))
+        return found
+    if not isinstance(method, PrefixConfig | PTuningConfig | PromptTuningConfig):
+        return found
+    if recipe.training.packing:
+        reason = f"is true, but method.kind is {method.kind}: of the rows that are packed together"
+        found.append(
+            ("training.packing", f"{reason} only the first would have its learned positions")
+        )
+    if isinstance(method, PrefixConfig) and recipe.training.gradient_checkpointing:
+        reason = "is true, but method.kind is prefix: blocks that are computed again would not see"
+        instead = "write false, or choose p_tuning or prompt"
+        found.append(
+            ("training.gradient_checkpointing", f"{reason} learned keys and values; {instead}")
+        )
+    return found
 
 
 def _head_conflicts(recipe: Recipe) -> Conflicts:
@@ -178,7 +209,46 @@ def _head_conflicts(recipe: Recipe) -> Conflicts:
     if recipe.gate.metric not in (None, "macro_f1", "accuracy"):
         reason = f"is {recipe.gate.metric}, which a classification head does not have"
         found.append(("gate.metric", f"{reason}; choose macro_f1 or accuracy"))
+    if recipe.method.kind == "frozen" and recipe.quantization.kind != "none":
+        reason = "is frozen, which trains no adapter over the 4-bit weights that quantization makes"
+        found.append(("method.kind", f"{reason}; write quantization.kind: none, or choose qlora"))
+    return found + _written_conflicts(recipe)
+
+
+def _written_conflicts(recipe: Recipe) -> Conflicts:
+    """Name what asks a model for text, which one with a classification head does not write."""
+    asked = {
+        "probes.file": recipe.probes is not None and recipe.probes.file is not None,
+        "probes.counterfactuals": recipe.probes is not None
+        and recipe.probes.counterfactuals is not None,
+        "gate.max_forgetting_bits": recipe.gate.max_forgetting_bits is not None,
+        "training.packing": recipe.training.packing,
+    }
+    found = [
+        (name, "is set, but the recipe has a head, which writes no text; remove one of the two")
+        for name, is_asked in asked.items()
+        if is_asked
+    ]
+    if recipe.training.watch not in ("loss", "macro_f1", "accuracy"):
+        reason = f"is {recipe.training.watch}, which a classification head does not have"
+        found.append(("training.watch", f"{reason}; choose loss, macro_f1 or accuracy"))
     return found
+
+
+def _further_conflicts(recipe: Recipe) -> Conflicts:
+    """Refuse methods that preferences and rewards cannot go on from."""
+    if recipe.head is not None or (recipe.dpo is None and recipe.grpo is None):
+        return []
+    method, names = recipe.method, "dpo" if recipe.grpo is None else "grpo"
+    if method.kind not in CONTINUABLE:
+        reason = f"is {method.kind}, whose result {names} cannot train further"
+        known = ", ".join(sorted(CONTINUABLE))
+        return [("method.kind", f"{reason}; choose one of {known}, or remove {names}")]
+    targets = method.target_modules if isinstance(method, LowRankConfig) else ()
+    if not isinstance(targets, str) and any(name.endswith("lm_head") for name in targets):
+        reason = f"has lm_head, whose adapter {names} would not train"
+        return [("method.target_modules", f"{reason}; take it out, or remove {names}")]
+    return []
 
 
 def _probe_conflicts(recipe: Recipe) -> Conflicts:
@@ -191,4 +261,24 @@ def _probe_conflicts(recipe: Recipe) -> Conflicts:
     if recipe.gate.min_probe_pass_rate is not None:
         reason = "is set, but the recipe has no probes.file"
         found.append(("gate.min_probe_pass_rate", f"{reason}; add probes.file, or remove it"))
+    return found
+
+
+def _training_conflicts(recipe: Recipe) -> Conflicts:
+    training, found = recipe.training, []
+    if training.packing and recipe.method.kind in ("prefix", "p_tuning", "prompt"):
+        reason = f"is true, but {recipe.method.kind} puts learned inputs before a sequence, not"
+        instead = "before each of its rows; write packing: false"
+        found.append(("training.packing", f"{reason} {instead}"))
+    if recipe.head is not None:
+        if training.packing:
+            reason = "is true, but a classification head reads one token of a sequence"
+            found.append(("training.packing", f"{reason}; write packing: false"))
+        if training.watch.startswith("sql_"):
+            reason = f"is {training.watch}, which a classification head does not have"
+            found.append(("training.watch", f"{reason}; choose loss, macro_f1 or accuracy"))
+    if training.torch_compile and recipe.quantization.kind != "none":
+        reason = "is true, but a quantized base is not compiled: its kernels are not torch's"
+        instead = "write quantization.kind: none, or torch_compile: false"
+        found.append(("training.torch_compile", f"{reason}; {instead}"))
     return found

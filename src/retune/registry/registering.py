@@ -1,8 +1,8 @@
-"""The model registry: which version is champion, and how a merged model becomes one.
+"""The model registry: which version is champion, and how a released model becomes one.
 
 A version is made, reloaded and compared first, and only then does an alias point to it: what the
 alias `champion` names has always answered like the model that was scored. A version is known by the
-digest of the merged model (tag `retune.merged_digest`), so registering the same model again makes
+digest of the release (tag `retune.merged_digest`), so registering the same model again makes
 no second copy, and by the digest of the champion that it was compared with
 (`retune.compared_with`), so that a reused run asks the question that was asked then.
 """
@@ -17,6 +17,7 @@ from retune.data.tables import read_rows
 from retune.digests import digest_json
 from retune.errors import ArtifactError
 from retune.records import MergedRef, RegisteredRef
+from retune.registry.forms import form_of
 from retune.registry.saving import create_version, reload_version
 from retune.registry.versions import (
     CHALLENGER,
@@ -39,18 +40,14 @@ from retune.tracking import connect
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from retune.modeling.loading import LoadedModel
-
-_CHECK_BATCH = 8
-
 
 def register_model(
     inputs: RegisterInputs, section: RegisterSection, work: Workdir, context: dict[str, str]
 ) -> RegisteredRef:
-    """Make a merged model a version, check that it answers the same, and move an alias to it.
+    """Make a release a version, check that it answers the same, and move an alias to it.
 
     Args:
-        inputs: The merged model, the gate's decision and held-out chats.
+        inputs: The release, the gate's decision and held-out chats.
         section: The registered model's name and how many rows are checked.
         work: Its scratch folder takes what is sent to, and reloaded from, a remote store.
         context: `tracking_uri`, `artifact_root`, `experiment`, `run_id`.
@@ -68,7 +65,7 @@ def register_model(
     rows = read_rows(inputs.rows.folder / "rows.parquet")[: section.registry.check_rows]
     with as_service_error(uri), patience():
         client = connect(uri)
-        expected = _merged_answers(inputs.merged, rows)
+        expected = _released_answers(inputs.merged, rows)
         work.reporter.progress("steps", 1, 3)
         version = find_version(client, name, inputs.merged.digest) or create_version(
             client,
@@ -80,7 +77,8 @@ def register_model(
             scratch=work.scratch / "saved",
         )
         work.reporter.progress("steps", 2, 3)
-        equal = _count_equal(expected, _answers(reload_version(uri, name, version), rows))
+        reloaded = reload_version(uri, name, version, inputs.merged.folder)
+        equal = _count_equal(expected, form_of(inputs.merged.folder).answer(reloaded, rows))
         if equal < len(rows):
             raise _differing(name, version, equal, len(rows))
         alias = _move_alias(client, version, inputs, name)
@@ -135,24 +133,13 @@ def _identity(name: str, version: int, merged_digest: str) -> str:
     return digest_json({"model": name, "version": version, "merged": merged_digest})
 
 
-def _merged_answers(merged: MergedRef, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _released_answers(merged: MergedRef, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     from retune.modeling.loading import SLOT
 
-    answers = _answers(SLOT.get(merged.as_scored()), rows)
+    answers = form_of(merged.folder).answer(SLOT.get(merged.as_scored()), rows)
     # The copy that is saved and the one that is reloaded need the memory.
     SLOT.clear()
     return answers
-
-
-def _answers(loaded: LoadedModel, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    from retune.scoring.generation import generate_answers
-
-    return generate_answers(
-        loaded,
-        [row["prompt_ids"] for row in rows],
-        max_new_tokens=max((len(row["answer_ids"]) for row in rows), default=1),
-        batch_size=_CHECK_BATCH,
-    )
 
 
 def _count_equal(expected: Sequence[str], found: Sequence[str]) -> int:
@@ -162,7 +149,7 @@ def _count_equal(expected: Sequence[str], found: Sequence[str]) -> int:
 def _differing(name: str, version: int, equal: int, rows: int) -> ArtifactError:
     return ArtifactError(
         f"{name} version {version}: reloaded from the registry it answers {rows - equal} of {rows} "
-        "rows otherwise than the merged model, expected none. No alias was moved. Delete this "
+        "rows otherwise than the released model, expected none. No alias was moved. Delete this "
         "version in the MLflow UI and run again; if it stays so, the library versions that saved "
         "and loaded it differ."
     )

@@ -14,6 +14,7 @@ from filelock import FileLock
 from retune.digests import digest_folder, digest_json
 from retune.errors import ArtifactError, ConfigError
 from retune.records import ChampionRef
+from retune.registry.forms import Parts, locate_parts
 from retune.tracking import connect, unreachable
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ CHAMPION: Alias = "champion"
 CHALLENGER: Alias = "challenger"
 DIGEST_TAG = "retune.merged_digest"
 COMPARED_TAG = "retune.compared_with"
-WEIGHTS = "model"
-TOKENIZER = Path("components", "tokenizer")
-"""Where MLflow's transformers flavour puts the parts."""
 
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "300", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 """Sending gigabytes takes longer than the limits that keep live metrics from blocking a run."""
@@ -37,9 +35,9 @@ _PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "300", "MLFLOW_HTTP_REQUEST_MAX_RETR
 def find_opponent(
     uri: str, model_name: str, merged_digest: str, *, cache_folder: Path | None = None
 ) -> ChampionRef | None:
-    """Return the version that a merged model has to beat.
+    """Return the version that a released model has to beat.
 
-    That is the champion; when the merged model itself is champion, the one that it was compared
+    That is the champion; when the released model itself is champion, the one that it was compared
     with when it became so. Then a run that is repeated asks the same question and reuses all.
 
     Args:
@@ -53,7 +51,7 @@ def find_opponent(
         The version with folders that can be loaded, or None where there is none yet.
 
     Raises:
-        ArtifactError: The champion's files are gone, or not of a transformers model.
+        ArtifactError: The champion's files are gone, or not of a model that retune registers.
         ServiceError: MLflow does not answer.
     """
     with as_service_error(uri), patience():
@@ -80,7 +78,7 @@ def locate_version(
 
     Raises:
         ConfigError: There is no such model, version or alias.
-        ArtifactError: Its files are gone, or not of a transformers model.
+        ArtifactError: Its files are gone, or not of a model that retune registers.
         ServiceError: MLflow does not answer.
     """
     with as_service_error(uri), patience():
@@ -99,18 +97,27 @@ def _located(
     folder = local_folder(client, version) or _downloaded(
         uri, version, cache_folder or _default_cache()
     )
-    if not (folder / WEIGHTS / "config.json").is_file() or not (folder / TOKENIZER).is_dir():
+    parts = locate_parts(folder)
+    if parts is None:
         raise ArtifactError(
             f"{folder}: version {version.version} of {version.name} has to be scored, but its "
-            "files are gone or not those of a transformers model with tokenizer. Restore them; "
+            "files are gone or not those of a model that retune registers. Restore them; "
             f"to retrain without it, take the alias {CHAMPION} from it in the MLflow UI."
         )
     return ChampionRef(
-        digest=version.tags.get(DIGEST_TAG) or digest_folder(folder / WEIGHTS),
+        digest=version.tags.get(DIGEST_TAG) or _digest_of(parts),
         version=int(version.version),
-        weights=folder / WEIGHTS,
-        tokenizer=folder / TOKENIZER,
+        weights=parts.weights,
+        tokenizer=parts.tokenizer,
+        adapter=parts.adapter,
     )
+
+
+def _digest_of(parts: Parts) -> str:
+    weights = digest_folder(parts.weights)
+    if parts.adapter is None:
+        return weights
+    return digest_json({"weights": weights, "adapter": digest_folder(parts.adapter)})
 
 
 def _absent(client: MlflowClient, name: str, wanted: int | str) -> ConfigError:
@@ -232,7 +239,7 @@ def has_files(client: MlflowClient, version: ModelVersion) -> bool:
     """Tell whether a version's weights are there; of a remote store it is taken on trust."""
     folder = local_folder(client, version)
     # A remote store is asked when the version is loaded; listing it here would cost every plan.
-    return folder is None or (folder / WEIGHTS / "config.json").is_file()
+    return folder is None or locate_parts(folder) is not None
 
 
 def _default_cache() -> Path:

@@ -120,7 +120,7 @@ def compare_models(
     scores = {each.name: each.scores for each in candidates}
     comparable = all(each.likeness != "other_tokens" for each in candidates)
     shared = compare_with_first(scores, resamples, comparable_tokens=comparable)
-    rows = {name: each.perplexity.rows for name, each in scores.items()}
+    rows = {name: each.over_rows().rows for name, each in scores.items()}
     return ModelComparison(
         recipe=recipe,
         made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

@@ -1,4 +1,4 @@
-"""The model card (README.md) that goes with merged weights: what it is, and what was measured."""
+"""The model card (README.md) that goes with a released model: what it is, and what was measured."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ class ModelCard(Record):
     """Hub id or folder of the model that was tuned."""
     method: str
     """How, in words, such as ``QLoRA (NF4), r = 16``."""
+    release: str = "the adapter is merged into these weights"
+    """How what was trained became this model."""
+    bundled: bool = False
+    """Whether an adapter lies beside the weights, which transformers alone does not load."""
     data: dict[str, str]
     """Label and text, as in the report."""
     models: dict[Role, dict[str, Metric]]

@@ -25,6 +25,7 @@ from retune.records import (
 )
 from retune.release import showing
 from retune.release.curves import CurvePoint, draw_png, draw_svg
+from retune.release.resources import describe_resources
 from retune.release.summary import RunSummary, Sample
 from retune.training.metrics import read_metrics
 from retune.watching import StageLine
@@ -70,7 +71,7 @@ def write_report(
         summary: What the run found.
         curves: `metrics.jsonl` of the training; need not exist.
         data: Rows from their sources to chats.
-        models: Quantized model, adapter, merged model.
+        models: Quantized model, adapter, released model.
         folder: Where `report.md`, `report.html` and `curves.png` go; made when missing.
     """
     write_pages(
@@ -141,8 +142,9 @@ def describe_data(data: PreparedData) -> dict[str, str]:
 
 
 def describe_models(model: ModelRef, adapter: AdapterRef, merged: MergedRef) -> dict[str, str]:
-    """Say how the model was quantized, trained and merged."""
+    """Say how the model was quantized, trained and released."""
     share = adapter.trainable_parameters / max(1, adapter.total_parameters)
+    form = "Released" if merged.bundled else "Merged"
     return {
         "Parameters": f"{model.parameters:,}",
         "Quantization": f"{model.quantization}, {showing.show_bytes(model.footprint_bytes)} "
@@ -155,10 +157,31 @@ def describe_models(model: ModelRef, adapter: AdapterRef, merged: MergedRef) -> 
         "Training loss": _loss(adapter.train_loss),
         "Validation loss": f"{_loss(adapter.validation_loss)} "
         f"(before training {_loss(adapter.base_validation_loss)})",
-        "Merged against adapter": f"{merged.answers_equal} of {merged.rows_checked} answers equal, "
-        f"largest logit difference {merged.max_logit_difference:.2g} "
+        **describe_figures(adapter),
+        **describe_resources(adapter),
+        f"{form} against adapter": f"{merged.answers_equal} of {merged.rows_checked} answers "
+        f"equal, largest logit difference {merged.max_logit_difference:.2g} "
         f"where logits spread {merged.logit_spread:.2g}",
     }
+
+
+def describe_figures(adapter: AdapterRef) -> dict[str, str]:
+    """Say what preferences and rewards changed, where they were trained last."""
+    found = adapter.figures
+    described: dict[str, str] = {}
+    if "preference_accuracy" in found:
+        described["Chosen answer likelier"] = (
+            f"{100 * found['preference_accuracy']:.1f} % of {found['pairs_held_back']:.0f} pairs "
+            f"held back (before {100 * found['preference_accuracy_before']:.1f} %); it gained more "
+            f"in {100 * found['reward_accuracy']:.1f} %, by {found['reward_margin']:.3f} on average"
+        )
+    if "reward_last" in found:
+        described["Reward of drawn answers"] = (
+            f"{found['reward_first']:.3f} in the first quarter of the steps, "
+            f"{found['reward_last']:.3f} in the last; answers of a prompt differed in "
+            f"{100 * found['groups_with_signal']:.1f} % of groups"
+        )
+    return described
 
 
 def describe_environment() -> dict[str, str]:

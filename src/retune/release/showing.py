@@ -43,7 +43,7 @@ EXPLANATIONS = {
 ROLE_LABELS: dict[Role, str] = {
     "base": "Base",
     "adapter": "Adapter",
-    "merged": "Merged",
+    "merged": "Released",
     "champion": "Champion",
 }
 _BITS = ("bits_per_byte", "general_text_bits_per_byte")

@@ -99,7 +99,7 @@ def _on_shared_rows(
 
     A tokenizer that needs more tokens loses the rows that no longer fit into `prompt.max_length`.
     """
-    ids = [[row["row_id"] for row in read_outcomes(each.perplexity)] for each in scores.values()]
+    ids = [[row["row_id"] for row in read_outcomes(each.over_rows())] for each in scores.values()]
     kept = set.intersection(*map(set, ids))
     if all(each == ids[0] for each in ids):
         yield scores, len(kept)

@@ -7,9 +7,11 @@ know which.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -165,10 +167,23 @@ def _read_rank(scored: ScoredModel) -> int:
     return fitting[0]
 
 
-def choose_engine_name() -> EngineName:
-    """Return `vllm` when it is installed and a GPU is there, else `transformers`."""
+def choose_engine_name(scored: ScoredModel | None = None) -> EngineName:
+    """Return `vllm` when it is installed, a GPU is there and it can serve the model.
+
+    Args:
+        scored: What is to answer; None for plain weights. Of adapters, vLLM knows LoRA's only.
+
+    Returns:
+        The engine's name; `transformers` serves everything.
+    """
     has_vllm = find_spec("vllm") is not None
-    return "vllm" if has_vllm and torch.cuda.is_available() else "transformers"
+    fits = scored is None or scored.adapter is None or _is_lora(scored.adapter)
+    return "vllm" if has_vllm and torch.cuda.is_available() and fits else "transformers"
+
+
+def _is_lora(adapter: Path) -> bool:
+    config = json.loads((adapter / "adapter_config.json").read_text("utf-8"))
+    return bool(config.get("peft_type") == "LORA")
 
 
 def make_engine(
@@ -185,7 +200,7 @@ def make_engine(
         The engine. transformers' shares the process's loaded model; vLLM's holds its own, and the
         loaded one is let go first, since the device seldom holds two.
     """
-    if (name or choose_engine_name()) == "vllm":
+    if (name or choose_engine_name(scored)) == "vllm":
         SLOT.clear()
         return VllmEngine(scored)
     return TransformersEngine(SLOT.get(scored), batch_size)

@@ -2,8 +2,10 @@
 
 By likelihood: the summed log-likelihood of each label's answer tokens after the prompt, end token
 included, as `classification.likelihood` defines it. By generation: the one label that the new text
-names, as `classification.extraction` reads it. A prompt that does not fit into the context (beside
-the longest label's answer, or the new tokens) is not asked: it has a reason instead.
+names, as `classification.extraction` reads it. A model with a classification head is asked for its
+head's figures instead, whatever the recipe says (`head_predictions`). A prompt that does not fit
+into the context (beside the longest label's answer, or the new tokens) is not asked: it has a
+reason instead.
 
 torch is imported by the functions that run a model, so that importing this loads none.
 """
@@ -17,11 +19,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from retune.scoring.classification.extraction import check_labels, extract_label
-from retune.scoring.classification.likelihood import predict_by_likelihood
+from retune.scoring.classification.likelihood import (
+    LikelihoodPredictions,
+    predict_by_likelihood,
+)
 from retune.scoring.resampling import Floats
 
 if TYPE_CHECKING:
     from retune.modeling.loading import LoadedModel
+    from retune.scoring.generation import Answer
 
 Row = dict[str, Any]
 Progress = Callable[[int, int], None]
@@ -39,7 +45,7 @@ class Predictions(NamedTuple):
     """Shape ``(prompts, labels)``, NaN where it was not asked; None by generation."""
 
     texts: list[str | None]
-    """What it wrote; by likelihood the label itself."""
+    """What it wrote; by likelihood or by a head the label itself."""
 
     unscored_reasons: list[str | None]
     """Why it was not asked: `prompt_too_long` or `prompt_empty`."""
@@ -57,8 +63,11 @@ def find_label_answers(
             answers.
 
     Returns:
-        Answer ids, end token included, by label in the labels' order.
+        Answer ids, end token included, by label in the labels' order; none for a head, which
+        writes no answers.
     """
+    if loaded.labels is not None:
+        return {label: [] for label in labels}
     labelled = [row for row in rows if row["label"] is not None]
     written: dict[str, Counter[tuple[int, ...]]] = {label: Counter() for label in labels}
     for row in labelled:
@@ -118,9 +127,11 @@ def predict_labels(
         One prediction per prompt, in their order; a prompt that does not fit has a reason instead.
 
     Raises:
-        ScoringError: A loss is not finite (the weights are broken).
+        ScoringError: A loss is not finite (the weights are broken), or a head knows other labels.
         ConfigError: By generation, two labels could not be told apart in a text, or one is empty.
     """
+    if loaded.labels is not None:
+        return _predict_by_head(loaded, prompts, list(label_answers), batch_size, progress)
     if classify_by == "generation":
         return _predict_by_text(
             loaded, prompts, list(label_answers), max_new_tokens, batch_size, progress
@@ -151,6 +162,24 @@ def _predict_by_text(
     )
 
 
+def _predict_by_head(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    labels: list[str],
+    batch_size: int,
+    progress: Progress | None,
+) -> Predictions:
+    from retune.scoring.generation import set_unfit_aside
+    from retune.scoring.head_predictions import predict_by_head
+    from retune.scoring.token_losses import context_limit
+
+    # It writes nothing, so that a prompt may fill the context.
+    unasked, places = set_unfit_aside(prompts, context_limit(loaded.model), 0)
+    asked = [prompts[at] for at in places]
+    found = predict_by_head(loaded, asked, labels, batch_size=batch_size, progress=progress)
+    return _put_back(found, places, unasked, labels)
+
+
 def _predict_by_likelihood(
     loaded: LoadedModel,
     prompts: Sequence[Sequence[int]],
@@ -176,8 +205,14 @@ def _predict_by_likelihood(
         -np.array([loss.nll_sum_nats for loss in losses]).reshape(len(places), len(label_answers)),
         list(label_answers),
     )
-    predictions: list[str | None] = [None] * len(prompts)
-    probabilities = np.full((len(prompts), len(label_answers)), np.nan)
+    return _put_back(found, places, unasked, list(label_answers))
+
+
+def _put_back(
+    found: LikelihoodPredictions, places: list[int], unasked: list[Answer], labels: list[str]
+) -> Predictions:
+    predictions: list[str | None] = [None] * len(unasked)
+    probabilities = np.full((len(unasked), len(labels)), np.nan)
     probabilities[places] = found.probabilities
     for at, prediction in zip(places, found.predictions, strict=True):
         predictions[at] = prediction

@@ -67,7 +67,7 @@ def score_labels(inputs: LabelInputs, section: ScoreSection, work: Workdir) -> S
 
     Raises:
         ScoringError: No row has a label, there are fewer than two classes, the model has another
-            tokenizer, or its loss is not finite.
+            tokenizer, its loss is not finite, or a head knows other labels.
         ConfigError: By generation, two classes could not be told apart in a text.
     """
     from retune.modeling.loading import SLOT

@@ -46,9 +46,14 @@ class RowLoss:
 
 
 def context_limit(model: PreTrainedModel) -> int | None:
-    """Return how many tokens a model can read at a time; None when it does not say."""
+    """Return how many tokens a model can read at a time; None when it does not say.
+
+    Learned positions before the text (prefix tuning, P-tuning, prompt tuning) take some of them.
+    """
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return int(limit) if limit is not None else None
+    settings = getattr(model, "active_peft_config", None)
+    learned = getattr(settings, "num_virtual_tokens", None) or 0
+    return int(limit) - learned if limit is not None else None
 
 
 def score_pairs(

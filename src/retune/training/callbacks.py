@@ -12,9 +12,11 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from retune.errors import StageError
+from retune.recipe.sections import WatchedFigure
 from retune.stage import Reporter
 from retune.stopping import StopSignal
 from retune.training.checkpoints import seal_checkpoint, write_atomically
+from retune.training.early_stopping import gain
 from retune.training.metrics import read_metrics
 from retune.training.trained import Trained
 
@@ -22,8 +24,22 @@ from retune.training.trained import Trained
 _NAMES = {
     "loss": "train_loss",
     "eval_loss": "validation_loss",
+    "eval_macro_f1": "validation_macro_f1",
+    "eval_accuracy": "validation_accuracy",
+    "eval_sql_execution_match": "validation_sql_execution_match",
+    "eval_sql_exact_match": "validation_sql_exact_match",
     "grad_norm": "gradient_norm",
     "learning_rate": "learning_rate",
+    # Preferences: accuracy and margin relative to the model as it was before.
+    "rewards/accuracies": "preference_accuracy",
+    "eval_rewards/accuracies": "validation_preference_accuracy",
+    "eval_rewards/margins": "validation_reward_margin",
+    # Rewards.
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "groups_with_signal": "groups_with_signal",
+    "completions/mean_length": "answer_tokens",
+    "kl": "kl",
 }
 
 
@@ -145,22 +161,24 @@ def refuse_non_finite(model: torch.nn.Module, step: int) -> None:
 
 
 class BestWeights(TrainerCallback):
-    """Keeps what was trained at the lowest held-out loss.
+    """Keeps what was trained at the best evaluation.
 
     Args:
         folder: `weights/` and `best.json` are kept here across a resume. A resumed training comes
-            by the same evaluations with the same losses, so that what it finds stays right.
+            by the same evaluations with the same figures, so that what it finds stays right.
         trained: What is kept, in the form of the stage's artifact.
+        watched: What an evaluation is judged by; of equal ones the first is kept.
     """
 
-    def __init__(self, folder: Path, trained: Trained) -> None:
+    def __init__(self, folder: Path, trained: Trained, watched: WatchedFigure = "loss") -> None:
         self.kept = folder / "weights"
         self._note = folder / "best.json"
         self._trained = trained
+        self._watched = watched
 
     @property
     def best(self) -> dict[str, float] | None:
-        """Step and loss of the weights that are kept, or None."""
+        """Step and figures of the weights that are kept, or None."""
         return dict(json.loads(self._note.read_text("utf-8"))) if self._note.is_file() else None
 
     def on_evaluate(
@@ -172,16 +190,18 @@ class BestWeights(TrainerCallback):
         **_: Any,
     ) -> None:
         """Keep the weights when they are better than those kept before."""
-        loss = (metrics or {}).get("eval_loss")
-        best = self.best
-        if loss is None or state.global_step == 0 or (best and loss >= best["loss"]):
+        found = {name: (metrics or {}).get(f"eval_{name}") for name in ("loss", self._watched)}
+        figure, best = found[self._watched], self.best
+        if figure is None or state.global_step == 0:
+            return
+        if best and gain(self._watched, figure, best[self._watched]) <= 0:
             return
         # The old ones go first, so that the disk never holds two: after a kill, training resumes
         # from before this evaluation and comes by it again.
         self._note.unlink(missing_ok=True)
         shutil.rmtree(self.kept, ignore_errors=True)
         self._trained.save(self.kept)
-        write_atomically(self._note, json.dumps({"step": state.global_step, "loss": loss}))
+        write_atomically(self._note, json.dumps({"step": state.global_step, **found}))
 
 
 class StopAtNextStep(TrainerCallback):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from transformers import Trainer, TrainerState, set_seed
 
 from retune.digests import digest_folder
 from retune.errors import StageError
-from retune.recipe.sections import TrainingConfig
+from retune.linking import link_or_copy
+from retune.recipe.sections import EarlyStoppingConfig, TrainingConfig, WatchedFigure
 from retune.recipe.sections.method import MethodKind
 from retune.records import LOG_FOLDER, AdapterRef
 from retune.stage import Workdir
@@ -26,6 +28,13 @@ from retune.training.callbacks import (
     refuse_non_finite,
 )
 from retune.training.checkpoints import latest_sealed, step_of, write_atomically
+from retune.training.early_stopping import (
+    EarlyStopping,
+    TaskScore,
+    is_over,
+    watched_figures,
+)
+from retune.training.measuring import measure_training
 from retune.training.trained import Trained
 
 CHECKPOINTS = "checkpoints"
@@ -40,6 +49,7 @@ def run_course(
     training: TrainingConfig,
     seed: int,
     work: Workdir,
+    task_score: Callable[[], float] | None = None,
 ) -> AdapterRef:
     """Train from the latest sealed checkpoint where there is one, and keep what was learned.
 
@@ -51,6 +61,9 @@ def run_course(
         training: Evaluations and best weights.
         seed: Of the order of rows.
         work: Checkpoints and curves go to its scratch folder, what was trained to its artifact.
+        task_score: Scores the model in training at each evaluation, when `training.watch` is not
+            the loss; higher is better. It decides best weights and early stopping. None: the
+            held-out loss does.
 
     Returns:
         What was trained and how its training went.
@@ -62,29 +75,35 @@ def run_course(
     total_steps = int(trainer.args.max_steps)
     checkpoint = latest_sealed(work.scratch / CHECKPOINTS)
     resumed_from = step_of(checkpoint) if checkpoint else 0
-    best = BestWeights(_made(work.scratch / "best"), trained)
-    metrics_path = work.scratch / "metrics.jsonl"
+    watched: WatchedFigure = "loss" if task_score is None else training.watch
+    early = training.early_stopping
+    best = BestWeights(_made(work.scratch / "best"), trained, watched)
+    log = MetricsLog(work.scratch / "metrics.jsonl", resumed_from, work.reporter)
     for callback in (
         StopAtNextStep(STOP),
         LogBeforeSaving(),
         SealedCheckpoints(),
-        MetricsLog(metrics_path, resumed_from, work.reporter),
+        log,
         FiniteLoss(),
+        # Those after it judge by what it measures.
+        *([TaskScore(watched, task_score, log)] if task_score else []),
         *([best] if training.keep_best else []),
+        *([EarlyStopping(watched, early)] if early else []),
     ):
         trainer.add_callback(callback)
     first_loss = _first_validation_loss(trainer, training, work.scratch)
     # Whether that loss was measured now or before must not change the order of rows.
     set_seed(seed)
-    with STOP.deferred():
-        _train(trainer, trained, checkpoint, total_steps)
+    with STOP.deferred(), measure_training(trainer, work.artifact, resumed_from=resumed_from):
+        _train(trainer, trained, checkpoint, partial(_has_ended, watched=watched, early=early))
     STOP.raise_if_requested()
-    if trainer.state.global_step != total_steps:
+    steps = int(trainer.state.global_step)
+    if not _has_ended(trainer.state, total_steps, watched=watched, early=early):
         raise StageError(
-            f"training ended at step {trainer.state.global_step} of {total_steps}. "
+            f"training ended at step {steps} of {total_steps}. "
             "Run again to resume from the last checkpoint."
         )
-    refuse_non_finite(trained.model, total_steps)
+    refuse_non_finite(trained.model, steps)
     kept = best.best if training.keep_best else None
     _save(trained, best.kept if kept else None, work)
     trainable, total = trained.count()
@@ -94,10 +113,12 @@ def run_course(
         kind=kind,
         trainable_parameters=trainable,
         total_parameters=total,
-        steps=total_steps,
-        best_step=int(kept["step"]) if kept else total_steps,
+        steps=steps,
+        stopped_early=steps < total_steps,
+        best_step=int(kept["step"]) if kept else steps,
+        best_score=_score(trainer, watched, kept),
         resumed_from_step=resumed_from,
-        train_loss=_mean_loss(trainer, total_steps),
+        train_loss=_mean_loss(trainer, steps),
         validation_loss=float(kept["loss"]) if kept else _last_loss(trainer),
         base_validation_loss=first_loss,
     )
@@ -116,15 +137,41 @@ def _first_validation_loss(
     return float(note.read_text("utf-8"))
 
 
-def _train(trainer: Trainer, trained: Trained, checkpoint: Path | None, total_steps: int) -> None:
+def _train(
+    trainer: Trainer,
+    trained: Trained,
+    checkpoint: Path | None,
+    has_ended: Callable[[TrainerState, int], bool],
+) -> None:
     if checkpoint is not None:
         # The Trainer loads them too, and says nothing where it finds no place for one.
         trained.load(checkpoint)
-    if checkpoint is not None and step_of(checkpoint) == total_steps:
-        # Killed after the last step. The Trainer would take one step more, in mid-epoch.
-        trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        return
+        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        if has_ended(state, int(trainer.args.max_steps)):
+            # Killed after the last step, planned or not. The Trainer would take one step more.
+            trainer.state = state
+            return
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def _has_ended(
+    state: TrainerState,
+    total_steps: int,
+    *,
+    watched: WatchedFigure,
+    early: EarlyStoppingConfig | None,
+) -> bool:
+    """Say whether all planned steps were taken, or the last evaluations brought no gain."""
+    if state.global_step == total_steps:
+        return True
+    return is_over(watched_figures(state, watched), watched, early)
+
+
+def _score(trainer: Trainer, watched: WatchedFigure, kept: dict[str, float] | None) -> float | None:
+    if watched == "loss":
+        return None
+    figures = watched_figures(trainer.state, watched)
+    return float(kept[watched]) if kept else figures[-1] if figures else None
 
 
 def _mean_loss(trainer: Trainer, total_steps: int) -> float:
@@ -143,18 +190,11 @@ def _last_loss(trainer: Trainer) -> float | None:
 def _save(trained: Trained, kept: Path | None, work: Workdir) -> None:
     if kept is not None:
         # Linked where the disk lets it: whole weights need not lie there twice.
-        shutil.copytree(kept, work.artifact, dirs_exist_ok=True, copy_function=_link_or_copy)
+        shutil.copytree(kept, work.artifact, dirs_exist_ok=True, copy_function=link_or_copy)
     else:
         trained.save(work.artifact)
     log = _made(work.artifact / LOG_FOLDER)
     shutil.copy(work.scratch / "metrics.jsonl", log / "metrics.jsonl")
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _made(folder: Path) -> Path:

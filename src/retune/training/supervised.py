@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -26,12 +27,24 @@ from retune.records import AdapterRef, SideRef
 from retune.requests import TrainInputs, TrainSection
 from retune.stage import Workdir
 from retune.training.course import CHECKPOINTS, run_course
+from retune.training.estimating import note_estimate
+from retune.training.packing import (
+    LENGTHS,
+    PLACES,
+    PackedCollator,
+    attention_of,
+    pack_rows,
+    refuse_leaks,
+)
+from retune.training.refusing import refuse_unfit_training
 from retune.training.steps import count_steps
+from retune.training.task_scores import make_task_score
 from retune.training.trained import Trained, learn_in_float32, prepare_model
 
 # The tokenizer's threads and the data workers' forks do not go together.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+_ORDERS = {"random": "random", "as_given": "sequential", "by_length": "group_by_length"}
 _LABELLED = pa.schema([("input_ids", pa.list_(pa.int64())), ("labels", pa.list_(pa.int64()))])
 
 
@@ -53,16 +66,28 @@ def train_adapter(inputs: TrainInputs, section: TrainSection, work: Workdir) -> 
     """
     SLOT.clear()
     set_seed(section.seed)
+    training = section.training
+    refuse_unfit_training(training, section.quantization.kind, inputs.validation)
     trained = prepare_model(inputs, section)
+    task_score = make_task_score(
+        trained.model,
+        training=training,
+        scoring=section.scoring,
+        validation=inputs.validation,
+        tokenizer=inputs.base.folder,
+    )
     trainer = _build_trainer(trained, inputs, section, work)
-    return run_course(
+    adapter = run_course(
         trainer,
         trained,
         kind=section.method.kind,
-        training=section.training,
+        training=training,
         seed=section.seed,
         work=work,
+        task_score=task_score,
     )
+    note_estimate(inputs, section, work)
+    return adapter
 
 
 def as_sft(
@@ -96,10 +121,17 @@ def as_sft(
         gradient_accumulation_steps=training.gradient_accumulation,
         learning_rate=training.learning_rate,
         warmup_steps=training.warmup_steps,
-        lr_scheduler_type=training.schedule,
+        **_schedule(training),
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_gradient_norm,
         optim=training.optimizer,
+        adam_beta1=training.adam_beta1,
+        adam_beta2=training.adam_beta2,
+        adam_epsilon=training.adam_epsilon,
+        train_sampling_strategy=_ORDERS[training.row_order],
+        # On a device without it, transformers takes neither true nor false.
+        tf32=None if on_cpu else training.tf32,
+        torch_compile=training.torch_compile,
         gradient_checkpointing=training.gradient_checkpointing,
         neftune_noise_alpha=training.neftune_alpha,
         max_length=None,
@@ -123,6 +155,16 @@ def as_sft(
     )
 
 
+def _schedule(training: TrainingConfig) -> dict[str, Any]:
+    if training.schedule == "constant":
+        # transformers' own constant one leaves the warm-up out.
+        return {"lr_scheduler_type": "constant_with_warmup"}
+    if training.min_learning_rate_ratio:
+        least = {"min_lr_rate": training.min_learning_rate_ratio}
+        return {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": least}
+    return {"lr_scheduler_type": training.schedule}
+
+
 def project_answers_only() -> None:
     """Let TRL project to the vocabulary only where there is a label, on a CPU as on a GPU.
 
@@ -135,8 +177,13 @@ def project_answers_only() -> None:
 def _build_trainer(
     trained: Trained, inputs: TrainInputs, section: TrainSection, work: Workdir
 ) -> SFTTrainer:
-    device = choose_device()
-    rows = _dataset(inputs.train)
+    device, training = choose_device(), section.training
+    tokenizer = load_tokenizer(inputs.base.folder)
+    rows, collator = _dataset(inputs.train), None
+    if training.packing:
+        collator = PackedCollator(int(tokenizer.pad_token_id), attention_of(trained.model))
+        refuse_leaks(trained.model, rows, collator)
+        rows = pack_rows(rows, section.prompt.max_length)
     project_answers_only()
     trainer = SFTTrainer(
         model=trained.model,
@@ -150,7 +197,8 @@ def _build_trainer(
         ),
         train_dataset=rows,
         eval_dataset=_dataset(inputs.validation, limit=section.training.evaluation_rows),
-        processing_class=load_tokenizer(inputs.base.folder),
+        data_collator=collator,
+        processing_class=tokenizer,
     )
     # TRL turns the adapters of a quantized model into bfloat16, and a resume loads them in float32:
     # the two would learn different weights. In float32 no small update is lost either.
@@ -202,17 +250,33 @@ def check_loss_mask(trainer: SFTTrainer, side: SideRef, count: int = 8) -> None:
     Raises:
         DataError: The tokens that carry loss differ from a row's target.
     """
-    rows = list(islice(iterate_rows(side.folder / "rows.parquet"), count))
-    batch = trainer.data_collator([trainer.train_dataset[index] for index in range(len(rows))])
-    for place, row in enumerate(rows):
-        labels = batch["labels"][place]
-        learned = labels[labels != -100].tolist()
-        target = row["answer_ids"]
-        if row["loss_mask"] is not None:
-            ids = [*row["prompt_ids"], *target]
-            target = [token for token, on in zip(ids, row["loss_mask"], strict=True) if on]
+    examples = [trainer.train_dataset[at] for at in range(min(count, len(trainer.train_dataset)))]
+    # Flash attention takes all sequences of a batch as one: each is looked at by itself.
+    labels = [trainer.data_collator([example])["labels"][0] for example in examples]
+    places = [example.get(PLACES, [at]) for at, example in enumerate(examples)]
+    wanted = {at for group in places for at in group}
+    rows = {
+        at: row
+        for at, row in enumerate(
+            islice(iterate_rows(side.folder / "rows.parquet"), max(wanted) + 1)
+        )
+        if at in wanted
+    }
+    for found, group in zip(labels, places, strict=True):
+        learned = found[found != -100].tolist()
+        target = [
+            token for at in group for token in _target(rows[at], packed=LENGTHS in examples[0])
+        ]
         if learned != target:
             raise DataError(
-                f"row {row['row_id']}: loss would fall on {len(learned)} tokens that are not its "
-                f"target of {len(target)} tokens. Training was not started."
+                f"row {rows[group[0]]['row_id']}: loss would fall on {len(learned)} tokens that "
+                f"are not its target of {len(target)} tokens. Training was not started."
             )
+
+
+def _target(row: dict[str, Any], *, packed: bool) -> list[int]:
+    if row["loss_mask"] is None:
+        return list(row["answer_ids"])
+    pairs = list(zip([*row["prompt_ids"], *row["answer_ids"]], row["loss_mask"], strict=True))
+    # In a packed sequence the first token of a row has nothing to be predicted from.
+    return [token for token, on in pairs[1 if packed else 0 :] if on]

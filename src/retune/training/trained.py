@@ -7,32 +7,25 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
-from peft import (
-    PeftModel,
-    get_peft_model,
-    prepare_model_for_kbit_training,
-    set_peft_model_state_dict,
-)
+from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from retune.data.tokenizers import load_tokenizer
 from retune.errors import StageError
-from retune.modeling.adapting import (
-    Weights,
-    as_peft,
-    check_method,
-    fit_to_base,
-    initial_update,
-    name_modules,
-)
+from retune.modeling.adapting import Weights, fit_to_base, initial_update
+from retune.modeling.applying import apply_method
+from retune.modeling.architectures import plain_config, read_architecture
+from retune.modeling.attention import choose_attention
 from retune.modeling.devices import choose_compute_dtype, choose_device, choose_dtype
 from retune.modeling.loading import load_causal_model, use_plain_4bit_kernels
-from retune.recipe.sections import LowRankConfig
-from retune.requests import TrainInputs, TrainSection
+from retune.modeling.prompt_checks import PromptConfig, check_room
+from retune.modeling.prompt_learning import ENCODER_FILE, Prompted
+from retune.recipe.sections import FullConfig
+from retune.requests import StartInputs, TrainInputs, TrainSection
 
 
 class Trained(Protocol):
@@ -77,7 +70,8 @@ class TrainedAdapter:
     def save(self, folder: Path) -> None:
         """Write an adapter that fits the base as it was."""
         self.model.save_pretrained(folder)
-        (folder / "README.md").unlink(missing_ok=True)
+        for name in ("README.md", ENCODER_FILE):
+            (folder / name).unlink(missing_ok=True)
         if self.initial is not None:
             fit_to_base(folder, self.initial)
         _name_base(folder / "adapter_config.json", self.model_id)
@@ -107,7 +101,7 @@ class TrainedWeights:
     def save(self, folder: Path) -> None:
         """Write a snapshot whose settings are those of the base, whatever the trainer set."""
         self.model.save_pretrained(folder)
-        config = AutoConfig.from_pretrained(self.base)
+        config = plain_config(self.base)
         config.dtype = torch.float32
         config.save_pretrained(folder)
         generation = self.base / "generation_config.json"
@@ -156,7 +150,7 @@ def learn_in_float32(model: torch.nn.Module) -> None:
             weight.data = weight.data.float()
 
 
-def prepare_model(inputs: TrainInputs, section: TrainSection, kind: ModelKind = CAUSAL) -> Trained:
+def prepare_model(inputs: StartInputs, section: TrainSection, kind: ModelKind = CAUSAL) -> Trained:
     """Load the model that training starts from, and make what is trained.
 
     Args:
@@ -170,49 +164,33 @@ def prepare_model(inputs: TrainInputs, section: TrainSection, kind: ModelKind = 
     Raises:
         ConfigError: The method does not fit the model.
     """
-    if isinstance(section.method, LowRankConfig):
-        return _prepare_adapter(inputs, section, section.method, kind)
+    whole_model = isinstance(section.method, FullConfig)
     # Steps are smaller than what 16 bits can add to a weight, on every device.
-    model = _load(inputs, section, torch.float32, kind)
-    model.requires_grad_(True)
-    return TrainedWeights(model, inputs.base.folder)
-
-
-def _prepare_adapter(
-    inputs: TrainInputs, section: TrainSection, method: LowRankConfig, kind: ModelKind
-) -> TrainedAdapter:
-    model = _load(inputs, section, choose_dtype(section.model.dtype, choose_device()), kind)
-    config = as_peft(
-        r=method.r,
-        alpha=method.alpha,
-        dropout=method.dropout,
-        target_modules=method.target_modules,
-        rslora=method.rslora,
-        bias=method.bias,
-        dora=method.dora,
-        modules_to_save=name_modules(model, [*(method.modules_to_save or ()), *kind.whole]),
-        init=method.init,
+    dtype = torch.float32 if whole_model else choose_dtype(section.model.dtype, choose_device())
+    model = _load(inputs, section, dtype, kind)
+    if isinstance(section.method, PromptConfig) and isinstance(inputs, TrainInputs):
+        columns = ["prompt_ids", *(["answer_ids"] if kind is CAUSAL else [])]
+        check_room(model, section.method, inputs.train.folder / "rows.parquet", *columns)
+    adapted = apply_method(
+        model,
+        section.method,
         task_type=kind.task_type,
+        whole=kind.whole,
+        tokenizer=inputs.base.folder,
+        gradient_checkpointing=section.training.gradient_checkpointing,
     )
-    check_method(model, config)
-    if inputs.model.quantization != "none":
-        model = prepare_model_for_kbit_training(
-            model, use_gradient_checkpointing=section.training.gradient_checkpointing
-        )
-    adapted = cast(PeftModel, get_peft_model(model, config))
-    return TrainedAdapter(adapted, section.model.id, initial_update(adapted))
+    if isinstance(adapted, PeftModel):
+        return TrainedAdapter(adapted, section.model.id, initial_update(adapted))
+    return TrainedWeights(adapted, inputs.base.folder)
 
 
 def _load(
-    inputs: TrainInputs, section: TrainSection, dtype: torch.dtype, kind: ModelKind
+    inputs: StartInputs, section: TrainSection, dtype: torch.dtype, kind: ModelKind
 ) -> PreTrainedModel:
-    device, attention = choose_device(), section.model.attention
-    model = kind.load(
-        inputs.model.weights(inputs.base),
-        dtype=dtype,
-        device=device,
-        **({} if attention == "auto" else {"attn_implementation": attention}),
-    )
+    device, folder = choose_device(), inputs.model.weights(inputs.base)
+    family = read_architecture(folder).model_class
+    attention = choose_attention(section.model.attention, family, dtype=dtype, device=device)
+    model = kind.load(folder, dtype=dtype, device=device, attn_implementation=attention)
     compute = choose_compute_dtype(section.quantization.compute_dtype, device)
     use_plain_4bit_kernels(model, compute)
     return model
@@ -228,6 +206,9 @@ def load_adapter(model: PeftModel, folder: Path) -> None:
     Raises:
         StageError: A weight of the adapter is missing there.
     """
+    if isinstance(model, Prompted):
+        model.load_encoder(folder)
+        return
     result = set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
     learned = {name for name, weight in model.named_parameters() if weight.requires_grad}
     missing = [name for name in result.missing_keys if name in learned]
@@ -243,7 +224,7 @@ def _name_base(path: Path, model_id: str) -> None:
     """
     config = json.loads(path.read_text("utf-8"))
     for key in ("target_modules", "modules_to_save"):
-        if isinstance(config[key], list):
+        if isinstance(config.get(key), list):
             config[key].sort()
     config["base_model_name_or_path"] = model_id
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -12,14 +12,22 @@ import yaml
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from retune.digests import digest_json
+from retune.digests import digest_folder, digest_json
 from retune.errors import ConfigError
 from retune.modeling.adapting import as_peft
+from retune.modeling.applying import apply_method
 from retune.modeling.resolving import EvaluatedModel, resolve_model
 from retune.modeling.snapshots import locate_base
 from retune.modeling.tokenizer_identity import compare_tokenizers
 from retune.recipe.loading import LoadedRecipe, load_recipe
-from retune.records import ModelRef
+from retune.recipe.sections.method import (
+    BottleneckConfig,
+    MethodConfig,
+    PrefixConfig,
+    PromptTuningConfig,
+    PTuningConfig,
+)
+from retune.records import ModelRef, ScoredModel
 from retune.tracking import default_uri
 from tests.tiny_models import CHATML_TEMPLATE
 
@@ -164,6 +172,80 @@ def test_an_adapter_of_a_deeper_model_is_refused(
     adapter = write_adapter(tmp_path / "deep", tmp_path / "adapter")
     rename_base(adapter, "owner/name")
     with pytest.raises(ConfigError, match=r"no layer model\.layers\.2\."):
+        resolve(str(adapter))
+
+
+OTHER_METHODS: dict[str, MethodConfig] = {
+    "prefix": PrefixConfig(virtual_tokens=3),
+    "prompt": PromptTuningConfig(virtual_tokens=3),
+    "p_tuning": PTuningConfig(virtual_tokens=3, encoder_size=8),
+    "bottleneck": BottleneckConfig(size=4),
+}
+
+
+def write_by_method(base: Path, folder: Path, method: str) -> Path:
+    """Write an adapter of another method as a training does, whose base has no folder here."""
+    model = AutoModelForCausalLM.from_pretrained(base)
+    adapted = apply_method(model, OTHER_METHODS[method], tokenizer=base)
+    for config in adapted.peft_config.values():
+        config.inference_mode = True
+    adapted.save_pretrained(folder)
+    rename_base(folder, "owner/name")
+    return folder
+
+
+@pytest.mark.parametrize("method", OTHER_METHODS)
+def test_an_adapter_of_any_method_is_found_alone_and_in_a_bundle(
+    resolve: Resolve, snapshot: Snapshot, tmp_path: Path, method: str
+) -> None:
+    """Alone it is put on the recipe's model; a bundle has its own weights and tokenizer."""
+    adapter = write_by_method(snapshot("llama"), tmp_path / "adapter", method)
+    found = resolve(str(adapter))
+    assert (found.kind, found.scored.adapter) == ("adapter", adapter)
+
+    shutil.copytree(snapshot("llama"), tmp_path / "bundle" / "weights")
+    shutil.copytree(adapter, tmp_path / "bundle" / "adapter")
+    digest = digest_folder(tmp_path / "bundle")
+    (tmp_path / "bundle" / "manifest.json").write_text("{}", "utf-8")
+    found = resolve(str(tmp_path / "bundle"))
+    assert (found.kind, found.name) == ("bundle", "bundle")
+    assert found.scored == ScoredModel(
+        digest=digest,
+        weights=tmp_path / "bundle" / "weights",
+        adapter=tmp_path / "bundle" / "adapter",
+        tokenizer=tmp_path / "bundle" / "weights",
+    )
+    assert found.tokenizer.folder == found.scored.weights
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "told"),
+    [
+        # Two blocks there, three here; and 2 x 2 heads of 16, in two blocks: 128 numbers.
+        ("prefix", {"num_hidden_layers": 3}, "keys and values for 3 blocks, the base has 2"),
+        ("prefix", {"num_key_value_heads": 4}, "take 256 numbers, those of the base 128"),
+        ("prompt", {"hidden_size": 32}, "inputs are 32 wide, those of the base 64"),
+        ("p_tuning", {"hidden_size": 32}, "inputs are 32 wide, those of the base 64"),
+        ("bottleneck", {"hidden_size": 32}, "made for a width of 32, the base has 64"),
+        ("bottleneck", {"num_hidden_layers": 3}, r"the base has no model\.layers\.2\."),
+    ],
+)
+def test_an_adapter_of_any_method_for_another_shape_is_refused(
+    resolve: Resolve,
+    snapshot: Snapshot,
+    tmp_path: Path,
+    method: str,
+    change: dict[str, int],
+    told: str,
+) -> None:
+    """Before it is loaded, with both sizes."""
+    from transformers import LlamaConfig
+
+    config = LlamaConfig.from_pretrained(snapshot("llama"), **change)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "other")
+    AutoTokenizer.from_pretrained(snapshot("llama")).save_pretrained(tmp_path / "other")
+    adapter = write_by_method(tmp_path / "other", tmp_path / "adapter", method)
+    with pytest.raises(ConfigError, match=rf"does not fit .*{told}.*model\.id"):
         resolve(str(adapter))
 
 

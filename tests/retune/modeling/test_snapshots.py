@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 
 from retune.errors import ConfigError
+from retune.modeling import snapshots
 from retune.modeling.snapshots import locate_base
 
 Snapshot = Callable[[str], Path]
@@ -54,3 +56,26 @@ def test_a_model_that_is_nowhere_is_a_config_error(name: str) -> None:
     """Neither a folder nor, without network, on the hub; the message says what to do."""
     with pytest.raises(ConfigError, match=r"model\.id '" + name):
         locate_base(name, None)
+
+
+def test_weights_are_downloaded_once() -> None:
+    """Of gpt-oss the copies in other folders are left, and Mistral's in another library's names."""
+    listed = [
+        "config.json",
+        "model-00001-of-00002.safetensors",
+        "model.safetensors.index.json",
+        "chat_template.jinja",
+        "tokenizer.json",
+        "original/model.safetensors",
+        "original/config.json",
+        "metal/model.bin",
+        "consolidated.safetensors",
+        "onnx/model.onnx",
+        "README.md",
+    ]
+    found = filter_repo_objects(
+        listed, allow_patterns=list(snapshots._FILES), ignore_patterns=list(snapshots._NOT_USED)
+    )
+    assert list(found) == listed[:5]
+    weights = [name for name in listed if snapshots._is_used(name)]
+    assert weights == ["model-00001-of-00002.safetensors"]

@@ -190,6 +190,18 @@ def test_a_wrong_key_or_value_is_named_with_file_line_path_found_and_expected(
             "quantization:\n  kind: none\nmethod:\n  r: 3\n  init: orthogonal\n",
             "12: method.r: 3 is odd, but init: orthogonal needs an even rank",
         ),
+        (
+            "method:\n  kind: bottleneck\n  after_attention: false\n  after_feed_forward: false\n",
+            "11: method.after_attention: is false, and after_feed_forward too",
+        ),
+        (
+            "training:\n  packing: true\nmethod:\n  kind: prompt\n",
+            "10: training.packing: is true, but method.kind is prompt: of the rows that are",
+        ),
+        (
+            "training:\n  gradient_checkpointing: true\nmethod:\n  kind: prefix\n",
+            "10: training.gradient_checkpointing: is true, but method.kind is prefix: blocks",
+        ),
         ("gate:\n  metric: probe_pass_rate\n", "10: gate.metric: is probe_pass_rate, but"),
         ("gate:\n  min_probe_pass_rate: 0.9\n", "10: gate.min_probe_pass_rate: is set, but"),
         ("gate:\n  metric: perplexity\n  min_value: 0.5\n", "11: gate.min_value: cannot bound"),

@@ -29,6 +29,19 @@ TRANSLATED = [
     ("warmup_ratio", "0.1", "training.warmup_steps", 0.1),
     ("evaluation_strategy", "no", "training.evaluations", 0),
     ("load_best_model_at_end", "false", "training.keep_best", False),
+    ("metric_for_best_model", "eval_loss", "training.watch", "loss"),
+    ("metric_for_best_model", "eval_f1", "training.watch", "macro_f1"),
+    ("early_stopping_patience", "3", "training.early_stopping.patience", 3),
+    ("early_stopping_threshold", "0.01", "training.early_stopping.min_gain", 0.01),
+    ("group_by_length", "true", "training.row_order", "by_length"),
+    ("train_sampling_strategy", "sequential", "training.row_order", "as_given"),
+    ("lr_scheduler_type", "cosine_with_min_lr", "training.schedule", "cosine"),
+    ("lr_scheduler_kwargs", "{min_lr_rate: 0.1}", "training.min_learning_rate_ratio", 0.1),
+    ("min_lr_rate", "0.1", "training.min_learning_rate_ratio", 0.1),
+    ("optim", "adamw_hf", "training.optimizer", "adamw_torch"),
+    ("activation_checkpointing", "true", "training.gradient_checkpointing", True),
+    ("assistant_only_loss", "true", "prompt.loss_on", "assistant"),
+    ("completion_only_loss", "false", "prompt.loss_on", "all"),
     ("save_steps", "50", "training.checkpoint_every_steps", 50),
     ("max_seq_length", "256", "prompt.max_length", 256),
     ("lora_r", "4", "method.r", 4),
@@ -94,7 +107,7 @@ def test_model_name_or_path_names_the_model(write_recipe):
     ("old", "written", "reason"),
     [
         ("tokenizer", "some/model", "comes with model.id"),
-        ("group_by_length", "true", "gone from transformers 5"),
+        ("group_by_length", "false", "off already"),
         ("overwrite_output_dir", "true", "store.folder"),
         ("output_dir", "out", "store.folder"),
         ("dataset_kwargs", "{skip_prepare_dataset: true}", "data.columns and prompt"),
@@ -180,7 +193,7 @@ def test_two_old_names_that_say_the_same_agree(write_recipe):
     [
         ("load_in_8bit: true\n", "8-bit weights are not offered"),
         ("bnb_4bit_quant_type: fp4\n", "nf4 is the only 4-bit type"),
-        ("task_type: SEQ_CLS\n", "only CAUSAL_LM is offered"),
+        ("task_type: SEQ_CLS\n", "add a section head"),
         ("push_to_hub: true\n", "nothing is uploaded"),
         ("warmup_ratio: 3\n", "expected a part of all steps"),
         ("load_in_4bit: maybe\n", "expected true or false"),
@@ -200,6 +213,73 @@ def test_a_wrong_value_under_an_old_name_is_reported_at_its_line(write_recipe):
     assert f"{path}:10: method.alpha: found the text 'high'" in str(caught.value)
 
 
+def test_what_is_called_as_ever_moves_to_its_section(write_recipe):
+    recipe = load_recipe(write_recipe("training:\n  seed: 42\n  reasoning_effort: low\n")).recipe
+    assert (recipe.seed, recipe.prompt.reasoning_effort) == (42, "low")
+
+
+def test_a_lowest_rate_becomes_a_part_of_the_highest(write_recipe):
+    more = "training:\n  learning_rate: 2.0e-4\n  lr_scheduler_kwargs: {min_lr: 2.0e-5}\n"
+    training = load_recipe(write_recipe(more)).recipe.training
+    # 0.00002 / 0.0002
+    assert training.min_learning_rate_ratio == pytest.approx(0.1)
+
+
+def test_arguments_of_learned_inputs_mean_the_keys_of_today(write_recipe):
+    more = "method:\n  kind: p_tuning\n  num_virtual_tokens: 8\n  encoder_hidden_size: 32\n"
+    more += "  encoder_reparameterization_type: LSTM\n  token_dim: 64\n"
+    method = load_recipe(write_recipe(more)).recipe.method
+    assert (method.virtual_tokens, method.encoder_size, method.encoder) == (8, 32, "lstm")
+
+
+def test_the_encoder_of_prefix_tuning_is_called_otherwise(write_recipe):
+    more = "method:\n  kind: prefix\n  encoder_hidden_size: 32\n"
+    with pytest.raises(ConfigError, match=r"is called method\.projection_size"):
+        load_recipe(write_recipe(more))
+
+
+@pytest.mark.slow
+def test_no_argument_of_the_libraries_is_missing():
+    """Each is a key of today in the section that it belongs to, an old name, or a secret."""
+    arguments = _arguments_of_the_libraries()
+    assert len(arguments) > 200
+    homes = ("training", "training.runtime", "method", "model", "quantization", "prompt", "data")
+    known = {*known_paths(), "training.model", "training.args"}
+    missing = [
+        name
+        for name in sorted(arguments - {"hub_token", "self", "kwargs"})
+        if name not in OLD_NAMES and not any(f"{home}.{name}" in known for home in homes)
+    ]
+    assert missing == []
+
+
+def _arguments_of_the_libraries() -> set[str]:
+    from dataclasses import fields
+    from inspect import signature
+
+    import peft
+    import transformers
+    import trl
+
+    configs = (
+        transformers.TrainingArguments,
+        trl.SFTConfig,
+        peft.LoraConfig,
+        peft.PrefixTuningConfig,
+        peft.PromptTuningConfig,
+        peft.PromptEncoderConfig,
+    )
+    calls = (
+        transformers.BitsAndBytesConfig,
+        transformers.Mxfp4Config,
+        transformers.EarlyStoppingCallback,
+        trl.SFTTrainer,
+    )
+    return {field.name for config in configs for field in fields(config)} | {
+        name for call in calls for name in signature(call).parameters
+    }
+
+
 def test_every_old_name_leads_to_a_key_of_today_or_says_why_not():
     above = {path.rpartition(".")[0] for path in known_paths()}
     leaves = set(known_paths()) - above
@@ -208,6 +288,14 @@ def test_every_old_name_leads_to_a_key_of_today_or_says_why_not():
             assert entry.why or entry.convert, name
         else:
             assert entry.new in leaves, name
-            # These three are called as ever, but stood in another section.
-            same = ("prompt.max_length", "method.bias", "method.modules_to_save")
-            assert entry.new.rpartition(".")[2] != name or entry.new in same
+            # These are called as ever, but stood in another section.
+            assert entry.new.rpartition(".")[2] != name or entry.new in {
+                "prompt.max_length",
+                "prompt.reasoning_effort",
+                "method.bias",
+                "method.modules_to_save",
+                "method.r",
+                "method.target_modules",
+                "method.encoder_dropout",
+                "seed",
+            }

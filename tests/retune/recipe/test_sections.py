@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
+from retune.errors import ConfigError
 from retune.recipe import (
     DataConfig,
     FullConfig,
@@ -21,6 +22,7 @@ from retune.recipe import (
     TrainingConfig,
 )
 from retune.recipe.fields import known_paths, section_at
+from retune.recipe.loading import load_recipe
 from retune.recipe.validation import path_of
 
 SECTIONS = sorted(
@@ -131,3 +133,30 @@ def test_the_tag_of_a_tagged_union_is_no_part_of_the_path_that_a_person_reads():
     location = caught.value.errors()[0]["loc"]
     assert location == ("method", "a", "size")
     assert path_of(location, written) == ("method", "size")
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        (
+            "method: {kind: prompt}\ntraining: {packing: true}\n",
+            "training.packing: is true, but prompt puts learned inputs before a sequence",
+        ),
+        (
+            "head: {}\ntraining: {packing: true}\n",
+            "training.packing: is true, but a classification head reads one token",
+        ),
+        (
+            "head: {}\ntraining: {watch: sql_exact_match}\n",
+            "training.watch: is sql_exact_match, which a classification head does not have",
+        ),
+        (
+            "training: {torch_compile: true}\n",
+            "training.torch_compile: is true, but a quantized base is not compiled",
+        ),
+    ],
+)
+def test_controls_that_other_sections_rule_out(write_recipe, more, text):
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(write_recipe(more))
+    assert text in str(caught.value)

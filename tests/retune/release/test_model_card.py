@@ -32,7 +32,7 @@ def test_figures_stand_with_interval_and_rows() -> None:
 
     assert "3.0 % [1.0 %, 5.0 %], n = 348" in text
     assert "87.1 % [83.3 %, 90.5 %], n = 348" in text
-    assert "Merged (this model)" in text
+    assert "Released (this model)" in text
 
 
 def test_the_header_is_what_hubs_read() -> None:

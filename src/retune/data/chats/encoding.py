@@ -17,6 +17,7 @@ from retune.data.chats.databases import SchemaLookup, list_tables
 from retune.data.chats.harmony import parse_harmony
 from retune.data.chats.masks import mask_tokens
 from retune.data.chats.rendering import ChatFault, ChatRenderer, ChatText, Span, build_messages
+from retune.data.chats.special_tokens import tell_unknown_tags
 from retune.data.chats.templates import training_template
 from retune.data.schemas import ENCODED_SCHEMA
 from retune.data.tables import iterate_rows, write_table
@@ -62,6 +63,9 @@ def format_chat(inputs: EncodeInputs, section: EncodeSection, work: Workdir) -> 
         schemas=SchemaLookup(list_tables(inputs.databases, [inputs.rows])),
         plain=inputs.rows.format == "text",
     )
+    note = tell_unknown_tags(tokenizer)
+    if note and not encoder.plain:
+        work.reporter.log(f"format_chat: {note}")
     rows = iterate_rows(inputs.rows.folder / "rows.parquet")
     count = write_table(
         work.artifact / CHATS_FILE,

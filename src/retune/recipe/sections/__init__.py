@@ -40,7 +40,13 @@ from retune.recipe.sections.scoring import (
     ScoringConfig,
     ScoringRuntime,
 )
-from retune.recipe.sections.training import MergeConfig, TrainingConfig, TrainingRuntime
+from retune.recipe.sections.training import (
+    EarlyStoppingConfig,
+    MergeConfig,
+    TrainingConfig,
+    TrainingRuntime,
+    WatchedFigure,
+)
 
 __all__ = [
     "MERGEABLE",
@@ -49,6 +55,7 @@ __all__ = [
     "DataConfig",
     "DeviceConfig",
     "DpoConfig",
+    "EarlyStoppingConfig",
     "FormatName",
     "FrozenConfig",
     "FullConfig",
@@ -81,6 +88,7 @@ __all__ = [
     "TrackingConfig",
     "TrainingConfig",
     "TrainingRuntime",
+    "WatchedFigure",
     "conflict",
     "prompt_fields",
 ]

@@ -19,11 +19,12 @@ class DpoConfig(Section):
     """
 
     pairs: RecipePath
-    """File of pairs, one JSON object per line: `prompt` (a text, or a list of messages), `chosen`
-    and `rejected` (texts)."""
+    """File of pairs, one JSON object per line: `prompt` (what the user says, word for word, or a
+    list of messages), `chosen` and `rejected` (texts). `prompt.user` does not touch it."""
 
     beta: Annotated[float, Field(gt=0)] = 0.1
-    """How closely the model is held to what it was before: the higher, the closer."""
+    """How closely the model is held to what it was after supervised fine-tuning: the higher, the
+    closer."""
 
     loss: Literal["sigmoid", "ipo", "hinge"] = "sigmoid"
     """Form of the loss, as TRL names it. sigmoid is that of the paper."""
@@ -42,15 +43,15 @@ class DpoConfig(Section):
 
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Part of the pairs that is held back to measure how often the chosen answer is the likelier
-    one. Pairs of one prompt stay together."""
+    one, and the loss. Pairs of one prompt stay together. 0: none, and the last weights are kept."""
 
 
 class GrpoConfig(Section):
     """Group relative policy optimization: learning from one's own answers that are rewarded.
 
     Of several answers to a prompt, those above their mean become likelier. It trains what was
-    trained before, on the training rows, and `training` says all that
-    does not stand here.
+    trained before, on the training rows, and `training` says all that does not stand here. The last
+    weights are kept.
     """
 
     reward: Literal["sql_execution_match"] = "sql_execution_match"

@@ -15,6 +15,8 @@ MethodKind = Literal[
 MERGEABLE: frozenset[MethodKind] = frozenset({"lora", "qlora", "full", "frozen"})
 """Methods whose result is plain weights of the base's own shape. The others add inputs or layers
 that the base does not have, and are released as an adapter beside their base."""
+CONTINUABLE: frozenset[MethodKind] = frozenset({"lora", "qlora", "full"})
+"""Methods whose result can be trained further by preferences and rewards."""
 
 _NO_LOFTQ: LiteralString = (
     "loftq is not offered: it trains over a rounded copy of the base, so that the adapter would "
@@ -79,6 +81,11 @@ class LowRankConfig(Section):
     """Ends of names of modules that are trained as a whole and kept with the adapter, such as
     [lm_head, embed_tokens]. null: none."""
 
+    trainable_tokens: _Names | None = None
+    """Tokens whose rows of the embedding (and of an output head with weights of its own) are
+    trained, such as [<start_of_turn>, <end_of_turn>] of a template that is borrowed: thousands of
+    weights, where both ends as a whole are often a tenth of the model. null: none."""
+
     init: Init = True
     """First values of the adapter. true: random and zero, so that training starts from the base.
     gaussian: the same, from a normal distribution. pissa: the largest singular directions of each
@@ -142,9 +149,9 @@ class BottleneckConfig(Section):
     """Whether the adapter's input is added to its output, so that training starts from the base.
     false: the output alone goes on, and training starts from a broken model."""
 
-    init_std: Annotated[float, Field(ge=0, le=1)] = 1.0e-3
+    init_std: Annotated[float, Field(gt=0, le=1)] = 1.0e-3
     """Standard deviation of the first weights: near zero, so that an adapter at first passes on
-    what it gets."""
+    what it gets. At zero itself nothing would be learned."""
 
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Part of the bottleneck's activations that is zeroed at random in training, 0 to under 1."""

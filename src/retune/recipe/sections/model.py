@@ -24,14 +24,18 @@ class ModelConfig(Section):
     else float16; on a CPU float32, where figures do not depend on the batch size."""
 
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
-    """Implementation of attention in training. auto: what transformers takes for the model."""
+    """Implementation of attention in training. auto: flash_attention_2 where it is installed, the
+    device is a GPU, the weights are in 16 bits and the family has it; else sdpa where the family
+    has it; else eager."""
 
 
 class QuantizationConfig(Section):
     """How the frozen base is compressed while adapters are trained."""
 
     kind: Literal["none", "nf4"] = "nf4"
-    """nf4: 4-bit NormalFloat, as in QLoRA. none: the base keeps `model.dtype`."""
+    """nf4: 4-bit NormalFloat, as in QLoRA; a base that is stored so already is taken as it is, and
+    needs this. none: the base keeps `model.dtype`. Experts in MXFP4 (gpt-oss) are dequantized under
+    both."""
 
     double: bool = True
     """Whether the scale factors are quantized too (saves about 0.4 bit per weight)."""

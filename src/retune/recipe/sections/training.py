@@ -7,6 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from retune.recipe.sections.base import Count, CountOrZero, Section, Text, conflict
+from retune.recipe.sections.optimizers import OptimizerName
+
+WatchedFigure = Literal["loss", "macro_f1", "accuracy", "sql_execution_match", "sql_exact_match"]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainingRuntime(Section):
@@ -19,6 +23,17 @@ class TrainingRuntime(Section):
     """Optimizer steps between two points of the loss curve."""
 
 
+class EarlyStoppingConfig(Section):
+    """When a training ends before its planned steps."""
+
+    patience: Count = 2
+    """Evaluations in a row without a gain, after which training ends."""
+
+    min_gain: Annotated[float, Field(ge=0)] = 0.0
+    """By how much the watched figure has to be better than the best one before, to count as a gain:
+    nats per token of loss, or a part of 1 of a score."""
+
+
 class TrainingConfig(Section):
     """Supervised fine-tuning."""
 
@@ -29,7 +44,16 @@ class TrainingConfig(Section):
     """Passes over the training rows; part of a pass is possible."""
 
     batch_size: Count = 16
-    """Rows per optimizer step and device."""
+    """Rows per optimizer step and device; with `packing`, packed sequences."""
+
+    packing: bool = False
+    """Whether short rows share a sequence of `prompt.max_length` tokens, so that less is padding.
+    They never see each other, which is proven on the model before training; a model or attention
+    that lets them is refused. Fewer sequences are fewer steps in an epoch."""
+
+    row_order: Literal["random", "as_given", "by_length"] = "random"
+    """Order of the rows. by_length: rows of about one length are batched together, in random
+    batches, so that less is padding."""
 
     gradient_accumulation: Count = 1
     """Number of equal parts in which the rows of one optimizer step go through the device, one
@@ -46,16 +70,27 @@ class TrainingConfig(Section):
     """How the learning rate falls after the warm-up: along a cosine to 0, straight to 0, not at
     all."""
 
+    min_learning_rate_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of the highest learning rate that a cosine falls to, 0 to under 1."""
+
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Part of each weight, times the learning rate, that is taken off at each step."""
 
     max_gradient_norm: Annotated[float, Field(ge=0)] = 1.0
     """Longer gradients are scaled down to this length. 0: never."""
 
-    optimizer: Annotated[
-        Text, Field(pattern=r"^[a-z0-9_]+$", examples=["adamw_torch", "paged_adamw_8bit"])
-    ] = "adamw_torch"
-    """Name of the optimizer as transformers knows it (`optim`)."""
+    optimizer: OptimizerName = "adamw_torch"
+    """Name of the optimizer as transformers knows it (`optim`). Those with 8bit keep their state in
+    8 bits; paged ones move it to the machine's memory when a GPU's is short."""
+
+    adam_beta1: Beta = 0.9
+    """How much of the mean gradient of the steps before an Adam or Lion keeps."""
+
+    adam_beta2: Beta = 0.999
+    """How much of the mean squared gradient of the steps before it keeps."""
+
+    adam_epsilon: Annotated[float, Field(gt=0)] = 1.0e-8
+    """What is added to the root of that, so that nothing is divided by 0."""
 
     gradient_checkpointing: bool = False
     """Whether activations are computed again in the backward pass: less memory, about a third more
@@ -63,6 +98,15 @@ class TrainingConfig(Section):
 
     neftune_alpha: Annotated[float, Field(gt=0)] | None = None
     """Strength of the noise on embeddings in training (NEFTune, usually 5). null: no noise."""
+
+    tf32: bool | None = None
+    """Whether a GPU may multiply float32 in TensorFloat-32: faster, with 10 bits after the point.
+    null: as torch has it. Without effect on a device that has none, such as a CPU."""
+
+    torch_compile: bool = False
+    """Whether the model is compiled before training: minutes at the start, faster steps. Needs a C
+    compiler; on a CPU it seldom pays. Not with a quantized base, packing or
+    gradient_checkpointing."""
 
     evaluations: CountOrZero = 4
     """Number of evaluations of the held-out loss, evenly spaced over the training, the last one at
@@ -72,8 +116,20 @@ class TrainingConfig(Section):
     """Rows of the validation split that each evaluation uses, the same each time. null: all."""
 
     keep_best: bool = True
-    """Whether the weights of the evaluation with the lowest loss are kept, not those of the last
-    step. Without evaluations the last ones are kept."""
+    """Whether the weights of the best evaluation, by `watch`, are kept, not those of the last step.
+    Without evaluations the last ones are kept."""
+
+    watch: WatchedFigure = "loss"
+    """What an evaluation is judged by, for the best weights and for early stopping. loss: the
+    held-out loss. macro_f1, accuracy: the classes that the model in training finds likeliest.
+    sql_execution_match, sql_exact_match: the queries that it writes, run on the rows' databases."""
+
+    watch_rows: Count = 64
+    """Validation rows that are scored at each evaluation, the same each time; loss does not use
+    it."""
+
+    early_stopping: EarlyStoppingConfig | None = None
+    """Ends training when `watch` no longer gets better. null: all planned steps are taken."""
 
     checkpoint_every_steps: Count | None = None
     """Optimizer steps between two checkpoints that a killed training resumes from. null: at each
@@ -99,9 +155,35 @@ class TrainingConfig(Section):
         if self.max_steps is not None and self.warmup_steps >= max(1, self.max_steps):
             reason = f"{self.warmup_steps:g} is not less than max_steps, {self.max_steps}"
             found.append(("warmup_steps", f"{reason}: the rate would never reach its highest"))
+        found += self._watch_conflicts() + self._speed_conflicts()
         if found:
             raise conflict(*found)
         return self
+
+    def _watch_conflicts(self) -> list[tuple[str, str]]:
+        if self.evaluations:
+            return []
+        instead = "but evaluations is 0: nothing is measured during training; raise evaluations"
+        found = []
+        if self.early_stopping is not None:
+            found.append(("early_stopping", f"is set, {instead}, or write early_stopping: null"))
+        if self.watch != "loss":
+            found.append(("watch", f"is {self.watch}, {instead}, or write watch: loss"))
+        return found
+
+    def _speed_conflicts(self) -> list[tuple[str, str]]:
+        found = []
+        if self.min_learning_rate_ratio and self.schedule != "cosine":
+            reason = f"is {self.min_learning_rate_ratio:g}, but schedule is {self.schedule}"
+            found.append(("min_learning_rate_ratio", f"{reason}; only a cosine ends above 0"))
+        if self.packing and self.row_order == "by_length":
+            reason = "is by_length, but packed sequences are of about one length anyway"
+            found.append(("row_order", f"{reason}; write row_order: random, or packing: false"))
+        for name in ("packing", "gradient_checkpointing"):
+            if self.torch_compile and getattr(self, name):
+                reason = f"does not go with {name}; switch one of them off"
+                found.append(("torch_compile", reason))
+        return found
 
 
 class MergeConfig(Section):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import sqlglot
@@ -78,22 +79,38 @@ class ExecutionJudge:
         Returns:
             Fields of `SqlOutcome`; exactly one of `unscored_reason` and `execution_match` is set.
         """
+        return self.judge_all(row, [prediction])[0]
+
+    def judge_all(self, row: SqlRow, predictions: Sequence[str]) -> list[Verdict]:
+        """Judge several predictions of one row; its gold runs once.
+
+        Args:
+            row: Gold query and database.
+            predictions: Texts that models wrote, after `extract_sql`.
+
+        Returns:
+            One verdict each, as `judge` gives it.
+        """
         problem = self._open(row)
         if problem is not None:
-            return problem
+            return [problem] * len(predictions)
         try:
             gold = self._runnable(row.gold)
         except _RefusedError as refused:
-            return _unscored("gold_" + refused.reason, refused.detail)
+            return [_unscored("gold_" + refused.reason, refused.detail)] * len(predictions)
         reply = self._ask("gold", sql=gold)
         if reply["status"] != "ok":
-            return _unscored("gold_" + reply["status"], reply["detail"])
-        cuts_tie = self._cuts_tie(gold)
-        if not self._sandbox.is_running:  # looking for ties was too much for the worker
-            self._open(row)
-            self._ask("gold", sql=gold)
-        verdict = self._judge_prediction(prediction, ordered=orders_rows(read_tokens(gold)))
-        return {**verdict, "gold_empty": reply["rows"] == 0, "gold_cuts_tie": cuts_tie}
+            return [_unscored("gold_" + reply["status"], reply["detail"])] * len(predictions)
+        shared = {"gold_empty": reply["rows"] == 0, "gold_cuts_tie": self._cuts_tie(gold)}
+        ordered = orders_rows(read_tokens(gold))
+        verdicts = []
+        for prediction in predictions:
+            # Looking for ties, or the prediction before, was too much for the worker.
+            if not self._sandbox.is_running:
+                self._open(row)
+                self._ask("gold", sql=gold)
+            verdicts.append({**self._judge_prediction(prediction, ordered=ordered), **shared})
+        return verdicts
 
     def _cuts_tie(self, gold: str) -> bool | None:
         """Say whether a LIMIT of the gold cuts a tie; None when a subquery cannot be asked."""

@@ -19,6 +19,7 @@ ENDS = {
     "gpt2": "<|end|>",
     "gemma3": "<end_of_turn>",
     "qwen3": "<|im_end|>",
+    "gpt_oss": "<|return|>",
 }
 
 

@@ -1,0 +1,248 @@
+"""Estimated beside measured peak memory of real trainings, each in a process of its own.
+
+    python benchmarks/estimate_memory.py --rounds 2
+    python benchmarks/estimate_memory.py --only lora,full
+
+The embedded base under each method, with batches of several shapes, and tiny random models of each
+family. A case is measured by training four steps (`train_adapter`) on invented rows, of which each
+batch holds one of the longest; it is estimated in another process, without weights. Measured peaks
+differ from process to process, so each round measures every case once, one after the other.
+
+Two errors are printed: of the whole process, libraries included, and of the part above what the
+process held beside its model before training, which is the harder one. `live` is what tensors are
+counted to take, without what glibc holds beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+ANSWER = 40
+STEPS = 4
+METHODS = {
+    "lora": {"method": {"kind": "lora"}},
+    "qlora": {"method": {"kind": "qlora"}, "quantization": {"kind": "nf4"}},
+    "full": {"method": {"kind": "full"}},
+    "checkpointed lora": {
+        "method": {"kind": "lora"},
+        "training": {"gradient_checkpointing": True},
+    },
+    "bottleneck": {"method": {"kind": "bottleneck"}},
+    "prefix": {"method": {"kind": "prefix"}},
+    "p_tuning": {"method": {"kind": "p_tuning"}},
+    "prompt": {"method": {"kind": "prompt"}},
+}
+SHAPES = {(16, 512): tuple(METHODS), (8, 256): ("lora", "full")}
+FAMILIES = ("llama", "qwen3", "gemma3", "gpt2")
+
+
+def list_cases(only: list[str]) -> list[dict[str, Any]]:
+    """Return what is measured: a model, a method and a shape each."""
+    cases = [
+        {"model": "embedded", "name": name, "rows": rows, "tokens": tokens}
+        for (rows, tokens), names in SHAPES.items()
+        for name in names
+    ]
+    cases += [
+        {"model": family, "name": name, "rows": 16, "tokens": 512}
+        for family in FAMILIES
+        for name in ("lora", "full")
+    ]
+    return [case for case in cases if not only or case["name"] in only or case["model"] in only]
+
+
+def main() -> None:
+    """Measure all cases, or one where a parent process says so."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--only", default="", help="names of methods or models, with commas")
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.case:
+        print(json.dumps(run_case(json.loads(arguments.case), arguments.part)))
+        return
+    cases = list_cases([name for name in arguments.only.split(",") if name])
+    with tempfile.TemporaryDirectory() as folder:
+        for family in {case["model"] for case in cases} - {"embedded"}:
+            write_family(Path(folder) / family, family)
+        for case in cases:
+            case["folder"] = str(
+                REPOSITORY / "assets" / "base_tiny"
+                if case["model"] == "embedded"
+                else Path(folder) / case["model"]
+            )
+        measured: list[list[dict[str, Any]]] = [[] for _ in cases]
+        estimated: list[dict[str, Any]] = []
+        for _ in range(arguments.rounds):
+            for place, case in enumerate(cases):
+                measured[place].append(in_new_process(case, "measure"))
+                tell(case, measured[place][-1])
+                if len(estimated) == place:
+                    estimated.append(in_new_process(case, "estimate"))
+                    tell(case, estimated[-1])
+    print_table(cases, measured, estimated)
+
+
+def tell(case: dict[str, Any], found: dict[str, Any]) -> None:
+    """Print what was found, as soon as it is."""
+    known = {name: case[name] for name in ("model", "name", "rows", "tokens")}
+    print(json.dumps({**known, **found}), file=sys.stderr, flush=True)
+
+
+def write_family(folder: Path, family: str) -> None:
+    """Write a tiny random model of a family, as the tests have it."""
+    sys.path.insert(0, str(REPOSITORY))
+    from tests.tiny_models import write_snapshot
+
+    write_snapshot(folder, family)
+
+
+def in_new_process(case: dict[str, Any], part: str) -> dict[str, Any]:
+    """Run a part of a case where no earlier one left anything behind."""
+    command = [sys.executable, __file__, "--case", json.dumps(case), "--part", part]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["died"])[-1]
+        return {"error": reason}
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def run_case(case: dict[str, Any], part: str) -> dict[str, Any]:
+    """Measure or estimate a case in this process."""
+    from retune.requests import TrainInputs, TrainSection
+
+    settings = METHODS[case["name"]]
+    section = TrainSection.model_validate_json(
+        json.dumps(
+            {
+                "seed": 1,
+                "model": {"id": case["model"]},
+                "quantization": settings.get("quantization", {"kind": "none"}),
+                "method": settings["method"],
+                "training": {
+                    "max_steps": STEPS,
+                    "warmup_steps": 0.0,
+                    "batch_size": case["rows"],
+                    "evaluations": 0,
+                    **settings.get("training", {}),
+                },
+            }
+        )
+    )
+    with tempfile.TemporaryDirectory() as name:
+        inputs: TrainInputs = make_inputs(case, Path(name))
+        return (measure if part == "measure" else estimate)(inputs, section, Path(name))
+
+
+def make_inputs(case: dict[str, Any], folder: Path) -> Any:
+    """Write invented rows, and name the model."""
+    from retune.modeling.snapshots import locate_base
+    from retune.records import ModelRef, SideRef
+    from retune.requests import TrainInputs
+
+    rows = [
+        {
+            "row_id": str(row),
+            # One row in four is the longest; the others are padded to it.
+            "prompt_ids": [5 + (row * 7 + at) % 3000 for at in range(prompt_length(case, row))],
+            "answer_ids": [9 + at for at in range(ANSWER)],
+            "loss_mask": None,
+        }
+        for row in range(case["rows"] * 2)
+    ]
+    types = [("row_id", pa.string()), ("prompt_ids", pa.list_(pa.int64()))]
+    types += [("answer_ids", pa.list_(pa.int64())), ("loss_mask", pa.list_(pa.bool_()))]
+    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(types)), folder / "rows.parquet")
+    side = SideRef(digest="0" * 64, folder=folder)
+    base = locate_base(case["folder"], None)
+    figures = dict.fromkeys(("parameters", "footprint_bytes", "base_footprint_bytes"), 0)
+    figures |= dict.fromkeys(("reference_perplexity", "base_reference_perplexity"), 1)
+    model = ModelRef(digest=base.digest, folder=base.folder, quantization="none", **figures)
+    return TrainInputs(train=side, validation=side, base=base, model=model)
+
+
+def prompt_length(case: dict[str, Any], row: int) -> int:
+    """Return the tokens of a row before its answer."""
+    return int(case["tokens"]) - ANSWER - 8 * (row % 4)
+
+
+def measure(inputs: Any, section: Any, folder: Path) -> dict[str, Any]:
+    """Train, and return what it took."""
+    from retune.stage import Workdir
+    from retune.training import estimating, supervised
+    from retune.training.measuring import read_measured
+
+    folders = [folder / name for name in ("artifact", "scratch", "model")]
+    for each in folders:
+        each.mkdir()
+    model = estimating.quantized(inputs, section, Workdir(folders[2], folders[1]))
+    # The estimate that follows a training is no part of what is measured here.
+    supervised.note_estimate = lambda *_: None  # type: ignore[assignment]
+    inputs = inputs.model_copy(update={"model": model})
+    supervised.train_adapter(inputs, section, Workdir(folders[0], folders[1]))
+    found = read_measured(folders[0])
+    assert found is not None
+    return {"total": found.peak_memory_bytes, "above": found.training_bytes}
+
+
+def estimate(inputs: Any, section: Any, folder: Path) -> dict[str, Any]:
+    """Estimate without weights."""
+    from retune.training.estimating import EstimateRequest, estimate_training
+
+    request = EstimateRequest(
+        inputs=inputs,
+        section=section,
+        device="cpu",
+        capacity_bytes=None,
+        calibration={},
+        timed=False,
+        advise=False,
+    )
+    found = estimate_training(request).memory
+    return {"total": found.total, "above": found.above_runtime, "live": found.live}
+
+
+def print_table(
+    cases: list[dict[str, Any]],
+    measured: list[list[dict[str, Any]]],
+    estimated: list[dict[str, Any]],
+) -> None:
+    """Print a Markdown table in MB, and how many cases are within 10 %."""
+    print(
+        "| model | method | batch | live | total estimated | measured | error "
+        "| above runtime estimated | measured | error |"
+    )
+    print("|---|---|---|--:|--:|--:|--:|--:|--:|--:|")
+    near = {"total": 0, "above": 0}
+    for case, rounds, found in zip(cases, measured, estimated, strict=True):
+        name = f"| {case['model']} | {case['name']} | {case['rows']} x {case['tokens']} |"
+        wrong = next((each["error"] for each in [found, *rounds] if "error" in each), None)
+        if wrong:
+            print(f"{name} {wrong} |||||||")
+            continue
+        cells = [f"{found['live'] / 1e6:,.0f}"]
+        for part in ("total", "above"):
+            mean = sum(each[part] for each in rounds) / len(rounds)
+            spread = " to ".join(
+                f"{pick(each[part] for each in rounds) / 1e6:,.0f}" for pick in (min, max)
+            )
+            error = found[part] / mean - 1
+            near[part] += abs(error) <= 0.1
+            cells += [f"{found[part] / 1e6:,.0f}", spread, f"{error:+.0%}"]
+        print(f"{name} {' | '.join(cells)} |")
+    print(f"\nwithin 10 %: total {near['total']}, above {near['above']} of {len(cases)}")
+
+
+if __name__ == "__main__":
+    main()

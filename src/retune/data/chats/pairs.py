@@ -1,0 +1,167 @@
+"""Stage `format_pairs`: pairs of answers as token ids, by the template that rows are written by.
+
+It runs before any training, so that a pair that cannot be learned from costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from retune.data.chats.encoding import tokenize
+from retune.data.chats.rendering import ChatFault, ChatRenderer, build_messages
+from retune.data.preferences import Preference, is_held_back, read_preferences, refuse_lines
+from retune.data.tables import iterate_rows, write_table
+from retune.data.tokenizers import Tokenizer, end_token_ids, load_tokenizer
+from retune.digests import digest_file, digest_folder
+from retune.errors import DataError
+from retune.recipe.sections import PromptConfig
+from retune.records import LOG_FOLDER, PairsRef, SideRef
+from retune.requests import PairsInputs, PairsSection
+from retune.stage import Workdir
+
+PAIRS_FILE = "pairs.parquet"
+_SCHEMA = pa.schema(
+    [
+        ("line", pa.int64()),
+        ("validation", pa.bool_()),
+        ("prompt", pa.string()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("chosen_ids", pa.list_(pa.int32())),
+        ("rejected_ids", pa.list_(pa.int32())),
+    ]
+)
+
+Row = dict[str, Any]
+
+
+def format_pairs(inputs: PairsInputs, section: PairsSection, work: Workdir) -> PairsRef:
+    """Render and tokenize every pair, and hold some prompts back for measuring.
+
+    Args:
+        inputs: The file, the base whose tokenizer is used, its template, and the held-out rows.
+        section: System message, longest row, and the part that is held back.
+        work: `pairs.parquet` goes to its artifact folder.
+
+    Returns:
+        Counts by side.
+
+    Raises:
+        DataError: A line cannot be learned from as it stands: it is no pair, its template refuses
+            it, it is too long, or it asks what a held-out row asks; or no pair is left to train on.
+    """
+    if digest_file(inputs.pairs.path) != inputs.pairs.digest:
+        raise DataError(f"{inputs.pairs.path}: changed since the run began. Run the recipe again.")
+    pairs = read_preferences(inputs.pairs.path)
+    rows = _encode(pairs, inputs, section.prompt)
+    _refuse_long(rows, section.prompt.max_length, inputs.pairs.path)
+    _refuse_held_out(rows, inputs.held_out, inputs.pairs.path)
+    for pair, row in zip(pairs, rows, strict=True):
+        row["validation"] = is_held_back(pair, section.dpo.validation_fraction)
+    held_back = sum(row["validation"] for row in rows)
+    _refuse_sides(len(rows), held_back, section.dpo.validation_fraction)
+    write_table(work.artifact / PAIRS_FILE, rows, _SCHEMA)
+    return PairsRef(
+        digest=digest_folder(work.artifact, without=(LOG_FOLDER,)),
+        folder=work.artifact,
+        train=len(rows) - held_back,
+        validation=held_back,
+        longest_tokens=max(map(_length, rows)),
+        tokenizer_digest=inputs.base.tokenizer_digest,
+    )
+
+
+def read_pairs(pairs: PairsRef, *, validation: bool) -> list[Row]:
+    """Read the pairs of one side, in the order of their file."""
+    rows = iterate_rows(pairs.folder / PAIRS_FILE)
+    return [row for row in rows if row["validation"] == validation]
+
+
+def _encode(pairs: Sequence[Preference], inputs: PairsInputs, prompt: PromptConfig) -> list[Row]:
+    tokenizer = load_tokenizer(inputs.base.folder, inputs.template)
+    ends = [
+        str(tokenizer.convert_ids_to_tokens(token))
+        for token in end_token_ids(tokenizer, inputs.base.folder)
+    ]
+    renderer = ChatRenderer(tokenizer, ends, effort=prompt.reasoning_effort)
+    texts: list[tuple[str, str, str]] = []
+    wrong: list[str] = []
+    for pair in pairs:
+        try:
+            texts.append(_render(renderer, pair, prompt))
+        except ChatFault as fault:
+            wrong.append(f"{inputs.pairs.path}:{pair.line}: {fault}")
+    refuse_lines(wrong, "cannot be written as chats", len(pairs), "Mend or delete them.")
+    return list(_tokenized(tokenizer, pairs, texts))
+
+
+def _render(renderer: ChatRenderer, pair: Preference, prompt: PromptConfig) -> tuple[str, str, str]:
+    # A pair's prompt is what the user says, word for word: `prompt.user` is for rows.
+    messages = build_messages(
+        prompt.model_copy(update={"user": None}), question=pair.question, history=pair.history
+    )
+    chosen, rejected = (
+        renderer.render_chat(messages, answer) for answer in (pair.chosen, pair.rejected)
+    )
+    if chosen.prompt != rejected.prompt or chosen.answer == rejected.answer:
+        raise ChatFault(
+            "malformed_chats", "the chat template writes both answers alike, or another prompt each"
+        )
+    return chosen.prompt, chosen.answer, rejected.answer
+
+
+def _tokenized(
+    tokenizer: Tokenizer, pairs: Sequence[Preference], texts: Sequence[tuple[str, str, str]]
+) -> Iterator[Row]:
+    columns = [tokenize(tokenizer, [text[part] for text in texts]) for part in range(3)]
+    for pair, text, *parts in zip(pairs, texts, *columns, strict=True):
+        ids = dict(zip(("prompt_ids", "chosen_ids", "rejected_ids"), parts, strict=True))
+        yield {
+            "line": pair.line,
+            "prompt": text[0],
+            **{name: found[0] for name, found in ids.items()},
+        }
+
+
+def _length(row: Row) -> int:
+    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
+
+
+def _refuse_long(rows: Sequence[Row], limit: int, path: Path) -> None:
+    wrong = [f"{path}:{row['line']}: {_length(row)} tokens" for row in rows if _length(row) > limit]
+    refuse_lines(
+        wrong,
+        f"are over prompt.max_length, {limit} tokens with the longer answer",
+        len(rows),
+        "No answer is cut: raise prompt.max_length, or delete them.",
+    )
+
+
+def _refuse_held_out(rows: Sequence[Row], held_out: SideRef, path: Path) -> None:
+    asked = {row["prompt"] for row in iterate_rows(held_out.folder / "rows.parquet", ["prompt"])}
+    wrong = [
+        f"{path}:{row['line']}: …{row['prompt'][-60:]!r}" for row in rows if row["prompt"] in asked
+    ]
+    refuse_lines(
+        wrong,
+        "have the prompt of a held-out row, whose score would mean nothing any more",
+        len(rows),
+        "Delete them.",
+    )
+
+
+def _refuse_sides(pairs: int, held_back: int, fraction: float) -> None:
+    if held_back == pairs:
+        raise DataError(
+            f"dpo.pairs: all {pairs} pairs are held back for measuring, and none is left to train "
+            "on. Add pairs with other prompts, or lower dpo.validation_fraction."
+        )
+    if fraction and not held_back:
+        raise DataError(
+            f"dpo.pairs: none of the {pairs} pairs is held back, though dpo.validation_fraction is "
+            f"{fraction:g}: there are too few prompts for it. Add pairs, raise it, or write 0 to "
+            "go without measuring."
+        )

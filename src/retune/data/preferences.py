@@ -1,0 +1,129 @@
+"""Reading pairs of answers: to one prompt, one that is wanted and one that is not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retune.data.formats.cells import as_text, name_keys
+from retune.data.formats.turns import fields_of_turns
+from retune.data.jsonl import read_jsonl
+from retune.data.sources import locate_source
+from retune.data.splitting import choose_side
+from retune.errors import DataError
+from retune.records import Source
+
+_SHOWN = 5
+_KEYS = ("prompt", "chosen", "rejected")
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Two answers to one prompt.
+
+    Attributes:
+        line: Where it stands in its file, from 1.
+        history: Messages before the question.
+        question: What is answered.
+        chosen: The answer that is to become likelier.
+        rejected: The other one.
+    """
+
+    line: int
+    history: tuple[dict[str, str], ...]
+    question: str
+    chosen: str
+    rejected: str
+
+    @property
+    def prompt_name(self) -> str:
+        """The prompt as one text: what pairs of one prompt have in common."""
+        return json.dumps([*self.history, self.question], ensure_ascii=False, sort_keys=True)
+
+
+def locate_preferences(path: Path) -> Source:
+    """Find the file of pairs, and see that every line is a pair.
+
+    Args:
+        path: The file, absolute.
+
+    Returns:
+        The file and its digest.
+
+    Raises:
+        DataError: It is missing or empty, or lines are no pairs; the message names the first ones.
+    """
+    source = locate_source(path, "dpo.pairs")
+    read_preferences(path)
+    return source
+
+
+def read_preferences(path: Path) -> list[Preference]:
+    """Read a file of pairs as a whole.
+
+    Args:
+        path: One JSON object per line: `prompt` (a text, or a list of messages), `chosen`,
+            `rejected`; other keys are passed over.
+
+    Returns:
+        The pairs, in the order of the file.
+
+    Raises:
+        DataError: There is no pair, or a line is none; the message names the first lines.
+    """
+    pairs: list[Preference] = []
+    wrong: list[str] = []
+    for line, row in read_jsonl(path):
+        try:
+            pairs.append(_read_pair(line, row))
+        except DataError as error:
+            wrong.append(f"{path}:{line}: {error}")
+    refuse_lines(wrong, "are no pairs", len(pairs) + len(wrong), "Mend or delete them.")
+    if not pairs:
+        raise DataError(f"dpo.pairs: {path} holds no pairs.")
+    return pairs
+
+
+def refuse_lines(wrong: list[str], what: str, of: int, instead: str) -> None:
+    """Refuse a file of pairs for some of its lines.
+
+    Args:
+        wrong: One line of text per wrong line of the file, which names it.
+        what: What they are.
+        of: How many lines there are.
+        instead: What to do.
+
+    Raises:
+        DataError: There are wrong lines.
+    """
+    if wrong:
+        shown = "\n".join(f"  {each}" for each in wrong[:_SHOWN])
+        more = f"\n  and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        raise DataError(f"dpo.pairs: {len(wrong)} of {of} lines {what}. {instead}\n{shown}{more}")
+
+
+def is_held_back(pair: Preference, validation_fraction: float) -> bool:
+    """Say whether a pair is for measuring, by its prompt alone: no other pair can move it."""
+    side = choose_side(
+        pair.prompt_name, seed=0, validation_fraction=validation_fraction, test_fraction=0.0
+    )
+    return side == "validation"
+
+
+def _read_pair(line: int, row: dict[str, Any]) -> Preference:
+    missing = [key for key in _KEYS if key not in row]
+    if missing:
+        raise DataError(f"no {missing[0]!r}; the line has {name_keys(row)}")
+    chosen, rejected = (as_text(key, row[key]) for key in ("chosen", "rejected"))
+    if chosen.strip() == rejected.strip():
+        raise DataError("chosen and rejected are the same text, so that nothing is preferred")
+    prompt = row["prompt"]
+    turns = prompt if isinstance(prompt, list) else [_as_user(prompt)]
+    fields = fields_of_turns([*turns, {"role": "assistant", "content": chosen}])
+    return Preference(line, tuple(fields["history"]), fields["question"], chosen, rejected)
+
+
+def _as_user(prompt: Any) -> dict[str, str]:
+    return {"role": "user", "content": as_text("prompt", prompt)}

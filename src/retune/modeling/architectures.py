@@ -1,0 +1,232 @@
+"""Which class a snapshot is loaded with: image-text models as their text part, MXFP4 dequantized.
+
+A snapshot such as Gemma 3 4B holds a vision tower beside the text model. Nothing here reads
+images, so the text part is loaded alone: its weights are found in the files under the names that
+the whole model gives them, and the tower stays on the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import safe_open
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    Mxfp4Config,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+
+from retune.errors import ConfigError
+from retune.modeling.prequantized import MXFP4, PLAIN, quantized_as
+
+_EMBEDDING, _HEAD = "embed_tokens.weight", "lm_head.weight"
+_TEXT_PARTS = ("language_model", "text_model")
+_NO_SETTINGS = {"config", "key_mapping", "quantization_config", "attn_implementation"}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a snapshot folder is loaded as.
+
+    Attributes:
+        config: Of the text model, without what its files say about quantization.
+        model_class: The class of transformers for it.
+        is_part: Whether the files hold more than this, such as a vision tower.
+        renames: Patterns of names in the files, and what they are called in the text model.
+        quantized: How the files are quantized; see `quantized_as`.
+    """
+
+    config: PretrainedConfig
+    model_class: type[PreTrainedModel]
+    is_part: bool
+    renames: dict[str, str]
+    quantized: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `from_pretrained` is given beside the folder."""
+        options: dict[str, Any] = {}
+        if self.is_part:
+            options |= {"config": self.config, "key_mapping": self.renames}
+        if self.quantized == MXFP4:
+            # There are kernels for it on some devices, but no backward pass on any.
+            options["quantization_config"] = Mxfp4Config(dequantize=True)
+        return options
+
+
+def read_architecture(folder: Path, auto: Any = AutoModelForCausalLM) -> Architecture:
+    """Find out what a snapshot folder is loaded as.
+
+    Args:
+        folder: A snapshot folder.
+        auto: Auto class of transformers for what the model is to do.
+
+    Returns:
+        Its text model.
+
+    Raises:
+        ConfigError: transformers has no such model for text.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"{folder}: its config.json cannot be read ({error}).") from error
+    mapping, text = auto._model_mapping, config.get_text_config(decoder=True)
+    is_part, renames = text is not config and type(text) in mapping, {}
+    if is_part:
+        renames = _renames(_names(folder))
+        _complete(text, config, renames)
+        config = text
+    if type(config) not in mapping or hasattr(config, "vision_config"):
+        raise ConfigError(
+            f"{folder}: transformers has no text model of its own for {config.model_type} "
+            f"({auto.__name__}). Name a model that only reads text."
+        )
+    model_class = mapping[type(config)]
+    first = model_class[0] if isinstance(model_class, tuple) else model_class
+    return Architecture(config, first, is_part, renames, quantized_as(folder))
+
+
+def open_snapshot(
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    auto: Any = AutoModelForCausalLM,
+    **options: Any,
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Load a snapshot as its text model, with whatever of it is missing made up by transformers.
+
+    Args:
+        folder: A snapshot folder.
+        dtype: Of the weights that are not quantized.
+        device: Where it goes.
+        auto: Auto class of transformers for what the model is to do.
+        options: More for `from_pretrained`; settings of the configuration too.
+
+    Returns:
+        The model, and which of its weights were `missing_keys` or `mismatched_keys`.
+
+    Raises:
+        ConfigError: transformers has no such model for text.
+    """
+    found = read_architecture(folder, auto)
+    options = {**found.options, **options}
+    if found.is_part:
+        # With a configuration of its own, `from_pretrained` takes no settings of it.
+        for name in set(options) - _NO_SETTINGS:
+            setattr(found.config, name, options.pop(name))
+    with _quiet() if found.is_part else nullcontext():
+        model, info = (found.model_class if found.is_part else auto).from_pretrained(
+            folder,
+            dtype=dtype,
+            device_map={"": device},
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
+    if found.is_part or found.quantized != PLAIN:
+        forget_conversions(model)
+    return model, info
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from listing the whole vision tower as weights that nobody expected."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def plain_config(folder: Path) -> PretrainedConfig:
+    """Return the configuration that unquantized weights of a snapshot's text model are saved with.
+
+    Args:
+        folder: A snapshot folder.
+    """
+    config = read_architecture(folder).config
+    if getattr(config, "quantization_config", None) is not None:
+        del config.quantization_config
+    return config
+
+
+def forget_conversions(model: PreTrainedModel) -> None:
+    """Keep `save_pretrained` from giving weights the names of the files that they came from.
+
+    transformers 5 turns every renaming and dequantizing of loading back when it saves: an MXFP4
+    model's dequantized weights would be saved as its packed blocks, under the packed names.
+
+    Args:
+        model: Just loaded.
+    """
+    if getattr(model, "_weight_conversions", None) is not None:
+        del model._weight_conversions
+
+
+def dequantized(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a model with plain weights in place of its 4-bit ones.
+
+    Args:
+        model: Loaded; it is changed.
+    """
+    if not getattr(model, "is_loaded_in_4bit", False):
+        return model
+    plain = cast(PreTrainedModel, model.dequantize())
+    plain.is_loaded_in_4bit = False
+    forget_conversions(plain)
+    return plain
+
+
+def _complete(text: PretrainedConfig, whole: PretrainedConfig, renames: dict[str, str]) -> None:
+    """Put into a text part's configuration what the whole model's says for it."""
+    text.tie_word_embeddings = whole.tie_word_embeddings
+    text.dtype = text.dtype or whole.dtype
+    quantization = getattr(whole, "quantization_config", None)
+    if quantization is not None:
+        skipped = quantization.get("llm_int8_skip_modules") or ()
+        own = [_renamed(name, renames) for name in skipped] or None
+        text.quantization_config = {**quantization, "llm_int8_skip_modules": own}
+
+
+def _renamed(name: str, renames: dict[str, str]) -> str:
+    for pattern, target in renames.items():
+        name = re.sub(pattern, target, name)
+    return name
+
+
+def _names(folder: Path) -> list[str]:
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        return list(json.loads(index.read_text("utf-8"))["weight_map"])
+    names: list[str] = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            names += file.keys()
+    return names
+
+
+def _renames(names: list[str]) -> dict[str, str]:
+    """Find under which prefix the files hold the text model; the layout changed over the years."""
+    found: dict[str, str] = {}
+    for ending, target in ((_EMBEDDING, "model."), (_HEAD, "")):
+        prefixes = {name.removesuffix(ending) for name in names if name.endswith(ending)}
+        for prefix in sorted(prefixes):
+            if any(part in prefix.split(".") for part in _TEXT_PARTS):
+                own = prefix + (ending.removesuffix("weight") if ending == _HEAD else "")
+                found["^" + re.escape(own)] = target + ("lm_head." if ending == _HEAD else "")
+    # Longest first: `language_model.` is the beginning of `language_model.lm_head.`.
+    return dict(sorted(found.items(), key=lambda each: -len(each[0])))

@@ -1,0 +1,327 @@
+"""Peak memory of a training by part, before any weight is loaded.
+
+One optimizer step of the largest batch is run on fake tensors: the same model classes, adapters,
+autocast, loss and optimizer as in training, on tensors that have shapes and no values. Each
+storage that torch would allocate is noted when it is made and when nothing holds it any more, so
+that what autograd keeps, recomputed activations, casts and short-lived results are counted and
+not guessed. The sum at the highest moment is the estimate.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import trl.trainer.utils
+from peft import PeftModel
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+from trl.trainer.utils import add_fused_lm_head
+
+from retune.errors import ConfigError
+from retune.modeling.allocations import AllocationLog
+from retune.modeling.applying import apply_method
+from retune.modeling.devices import choose_compute_dtype, choose_dtype
+from retune.modeling.estimates import BatchShape, MemoryEstimate
+from retune.modeling.heap import highest_resident
+from retune.modeling.optimizer_memory import bitsandbytes_states, is_bitsandbytes
+from retune.modeling.sketching import Sketched4bit, make_fake, sketch_causal_model
+from retune.recipe.sections import ModelConfig, QuantizationConfig, TrainingConfig
+from retune.recipe.sections.method import MethodConfig
+
+_OUTPUTS = ("log_probs", "entropy", "is_top1")
+"""Figures of each token that TRL's trainer asks its loss for."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, and how.
+
+    Attributes:
+        folder: Snapshot of the base; its configuration is read, its weights need not be there.
+        model: Dtype and attention.
+        quantization: Kind and dtypes.
+        method: What is trained.
+        training: Optimizer, checkpointing, and rows per pass.
+        batch: The largest batch.
+        device: cpu or cuda.
+    """
+
+    folder: Path
+    model: ModelConfig
+    quantization: QuantizationConfig
+    method: MethodConfig
+    training: TrainingConfig
+    batch: BatchShape
+    device: str
+
+
+def estimate_memory(plan: Plan, *, runtime: int = 0) -> MemoryEstimate:
+    """Estimate the peak memory of a training, by part.
+
+    Args:
+        plan: What is trained.
+        runtime: Bytes that the process holds before the model is loaded; 0 on a GPU.
+
+    Returns:
+        Bytes by part at the highest moment of a step, or of an evaluation where that is higher.
+
+    Raises:
+        ConfigError: The model cannot be built from its configuration, or a step of it cannot be
+            run without values.
+    """
+    model = _sketch(plan)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    # Without a GPU there are no kernels of it to ask: those of a CPU stand for them.
+    kernels = plan.device if plan.device == "cpu" or torch.cuda.is_available() else "cpu"
+    make_fake(model, mode, torch.device(kernels))
+    log = AllocationLog(selected=plan.batch.answer_tokens)
+    try:
+        with _quiet(), _answers_projected(), mode, log:
+            return _run_step(model, plan, log, torch.device(kernels), runtime)
+    except (RuntimeError, TypeError, NotImplementedError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"{plan.folder}: a training step of {type(model).__name__} with method.kind "
+            f"{plan.method.kind} cannot be followed without its weights "
+            f"({type(error).__name__}: {error}). Its memory is not estimated; train a few steps "
+            "with training.max_steps to measure it."
+        ) from error
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Return the trained parameters and all of them; a 4-bit weight counts as one."""
+    packed = {
+        id(layer.weight): layer.in_features * layer.out_features
+        for layer in model.modules()
+        if isinstance(layer, Sketched4bit)
+    }
+    weights = list(model.parameters())
+    total = sum(packed.get(id(weight), weight.numel()) for weight in weights)
+    return sum(weight.numel() for weight in weights if weight.requires_grad), total
+
+
+def _sketch(plan: Plan) -> PreTrainedModel | PeftModel:
+    device = torch.device(plan.device)
+    full = plan.method.kind == "full"
+    quantized = plan.quantization.kind != "none"
+    model = sketch_causal_model(
+        plan.folder,
+        dtype=torch.float32 if full else weight_dtype(plan.model, device),
+        attention=plan.model.attention,
+        quantized=quantized,
+        double=plan.quantization.double,
+        compute_dtype=compute_dtype(plan.quantization, device),
+    )
+    with _quiet(), torch.device("meta"):
+        adapted = apply_method(
+            model,
+            plan.method,
+            tokenizer=plan.folder,
+            gradient_checkpointing=plan.training.gradient_checkpointing,
+        )
+    for weight in adapted.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+    add_fused_lm_head(_inner(adapted), outputs=_OUTPUTS)
+    if plan.training.gradient_checkpointing:
+        # A fake device has no random state to keep.
+        adapted.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+        if isinstance(adapted, PeftModel):
+            adapted.enable_input_require_grads()
+    return adapted
+
+
+def weight_dtype(model: ModelConfig, device: torch.device) -> torch.dtype:
+    """Return the dtype of weights on a device that this machine need not have."""
+    if device.type == "cuda" and not torch.cuda.is_available() and model.dtype == "auto":
+        return torch.bfloat16
+    return choose_dtype(model.dtype, device)
+
+
+def compute_dtype(quantization: QuantizationConfig, device: torch.device) -> torch.dtype:
+    """Return the dtype that is multiplied in, on a device that this machine need not have."""
+    name = quantization.compute_dtype
+    if device.type == "cuda" and not torch.cuda.is_available() and name == "auto":
+        return torch.bfloat16
+    return choose_compute_dtype(quantization.compute_dtype, device)
+
+
+def _inner(model: PreTrainedModel | PeftModel) -> Any:
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def _run_step(
+    model: PreTrainedModel | PeftModel,
+    plan: Plan,
+    log: AllocationLog,
+    device: torch.device,
+    runtime: int,
+) -> MemoryEstimate:
+    weights = list(model.parameters())
+    learned = [weight for weight in weights if weight.requires_grad]
+    frozen = [weight for weight in weights if not weight.requires_grad]
+    held = {
+        "adapter": log.numbers(learned),
+        "weights": log.numbers([*frozen, *model.buffers()]),
+    }
+    multiplied = compute_dtype(plan.quantization, torch.device(plan.device))
+    batch = plan.batch
+    # Learned inputs at most lengthen the text: they carry no loss.
+    step = _Step(model, log, device, multiplied)
+    take_step = _optimizer(plan.training.optimizer, learned, held, log)
+    # The optimizer makes its states in the first step: the second is like all that follow.
+    step.forward_backward(batch.rows, batch.tokens)
+    take_step()
+    step.clear_gradients()
+    since = log.mark()
+    for _ in range(min(2, plan.training.gradient_accumulation)):
+        # From the second part of a step on, the gradients of the first are there already.
+        step.forward_backward(batch.rows, batch.tokens)
+    held["gradients"] = log.numbers([w.grad for w in learned if w.grad is not None])
+    with log.during("working"):
+        take_step()
+    if plan.training.evaluations:
+        step.evaluate(batch.rows * 2, batch.tokens)
+    sizes = _by_part(log, log.peak(since), held)
+    resident = 0
+    if plan.device == "cpu":
+        resident = highest_resident(log.events, log.sizes, repeated_from=since)
+    trainable, total = count_parameters(model)
+    return MemoryEstimate(
+        runtime=runtime,
+        **sizes,
+        allocator=max(0, resident - sum(sizes.values())),
+        trainable_parameters=trainable,
+        total_parameters=total,
+        batch=batch,
+        device=plan.device,
+    )
+
+
+class _Step:
+    """A training step as TRL's trainer takes it.
+
+    Args:
+        model: On fake tensors, its head fused with the loss.
+        log: Told what is done.
+        device: Of the fake tensors.
+        multiplied: bfloat16 or float16 turn autocast on.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        log: AllocationLog,
+        device: torch.device,
+        multiplied: torch.dtype,
+    ) -> None:
+        self._model = model
+        self._log = log
+        self._device = device
+        self._dtype = multiplied if multiplied != torch.float32 else torch.bfloat16
+        self._autocast = multiplied != torch.float32
+
+    def forward_backward(self, rows: int, tokens: int) -> None:
+        """Run a batch forward and backward; gradients are added to those of the weights."""
+        loss = self._forward(rows, tokens)
+        with self._log.during("working"):
+            loss.backward()
+
+    def clear_gradients(self) -> None:
+        """Forget all gradients, as after an optimizer step."""
+        for weight in self._model.parameters():
+            weight.grad = None
+
+    def evaluate(self, rows: int, tokens: int) -> None:
+        """Run a batch forward, as an evaluation does: nothing is kept for a backward pass."""
+        self.clear_gradients()
+        with torch.no_grad(), self._log.during("working"):
+            self._forward(rows, tokens)
+
+    def _forward(self, rows: int, tokens: int) -> torch.Tensor:
+        ids = torch.zeros((rows, tokens), dtype=torch.long, device=self._device)
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        labels = torch.zeros_like(ids)
+        backbone = _inner(self._model).base_model
+        hook = backbone.register_forward_hook(self._in_loss)
+        try:
+            with (
+                self._log.during("activations"),
+                torch.autocast(self._device.type, dtype=self._dtype, enabled=self._autocast),
+            ):
+                found = self._model(**batch, labels=labels, use_cache=False, fused_lm_head=True)
+                loss: torch.Tensor = found.loss
+            return loss
+        finally:
+            hook.remove()
+
+    def _in_loss(self, *_: Any) -> None:
+        # `during` puts the phase of before back when the forward pass ends.
+        if self._log.phase == "activations":
+            self._log.phase = "logits"
+
+
+def _optimizer(
+    name: str, learned: list[nn.Parameter], held: dict[str, set[int]], log: AllocationLog
+) -> Callable[[], None]:
+    """Make an optimizer, and return what takes a step of it and notes its states."""
+    if is_bitsandbytes(name):
+        states = bitsandbytes_states(name, learned)
+        held["optimizer"] = log.numbers(states)
+        # The closure keeps them: they live as long as the training.
+        return lambda: states.extend(())
+    arguments = TrainingArguments(output_dir="unused", optim=name, report_to="none", use_cpu=True)
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
+    optimizer = kind(learned, **options)
+
+    def take_step() -> None:
+        optimizer.step()
+        found = (value for state in optimizer.state.values() for value in state.values())
+        tensors = [value for value in found if isinstance(value, torch.Tensor)]
+        held["optimizer"] = log.numbers(tensors)
+
+    return take_step
+
+
+def _by_part(log: AllocationLog, alive: set[int], held: dict[str, set[int]]) -> dict[str, int]:
+    numbers: dict[str, set[int]] = {name: set() for name in ("activations", "logits", "working")}
+    known = {number: name for name, found in held.items() for number in found}
+    for number in alive:
+        name = known.get(number, log.phase_of(number))
+        numbers.setdefault(name if name != "start" else "working", set()).add(number)
+    return {
+        name: log.size(numbers.get(name, ()))
+        for name in (
+            "weights",
+            "adapter",
+            "gradients",
+            "optimizer",
+            "activations",
+            "logits",
+            "working",
+        )
+    }
+
+
+@contextmanager
+def _answers_projected() -> Iterator[None]:
+    """Let the loss score only positions with a label, as `project_answers_only` does."""
+    before = trl.trainer.utils._use_triton
+    trl.trainer.utils._use_triton = lambda _: True
+    try:
+        yield
+    finally:
+        trl.trainer.utils._use_triton = before
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

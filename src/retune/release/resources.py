@@ -1,0 +1,75 @@
+"""What a training took, beside its estimate: for the report, MLflow and calibration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retune.calibrating import add_calibration
+from retune.modeling.estimates import read_estimated
+from retune.records import AdapterRef
+from retune.release.showing import show_bytes
+from retune.training.measured import read_measured
+
+
+def describe_resources(adapter: AdapterRef) -> dict[str, str]:
+    """Say what a training took.
+
+    Args:
+        adapter: What was trained.
+
+    Returns:
+        Label and text; empty where nothing was measured.
+    """
+    measured, estimated = read_measured(adapter.folder), read_estimated(adapter.folder)
+    if measured is None:
+        return {}
+    beside = f" (estimated {show_bytes(estimated.total)})" if estimated else ""
+    since = " since it was resumed" if measured.resumed else ""
+    return {
+        "Peak memory": f"{show_bytes(measured.peak_memory_bytes)}{beside} on {measured.device}",
+        "Training took": f"{measured.seconds:,.1f} s for {measured.steps:,} steps and "
+        f"{measured.tokens:,} tokens{since}",
+    }
+
+
+def resource_figures(adapter: AdapterRef) -> dict[str, float]:
+    """Return what a training took as numbers.
+
+    Args:
+        adapter: What was trained.
+
+    Returns:
+        Figures by name; empty where nothing was measured.
+    """
+    measured, estimated = read_measured(adapter.folder), read_estimated(adapter.folder)
+    if measured is None:
+        return {}
+    figures = {
+        "training.seconds": measured.seconds,
+        "training.tokens": float(measured.tokens),
+        "training.peak_memory_bytes": float(measured.peak_memory_bytes),
+    }
+    if estimated is not None:
+        figures["training.estimated_peak_memory_bytes"] = float(estimated.total)
+        for name, size in estimated.parts().items():
+            figures[f"training.estimated_bytes.{name}"] = float(size)
+    return figures
+
+
+def calibrate(store: Path, adapter: AdapterRef) -> None:
+    """Keep how far the estimate of a training was off, for those to come.
+
+    Args:
+        store: The store's root.
+        adapter: What was trained.
+    """
+    measured, estimated = read_measured(adapter.folder), read_estimated(adapter.folder)
+    if measured is None or estimated is None or not measured.steps:
+        return
+    add_calibration(
+        store,
+        f"{measured.device}/{adapter.kind}",
+        adapter.digest,
+        measured=measured.training_bytes,
+        estimated=estimated.above_runtime,
+    )

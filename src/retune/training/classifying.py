@@ -1,0 +1,215 @@
+"""Training a classification head: prompts in, the row's label out, weighed by class.
+
+Loss: the cross-entropy of each row's label in nats, times its class's weight, divided by the rows
+of the optimizer step. Not by the sum of weights, so that how a step's rows are parted into passes
+changes nothing; balanced weights are 1 on average over the training rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any, cast
+
+import torch
+from datasets import Dataset
+from torch.nn import functional
+from transformers import Trainer, set_seed
+
+from retune.data.tables import iterate_rows
+from retune.data.tokenizers import load_tokenizer
+from retune.errors import DataError
+from retune.modeling.devices import choose_compute_dtype, choose_device
+from retune.modeling.loading import SLOT
+from retune.records import AdapterRef, SideRef
+from retune.requests import ClassifierInputs, ClassifierSection
+from retune.scoring.batching import pad_sequences
+from retune.scoring.classification.metrics import compute_figures
+from retune.scoring.head_predictions import class_figures
+from retune.stage import Workdir
+from retune.training.class_weights import count_labels, weigh_classes
+from retune.training.course import CHECKPOINTS, run_course
+from retune.training.steps import count_steps
+from retune.training.supervised import as_sft
+from retune.training.trained import Trained, learn_in_float32
+from retune.training.trained_heads import prepare_classifier
+
+Batch = dict[str, torch.Tensor]
+
+
+def train_classifier(
+    inputs: ClassifierInputs, section: ClassifierSection, work: Workdir
+) -> AdapterRef:
+    """Train a head, and what the method says, from the latest sealed checkpoint if there is one.
+
+    Args:
+        inputs: Rows with labels, and the model.
+        section: Method, head and training settings.
+        work: Checkpoints go to its scratch folder, what was trained to its artifact folder.
+
+    Returns:
+        What was trained and how its training went.
+
+    Raises:
+        ConfigError: The method or the weights do not fit.
+        DataError: No head can be learned from these rows.
+        StageError: The loss is not finite, or training ended before its planned steps.
+        Interrupted: A stop was asked for; a checkpoint was sealed first.
+    """
+    labels = sorted(inputs.labels)
+    weights = weigh_classes(section.head.class_weights, labels, count_labels(inputs.train))
+    SLOT.clear()
+    set_seed(section.seed)
+    trained = prepare_classifier(inputs, section)
+    trainer = _build_trainer(trained, inputs, section, work, weights)
+    watched = section.training.watch
+    return run_course(
+        trainer,
+        trained,
+        kind=section.method.kind,
+        training=section.training,
+        seed=section.seed,
+        work=work,
+        task_score=None
+        if watched == "loss"
+        else partial(
+            score_validation,
+            trainer,
+            len(labels),
+            figure=watched,
+            limit=section.training.watch_rows,
+        ),
+    )
+
+
+def _build_trainer(
+    trained: Trained,
+    inputs: ClassifierInputs,
+    section: ClassifierSection,
+    work: Workdir,
+    weights: Mapping[str, float] | None,
+) -> Trainer:
+    device = choose_device()
+    labels = sorted(inputs.labels)
+    rows = load_labelled(inputs.train, labels)
+    arguments = as_sft(
+        section.training,
+        output=work.scratch / CHECKPOINTS,
+        total_steps=count_steps(len(rows), section.training),
+        seed=section.seed,
+        compute_dtype=choose_compute_dtype(section.quantization.compute_dtype, device),
+        on_cpu=device.type == "cpu",
+    )
+    arguments.label_names = ["labels"]
+    arguments.remove_unused_columns = False
+    tokenizer = load_tokenizer(inputs.base.folder)
+    trainer = Trainer(
+        model=trained.model,
+        args=arguments,
+        data_collator=partial(collate, pad_token_id=int(tokenizer.pad_token_id)),
+        train_dataset=rows,
+        eval_dataset=load_labelled(
+            inputs.validation, labels, limit=section.training.evaluation_rows
+        ),
+        processing_class=tokenizer,
+        compute_loss_func=class_loss([weights[name] for name in labels] if weights else None),
+    )
+    # The loss is computed here; the model need not know how many rows a step has.
+    trainer.model_accepts_loss_kwargs = False
+    learn_in_float32(trained.model)
+    return trainer
+
+
+def load_labelled(side: SideRef, labels: Sequence[str], limit: int | None = None) -> Dataset:
+    """Read the prompts of a side, and each row's label as its place among the labels.
+
+    Args:
+        side: Rows with labels.
+        labels: Names of all classes, in the order of the head's figures.
+        limit: Most rows, the first ones.
+
+    Returns:
+        The columns `input_ids` and `labels`.
+
+    Raises:
+        DataError: A row has no label, or none of these.
+    """
+    places = {label: place for place, label in enumerate(labels)}
+    columns = ["row_id", "prompt_ids", "label"]
+    found: dict[str, list[Any]] = {"input_ids": [], "labels": []}
+    for row in islice(iterate_rows(side.folder / "rows.parquet", columns), limit):
+        if row["label"] not in places:
+            raise DataError(
+                f"head: row {row['row_id']} has the label {row['label']!r}; expected one of "
+                f"{', '.join(labels)}. Remove the row, or name its label under data.labels."
+            )
+        found["input_ids"].append(row["prompt_ids"])
+        found["labels"].append(places[row["label"]])
+    return Dataset.from_dict(found)
+
+
+def collate(rows: Sequence[Mapping[str, Any]], *, pad_token_id: int) -> Batch:
+    """Put rows into one batch.
+
+    Args:
+        rows: With `input_ids` and `labels`.
+        pad_token_id: Any id; the mask says what is padding.
+
+    Returns:
+        Ids and mask, padded on the right, and labels ``(rows,)``.
+    """
+    ids, mask = pad_sequences([row["input_ids"] for row in rows], pad_token_id, "right")
+    labels = torch.tensor([row["labels"] for row in rows])
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def class_loss(weights: Sequence[float] | None) -> Callable[..., torch.Tensor]:
+    """Return the loss as the Trainer calls it.
+
+    Args:
+        weights: By class; None where all count alike.
+
+    Returns:
+        A function of the model's output, the labels and the rows of the optimizer step.
+    """
+    given = None if weights is None else torch.tensor(list(weights), dtype=torch.float32)
+
+    def loss(
+        outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        logits = outputs["logits"].float()
+        weight = None if given is None else given.to(logits.device)
+        total = functional.cross_entropy(logits, labels, weight=weight, reduction="sum")
+        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+    return loss
+
+
+def score_validation(trainer: Trainer, classes: int, *, figure: str, limit: int) -> float:
+    """Score the model in training on the rows that its loss is watched on.
+
+    Args:
+        trainer: From this module.
+        classes: How many there are.
+        figure: ``macro_f1`` or ``accuracy``.
+        limit: Most rows, the first ones.
+
+    Returns:
+        The figure; higher is better.
+    """
+    rows = cast(Dataset, trainer.eval_dataset)[:limit]
+    model = cast(torch.nn.Module, trainer.model)
+    learning = model.training
+    model.eval()
+    tokenizer = cast(Any, trainer.processing_class)
+    figures = class_figures(
+        model,
+        rows["input_ids"],
+        batch_size=trainer.args.per_device_eval_batch_size,
+        pad_id=int(tokenizer.pad_token_id),
+    )
+    model.train(learning)
+    gold = torch.tensor(rows["labels"]).numpy()
+    found = compute_figures(gold, figures.argmax(axis=1), classes)[figure]
+    return float(found or 0.0)

@@ -1,0 +1,234 @@
+"""Going on from what was trained before: preferences and rewards start where that ended."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from retune.errors import ConfigError
+from retune.modeling.devices import choose_compute_dtype, choose_device
+from retune.recipe.sections import LowRankConfig, TrainingConfig
+from retune.recipe.sections.method import CONTINUABLE, MethodConfig
+from retune.records import AdapterRef
+from retune.requests import StartInputs, TrainSection
+from retune.stage import Workdir
+from retune.training.course import CHECKPOINTS
+from retune.training.supervised import as_sft, project_answers_only
+from retune.training.trained import Trained, prepare_model
+
+REFERENCE = "ref"
+"""Name that TRL gives to the frozen copy of an adapter."""
+_SHARED = (
+    "output_dir",
+    "max_steps",
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "warmup_steps",
+    "lr_scheduler_type",
+    "weight_decay",
+    "max_grad_norm",
+    "optim",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "lr_scheduler_kwargs",
+    "tf32",
+    "gradient_checkpointing",
+    "eval_strategy",
+    "eval_steps",
+    "save_strategy",
+    "save_steps",
+    "save_total_limit",
+    "save_only_model",
+    "logging_steps",
+    "logging_nan_inf_filter",
+    "bf16",
+    "fp16",
+    "use_cpu",
+    "dataloader_pin_memory",
+    "seed",
+    "report_to",
+    "disable_tqdm",
+)
+"""Settings that TRL's trainers have in common."""
+
+
+class Continued:
+    """What was trained before, in training again.
+
+    Args:
+        trained: With its weights loaded.
+    """
+
+    def __init__(self, trained: Trained) -> None:
+        self._trained = trained
+
+    @property
+    def model(self) -> PreTrainedModel | PeftModel:
+        """What the trainer is given."""
+        return self._trained.model
+
+    def save(self, folder: Path) -> None:
+        """Write what was trained, without the copy that it is held to."""
+        self._trained.save(folder)
+        shutil.rmtree(folder / REFERENCE, ignore_errors=True)
+
+    def load(self, checkpoint: Path) -> None:
+        """Read the weights of a checkpoint, or of an artifact."""
+        self._trained.load(checkpoint)
+
+    def count(self) -> tuple[int, int]:
+        """Return the trainable parameters and all of them, the copy left out."""
+        copies = sum(w.numel() for n, w in self.model.named_parameters() if _is_copy(n))
+        learned, total = self._trained.count()
+        return learned, total - copies
+
+
+def _is_copy(name: str) -> bool:
+    return f".{REFERENCE}." in name
+
+
+def continue_training(inputs: StartInputs, adapter: AdapterRef, section: TrainSection) -> Continued:
+    """Load what was trained before, to be trained further.
+
+    Args:
+        inputs: The model that it was trained over.
+        adapter: What was trained.
+        section: Its method, dtypes and attention.
+
+    Returns:
+        The model, with the trained weights in it.
+
+    Raises:
+        ConfigError: The method cannot be trained further.
+    """
+    refuse_method(section.method)
+    method = section.method
+    if isinstance(method, LowRankConfig):
+        section = section.model_copy(update={"method": as_saved(method)})
+    trained = prepare_model(inputs, section)
+    trained.load(adapter.folder)
+    return Continued(trained)
+
+
+def refuse_method(method: MethodConfig) -> None:
+    """Refuse a method whose result cannot be trained further.
+
+    Raises:
+        ConfigError: It cannot; the message says why, and which can.
+    """
+    if method.kind not in CONTINUABLE:
+        raise ConfigError(
+            f"method.kind is {method.kind}, which dpo and grpo do not go on from; expected one of "
+            f"{', '.join(sorted(CONTINUABLE))}. Choose one of them, or remove dpo and grpo."
+        )
+
+
+def as_saved(method: LowRankConfig) -> LowRankConfig:
+    """Return the form that an adapter has once it is saved.
+
+    PiSSA and OLoRA take their first values out of the base, and their saved adapter gives them back
+    with twice the rank (`modeling.adapting.fit_to_base`): over the base as it is, that adapter is
+    an ordinary one.
+    """
+    if method.init not in ("pissa", "olora"):
+        return method
+    scale = math.sqrt(2) if method.rslora else 2
+    return method.model_copy(
+        update={"r": 2 * method.r, "alpha": method.alpha * scale, "init": True}
+    )
+
+
+def training_of(
+    training: TrainingConfig,
+    *,
+    batch_size: int,
+    learning_rate: float,
+    max_steps: int | None = None,
+    epochs: float = 1.0,
+    evaluations: bool = True,
+) -> TrainingConfig:
+    """Return the recipe's training settings with those of a further training in their place.
+
+    Args:
+        training: Of the supervised fine-tuning.
+        batch_size: Examples per step.
+        learning_rate: Highest step size.
+        max_steps: Steps, or None where epochs count.
+        epochs: Passes.
+        evaluations: Whether there is something to measure during training.
+
+    Returns:
+        The settings. As many parts per step as divide the batch; a warm-up that is counted in steps
+        takes half of them at most; what belongs to supervised fine-tuning alone is off.
+    """
+    warmup = training.warmup_steps
+    if warmup >= 1 and max_steps is not None:
+        warmup = min(warmup, float(max_steps // 2))
+    changed: dict[str, Any] = {
+        "batch_size": batch_size,
+        "gradient_accumulation": math.gcd(batch_size, training.gradient_accumulation),
+        "learning_rate": learning_rate,
+        "max_steps": max_steps,
+        "epochs": epochs,
+        "warmup_steps": warmup,
+        "neftune_alpha": None,
+        "packing": False,
+        "row_order": "random",
+        "watch": "loss",
+    }
+    if not evaluations:
+        changed |= {"evaluations": 0, "keep_best": False, "early_stopping": None}
+    return training.model_copy(update=changed)
+
+
+def shared_arguments(
+    training: TrainingConfig, section: TrainSection, work: Workdir, total_steps: int
+) -> dict[str, Any]:
+    """Return what TRL's trainers have in common, as supervised fine-tuning would have it.
+
+    Args:
+        training: From `training_of`.
+        section: Seed and compute dtype.
+        work: Checkpoints go to its scratch folder.
+        total_steps: Planned optimizer steps.
+
+    Returns:
+        Keyword arguments of a TRL configuration.
+    """
+    device = choose_device()
+    project_answers_only()
+    like = as_sft(
+        training,
+        output=work.scratch / CHECKPOINTS,
+        total_steps=total_steps,
+        seed=section.seed,
+        compute_dtype=choose_compute_dtype(section.quantization.compute_dtype, device),
+        on_cpu=device.type == "cpu",
+    )
+    return {name: getattr(like, name) for name in _SHARED}
+
+
+def remember_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Copy what is trained, before a trainer is built around it."""
+    return {n: w.detach().clone() for n, w in model.named_parameters() if w.requires_grad}
+
+
+def restore_weights(model: torch.nn.Module, remembered: dict[str, torch.Tensor]) -> None:
+    """Give what is trained its weights and dtype back.
+
+    TRL turns the adapters of a quantized model into bfloat16: rounded, they would no longer be what
+    was trained before.
+    """
+    for name, weight in model.named_parameters():
+        if name in remembered:
+            weight.data = remembered[name].to(weight.device)
+            weight.requires_grad_(True)

@@ -1,0 +1,194 @@
+"""What a training took: time, tokens, and the most memory that it held at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer
+
+from retune.records import LOG_FOLDER
+from retune.training.checkpoints import write_atomically
+from retune.training.measured import MEASURED, Measured, read_measured
+
+__all__ = ["Measured", "measure_training", "read_measured", "watch_memory"]
+
+_KIB = 1024
+_SAMPLE_SECONDS = 0.01
+# Written to /proc/self/clear_refs it makes the highest resident size start anew (proc(5)).
+_RESET_PEAK = "5"
+
+
+@contextmanager
+def measure_training(trainer: Trainer, artifact: Path, *, resumed_from: int) -> Iterator[None]:
+    """Measure what a training takes, and write it into its artifact.
+
+    Args:
+        trainer: Built, its model loaded.
+        artifact: Folder of the result; `log/measured.json` is written there at the end.
+        resumed_from: Step of the checkpoint that training resumes from, else 0.
+    """
+    model = trainer.model
+    assert model is not None
+    device = next(model.parameters()).device.type
+    held = tensor_bytes(model)
+    with _counted_tokens(trainer) as tokens, watch_memory(device) as memory:
+        started = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - started
+    measured = Measured(
+        device=device,
+        seconds=seconds,
+        memory_before_bytes=memory.before,
+        model_bytes=held,
+        peak_memory_bytes=memory.peak,
+        steps=max(0, int(trainer.state.global_step) - resumed_from),
+        tokens=tokens(),
+        resumed=resumed_from > 0,
+    )
+    (artifact / LOG_FOLDER).mkdir(parents=True, exist_ok=True)
+    write_atomically(artifact / LOG_FOLDER / MEASURED, measured.model_dump_json(indent=1) + "\n")
+
+
+def tensor_bytes(model: torch.nn.Module) -> int:
+    """Return the bytes of a model's parameters and buffers; what is shared counts once.
+
+    Args:
+        model: Loaded, on one device.
+
+    Returns:
+        Bytes, the scales of 4-bit weights included.
+    """
+    found: dict[int, int] = {}
+    for tensor in [*model.parameters(), *model.buffers()]:
+        for part in (tensor, *_scales(getattr(tensor, "quant_state", None))):
+            storage = part.untyped_storage()
+            found[storage.data_ptr()] = storage.nbytes()
+    return sum(found.values())
+
+
+def _scales(state: Any) -> list[torch.Tensor]:
+    if state is None:
+        return []
+    parts = [getattr(state, name, None) for name in ("absmax", "code", "offset")]
+    return [p for p in parts if isinstance(p, torch.Tensor)] + _scales(
+        getattr(state, "state2", None)
+    )
+
+
+class MemoryWatch:
+    """What is held before and at most while something runs.
+
+    Args:
+        device: cpu or cuda.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.before = 0
+        self.peak = 0
+        self._device = device
+        self._ended = threading.Event()
+        self._sampler: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Take what is held now, and let the peak start anew."""
+        if self._device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            self.before = int(torch.cuda.memory_allocated())
+            return
+        self.before = self.peak = read_status("VmRSS")
+        if not _reset_peak():
+            # A container may forbid it: look often instead, which misses a short peak.
+            self._sampler = threading.Thread(target=self._sample, daemon=True)
+            self._sampler.start()
+
+    def stop(self) -> None:
+        """Take the peak."""
+        self._ended.set()
+        if self._device == "cuda":
+            self.peak = int(torch.cuda.max_memory_allocated())
+        elif self._sampler is None:
+            self.peak = max(self.peak, read_status("VmHWM"))
+        else:
+            self._sampler.join()
+
+    def _sample(self) -> None:
+        while not self._ended.wait(_SAMPLE_SECONDS):
+            self.peak = max(self.peak, read_status("VmRSS"))
+
+
+@contextmanager
+def watch_memory(device: str) -> Iterator[MemoryWatch]:
+    """Watch the memory of this process, or of its part of an accelerator.
+
+    Args:
+        device: cpu or cuda.
+
+    Yields:
+        The figures; `peak` is right when the block has ended.
+    """
+    watch = MemoryWatch(device)
+    watch.start()
+    try:
+        yield watch
+    finally:
+        watch.stop()
+
+
+def read_status(name: str) -> int:
+    """Return a size of this process, such as ``VmRSS``, in bytes; 0 where the system has none."""
+    try:
+        text = Path("/proc/self/status").read_text("ascii", errors="replace")
+    except OSError:
+        return 0
+    found = next((line for line in text.splitlines() if line.startswith(f"{name}:")), None)
+    return int(found.split()[1]) * _KIB if found else 0
+
+
+def _reset_peak() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text(_RESET_PEAK)
+    except OSError:
+        return False
+    # Where the write is taken and ignored, the old peak would be told as the new one.
+    return read_status("VmHWM") <= read_status("VmRSS") + _KIB * _KIB
+
+
+@contextmanager
+def _counted_tokens(trainer: Trainer) -> Iterator[Callable[[], int]]:
+    """Count what `training_step` is given; a checkpoint's skipped batches never come there."""
+    step, counts = trainer.training_step, [0]
+
+    def counting_step(model: torch.nn.Module, inputs: dict[str, Any], *rest: Any) -> Any:
+        counts[0] += count_tokens(inputs)
+        return step(model, inputs, *rest)
+
+    trainer.training_step = counting_step
+    try:
+        yield lambda: counts[0]
+    finally:
+        del trainer.training_step
+
+
+def count_tokens(inputs: dict[str, Any]) -> int:
+    """Return the real tokens of a batch, whatever kind of trainer it is for.
+
+    Args:
+        inputs: As a collator made it; masks say what is padding, else all of it counts.
+
+    Returns:
+        Tokens of all masks, or of all ids where there is no mask (packed rows have none).
+    """
+    if not isinstance(inputs, dict):
+        # Rewards: rows whose answers are still to be written, and cannot be counted yet.
+        return 0
+    masks = [value for name, value in inputs.items() if name.endswith("attention_mask")]
+    ids = [value for name, value in inputs.items() if name.endswith("input_ids")]
+    if masks:
+        return sum(int(mask.sum()) for mask in masks)
+    return sum(int(value.numel()) for value in ids)

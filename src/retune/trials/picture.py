@@ -1,0 +1,315 @@
+"""Pictures of a comparison: what quality costs in memory, parameters and time.
+
+Each point is a trial, its whisker the 95 % interval, a ring marks the Pareto set.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from retune.records import Metric, Record
+from retune.release import showing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Panel = Literal["memory", "parameters", "time"]
+PANELS: tuple[Panel, ...] = ("memory", "parameters", "time")
+TITLES: dict[Panel, str] = {
+    "memory": "Quality and peak memory",
+    "parameters": "Quality and trainable parameters",
+    "time": "Time to train",
+}
+
+_PNG_COLOURS = {"ink": "#2b343d", "point": "#5b7fa6", "pareto": "#c2410c"}
+_SVG_MARKERS = {"ink": "#010101", "point": "#010102", "pareto": "#010103"}
+_SVG_COLOURS = {"ink": "currentColor", "point": "var(--point)", "pareto": "var(--accent)"}
+_MOST_LABELS = 10
+"""With more trials, only those of the Pareto set are named in a scatter."""
+_MOST_CHARS = 26
+_MIB = 2**20
+# The following are in parts of the axes, for names of 9 points in a panel of 5 by 4 inches.
+_CHAR = (0.0175, 0.045)
+"""Width and height of a letter."""
+_MARKER = (0.035, 0.045)
+"""Width and height of a point with its ring."""
+_POINT = 0.004
+"""One typographic point of height."""
+_GAP = 0.028
+"""From a point to the name beside it."""
+Side = Literal["left", "right", "center"]
+Box = tuple[float, float, float, float]
+"""Left, bottom, right, top."""
+_PLACES: tuple[tuple[Side, float], ...] = (
+    ("left", 0),
+    ("right", 0),
+    ("left", 12),
+    ("left", -12),
+    ("right", 12),
+    ("right", -12),
+    ("center", 16),
+    ("center", -16),
+    ("left", 24),
+    ("left", -24),
+)
+"""Where a name may stand: how it is aligned to its point, and how far above it, in points."""
+
+
+class TrialPoint(Record):
+    """One trial in the pictures."""
+
+    name: str
+    figure: Metric
+    memory_bytes: int | None
+    parameters: int | None
+    seconds: float | None
+    pareto: bool
+
+
+def draw_png(points: Sequence[TrialPoint], metric: str) -> bytes:
+    """Draw all panels side by side, on white.
+
+    Args:
+        points: The trials.
+        metric: Name of the figure that decides.
+
+    Returns:
+        A PNG file.
+    """
+    figure = _draw(points, metric, PANELS, _PNG_COLOURS, (15.0, 4.6))
+    return _render(figure, "png", {"dpi": 120, "facecolor": "white"})
+
+
+def draw_svg_file(points: Sequence[TrialPoint], metric: str) -> str:
+    """Draw all panels side by side as an SVG file of its own, on white."""
+    figure = _draw(points, metric, PANELS, _PNG_COLOURS, (15.0, 4.6))
+    return _without_metadata(_render(figure, "svg", {"facecolor": "white"}).decode("utf-8"))
+
+
+def draw_svg(points: Sequence[TrialPoint], metric: str, panel: Panel) -> str:
+    """Draw one panel for a page that is light or dark.
+
+    Args:
+        points: The trials.
+        metric: Name of the figure that decides.
+        panel: Which.
+
+    Returns:
+        An ``<svg>`` element with the colours ``var(--point)`` and ``var(--accent)``, its text in
+        the colour of the text around it.
+    """
+    figure = _draw(points, metric, (panel,), _SVG_MARKERS, (6.0, 4.2))
+    text = _render(figure, "svg", {"transparent": True}).decode("utf-8")
+    text = _without_metadata(text[text.index("<svg") :])
+    for name, marker in _SVG_MARKERS.items():
+        text = text.replace(marker, _SVG_COLOURS[name])
+    head = f'<svg role="img" aria-label="{TITLES[panel]}" '
+    return re.sub(r'^<svg (?:width="[^"]*" )?(?:height="[^"]*" )?', head, text)
+
+
+def _draw(
+    points: Sequence[TrialPoint],
+    metric: str,
+    panels: Sequence[Panel],
+    colours: dict[str, str],
+    size: tuple[float, float],
+) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    for place, panel in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), place + 1)
+        if panel == "time":
+            _draw_times(axes, points, colours)
+        else:
+            _draw_scatter(axes, points, metric, panel, colours)
+        axes.set_title(TITLES[panel], loc="left", fontsize=11)
+        _colour(axes, colours["ink"])
+    return figure
+
+
+def _draw_scatter(
+    axes: Axes, points: Sequence[TrialPoint], metric: str, panel: Panel, colours: dict[str, str]
+) -> None:
+    placed = [(point, x) for point in points if (x := _cost_of(point, panel)) is not None]
+    scale = 100.0 if showing.is_rate(metric) else 1.0
+    for point, x in placed:
+        _draw_point(axes, point, x, scale, colours)
+    if not placed:
+        axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
+    if panel == "parameters" and placed:
+        axes.set_xscale("log")
+    _set_limits(axes, [x for _, x in placed], log=panel == "parameters")
+    axes.margins(y=0.14)
+    unit = ", %" if scale == 100.0 else ""
+    axes.set_ylabel(f"{showing.label_of(metric)}{unit}")
+    axes.set_xlabel(
+        "peak memory, MiB" if panel == "memory" else "trainable parameters (logarithmic)"
+    )
+    if metric in showing.LOWER_IS_BETTER:
+        axes.set_ylabel(f"{showing.label_of(metric)} (lower is better)")
+    _label_points(axes, placed, scale, colours["ink"])
+
+
+def _draw_point(
+    axes: Axes, point: TrialPoint, x: float, scale: float, colours: dict[str, str]
+) -> None:
+    figure = point.figure
+    value = scale * (figure.value or 0.0)
+    colour = colours["pareto" if point.pareto else "point"]
+    if figure.low is not None and figure.high is not None:
+        axes.vlines(x, scale * figure.low, scale * figure.high, colors=colour, alpha=0.45, lw=1.6)
+    axes.plot([x], [value], marker="o", markersize=7, color=colour, linestyle="", zorder=3)
+    if point.pareto:
+        axes.plot(
+            [x],
+            [value],
+            marker="o",
+            markersize=13,
+            markerfacecolor="none",
+            markeredgecolor=colour,
+            markeredgewidth=1.4,
+            linestyle="",
+            zorder=3,
+        )
+
+
+def _set_limits(axes: Axes, xs: Sequence[float], *, log: bool) -> None:
+    """Leave room at the sides for names."""
+    if not xs:
+        return
+    low, high = min(xs), max(xs)
+    if log:
+        room = max((high / low) ** 0.22, 1.6)
+        axes.set_xlim(low / room, high * room)
+    else:
+        room = 0.22 * (high - low) or 0.2 * abs(high) or 1.0
+        axes.set_xlim(max(0.0, low - room), high + room)
+
+
+def _label_points(
+    axes: Axes,
+    placed: Sequence[tuple[TrialPoint, float]],
+    scale: float,
+    ink: str,
+) -> None:
+    """Name the points, each where its name covers neither a point nor another name."""
+    spots = [_spot(axes, x, scale * (point.figure.value or 0.0)) for point, x in placed]
+    taken = [_box_around(*spot, *_MARKER) for spot in spots]
+    for (point, x), (left, bottom) in zip(placed, spots, strict=True):
+        if len(placed) > _MOST_LABELS and not point.pareto:
+            continue
+        name = _short(point.name)
+        width = _CHAR[0] * len(name)
+        boxes = [(side, dy, _box_at(left, bottom, side, dy, width)) for side, dy in _PLACES]
+        free = [each for each in boxes if _is_inside(each[2]) and not _hits(each[2], taken)]
+        side, dy, box = (free or boxes)[0]
+        taken.append(box)
+        axes.annotate(
+            name,
+            (x, scale * (point.figure.value or 0.0)),
+            xytext=({"left": 10, "right": -10, "center": 0}[side], dy),
+            textcoords="offset points",
+            ha=side,
+            va="center",
+            fontsize=9,
+            color=ink,
+            zorder=4,
+        )
+
+
+def _box_around(x: float, y: float, width: float, height: float) -> Box:
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _box_at(x: float, y: float, side: Side, dy: float, width: float) -> Box:
+    """Return the box of a name that begins, ends or is centred beside a point."""
+    middle = {"left": _GAP + width / 2, "right": -_GAP - width / 2, "center": 0.0}[side]
+    return _box_around(x + middle, y + dy * _POINT, width, _CHAR[1])
+
+
+def _is_inside(box: Box) -> bool:
+    return box[0] >= 0 and box[1] >= 0 and box[2] <= 1 and box[3] <= 1
+
+
+def _hits(box: Box, taken: Sequence[Box]) -> bool:
+    return any(
+        box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
+        for other in taken
+    )
+
+
+def _spot(axes: Axes, x: float, y: float) -> tuple[float, float]:
+    """Return where a point lies in parts of the axes."""
+    spot = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
+    return float(spot[0]), float(spot[1])
+
+
+def _draw_times(axes: Axes, points: Sequence[TrialPoint], colours: dict[str, str]) -> None:
+    timed = [point for point in points if point.seconds is not None][::-1]
+    longest = max((point.seconds or 0.0 for point in timed), default=1.0)
+    minutes = longest >= 120
+    scale = 60.0 if minutes else 1.0
+    axes.barh(
+        range(len(timed)),
+        [(point.seconds or 0.0) / scale for point in timed],
+        color=[colours["pareto" if point.pareto else "point"] for point in timed],
+        height=0.62,
+    )
+    for place, point in enumerate(timed):
+        told = showing.show_seconds(point.seconds or 0.0)
+        axes.annotate(
+            told,
+            ((point.seconds or 0.0) / scale, place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=colours["ink"],
+        )
+    axes.set_yticks(range(len(timed)), [_short(point.name) for point in timed])
+    axes.set_xlim(0, 1.22 * longest / scale)
+    axes.set_xlabel("minutes" if minutes else "seconds")
+
+
+def _cost_of(point: TrialPoint, panel: Panel) -> float | None:
+    if panel == "memory":
+        return None if point.memory_bytes is None else point.memory_bytes / _MIB
+    return float(point.parameters) if point.parameters else None
+
+
+def _colour(axes: Axes, ink: str) -> None:
+    axes.grid(color=ink, alpha=0.12)
+    axes.set_axisbelow(True)
+    axes.tick_params(which="both", colors=ink)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(ink)
+    for text in (axes.xaxis.label, axes.yaxis.label, *axes.texts):
+        text.set_color(ink)
+    axes.set_title(axes.get_title(loc="left"), loc="left", color=ink, fontsize=11)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _MOST_CHARS else f"{name[: _MOST_CHARS - 1]}…"
+
+
+def _render(figure: Figure, kind: Literal["png", "svg"], options: dict[str, Any]) -> bytes:
+    from matplotlib import rc_context
+
+    # Equal points give equal bytes: no date, no random ids. Text stays text, which is smaller.
+    buffer = io.BytesIO()
+    with rc_context({"svg.hashsalt": "retune", "svg.fonttype": "none"}):
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(buffer, format=kind, metadata=metadata, **options)
+    return buffer.getvalue()
+
+
+def _without_metadata(text: str) -> str:
+    # It names two addresses, and a page has none.
+    return re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

@@ -1,0 +1,86 @@
+"""Every recipe that ships: it is valid, its tiny variant passes its checks, and trains on a CPU."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retune.recipe import load_recipe
+from tests.flows.conftest import environment, last_json
+from tests.tiny_models import REPOSITORY
+
+RECIPES = sorted((REPOSITORY / "conf" / "recipes").glob("*.yaml"))
+WITH_TINY = [path for path in RECIPES if "tiny" in load_recipe(path).recipe.variants]
+COMPARED = {"full_against_lora", "lora_sweep"}
+"""Recipes that are trained several times, by `compare` and `sweep`."""
+
+
+def retune(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command on a shipped recipe in small, with a store of its own."""
+    chosen = ["--set", "variant=tiny", "--set", f"store.folder={folder / 'store'}"]
+    return subprocess.run(
+        [sys.executable, "-m", "retune.cli", *arguments, *chosen],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        env=environment(folder),
+        timeout=900,
+        check=False,
+    )
+
+
+def name_of(path: Path) -> str:
+    return path.stem
+
+
+def test_every_recipe_but_the_demo_has_a_tiny_variant() -> None:
+    """The demo is small as it is."""
+    assert {path.stem for path in RECIPES} - {path.stem for path in WITH_TINY} == {
+        "text_to_sql_demo"
+    }
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+def test_every_variant_of_a_recipe_can_be_applied(path: Path) -> None:
+    """Each alone; a name or a value that is wrong would be an error."""
+    for name in load_recipe(path).recipe.variants:
+        assert load_recipe(path, [f"variant={name}"]).recipe.variant == (name,)
+
+
+@pytest.mark.parametrize("path", WITH_TINY, ids=name_of)
+def test_every_method_variant_fits_the_tiny_one(path: Path) -> None:
+    """`retune compare --set variant=tiny` applies both, the method's after it."""
+    for name in load_recipe(path).recipe.variants:
+        assert load_recipe(path, [f"variant=[tiny, {name}]"]).recipe.model.id
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+def test_a_recipe_passes_its_checks_in_small(path: Path, tmp_path: Path) -> None:
+    """`retune check` looks at model, rows, template and loss mask, and would start a run."""
+    arguments = ["check", str(path)]
+    if path not in WITH_TINY:
+        arguments += ["--set", "variants={tiny: {}}"]
+    done = retune(tmp_path, *arguments)
+    assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-2000:]
+    assert "retune run would start" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "path", [path for path in WITH_TINY if path.stem not in COMPARED], ids=name_of
+)
+def test_a_recipe_trains_in_small(path: Path, tmp_path: Path) -> None:
+    """It learns: the figure that decides is better than that of the base."""
+    summary = last_json(retune(tmp_path, "run", str(path), "--json"))
+    metric = load_recipe(path, ["variant=tiny"]).recipe.gate.metric
+    assert metric is not None
+    found: dict[str, Any] = {role: each[metric] for role, each in summary["models"].items()}
+    better = found["merged"]["value"] > found["base"]["value"]
+    assert better != (metric == "perplexity"), found
+    assert summary["decision"]["reasons"]
+    assert summary["registered"]["answers_equal"] == summary["registered"]["rows_checked"]

@@ -1,0 +1,135 @@
+"""Heads on real sets: sms_spam and told_br, beside what a plain classifier makes of the same rows.
+
+The sets are not part of the repository: the tests skip where their folder is missing.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retune.modeling.snapshots import locate_base
+from retune.records import BaseRef, ModelRef, ScoredModel, SideRef
+from retune.requests import (
+    BaselineInputs,
+    ClassifierInputs,
+    ClassifierSection,
+    LabelInputs,
+    QuantizeInputs,
+    QuantizeSection,
+    ScoreSection,
+)
+from retune.scoring.labels import score_label_baselines, score_labels
+from retune.training.classifying import train_classifier
+from tests.labelled_sides import write_labelled_side
+from tests.making import make_workdir, section_of, source_of
+from tests.tiny_models import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+SHARED = Path(os.environ.get("RETUNE_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+HELD_OUT, WATCHED = 500, 200
+
+
+def read_texts(name: str, text: str, label: str, names: dict[str, str]) -> list[tuple[str, str]]:
+    """Read a set's texts and labels, each folded text once, shuffled."""
+    path = SHARED / name / f"{name}.csv"
+    if not path.is_file():
+        pytest.skip(f"{path} is absent; RETUNE_SHARED_DATA names another place")
+    found: dict[str, tuple[str, str]] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            folded = " ".join(row[text].casefold().split())
+            found.setdefault(folded, (row[text].strip(), names[row[label]]))
+    texts = [pair for folded, pair in found.items() if folded]
+    random.Random(0).shuffle(texts)
+    return texts
+
+
+def make_model(base: BaseRef, folder: Path) -> ModelRef:
+    from retune.modeling.quantizing import quantize_model
+
+    text = folder / "text.jsonl"
+    text.write_text('{"text": "Quantas cidades há na tabela?"}\n', "utf-8")
+    section = section_of(QuantizeSection, model={"id": "base"}, quantization={"kind": "none"})
+    inputs = QuantizeInputs(base=base, reference_text=source_of(text))
+    return quantize_model(inputs, section, make_workdir(folder / "quantize"))
+
+
+SETS: dict[str, tuple[Any, ...]] = {
+    "sms_spam": (("text", "label", {"ham": "ham", "spam": "spam"}), 1500, 3.0e-4, 3),
+    "told_br": (("text", "toxic", {"0": "clean", "1": "toxic"}), 6000, 1.0e-3, 1),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_head_beats_the_largest_class_and_the_base(
+    name: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """By macro F1 on 500 held-out rows; how near TF-IDF and regression are is printed."""
+    columns, rows, rate, epochs = SETS[name]
+    texts = read_texts(name, *columns)
+    base = locate_base(str(REPOSITORY / "assets" / "base_tiny"), None)
+    ends = (0, HELD_OUT, HELD_OUT + WATCHED, HELD_OUT + WATCHED + rows)
+    test, watched, train = (
+        write_labelled_side(tmp_path / str(end), base.folder, texts[start:end])
+        for start, end in pairwise(ends)
+    )
+    labels = tuple(sorted({label for _, label in texts}))
+    section = section_of(
+        ClassifierSection,
+        seed=7,  # type: ignore[arg-type]
+        model={"id": "base"},
+        quantization={},
+        method={"kind": "full"},
+        training={
+            "epochs": epochs,
+            "learning_rate": rate,
+            "batch_size": 32,
+            "evaluations": 4,
+            "watch": "macro_f1",
+            "watch_rows": WATCHED,
+        },
+        head={"class_weights": "balanced"},
+    )
+    model = make_model(base, tmp_path)
+    inputs = ClassifierInputs(
+        train=train, validation=watched, base=base, model=model, labels=labels
+    )
+    adapter = train_classifier(inputs, section, make_workdir(tmp_path / "train"))
+
+    head = macro_f1(adapter.as_scored(model, base), test, labels, tmp_path / "head")
+    writer = macro_f1(base.as_scored(), test, labels, tmp_path / "base")
+    plain = score_label_baselines(
+        BaselineInputs(train=train, rows=test, labels=labels),
+        section_of(ScoreSection, scoring={"resamples": 100}),
+        make_workdir(tmp_path / "plain"),
+    ).metrics
+    majority = plain["majority.macro_f1"].value
+    tfidf = plain["tfidf_logistic_regression.macro_f1"].value
+    assert majority is not None and tfidf is not None
+    for key, value in (("head", head), ("tfidf", tfidf), ("base", writer), ("majority", majority)):
+        record_property(f"{name}_{key}_macro_f1", value)
+    print(
+        f"\n{name}: head {head:.3f}, TF-IDF {tfidf:.3f}, base {writer:.3f}, largest {majority:.3f}"
+    )
+    assert head > majority
+    assert head > writer
+
+
+def macro_f1(model: ScoredModel, rows: SideRef, labels: tuple[str, ...], folder: Path) -> float:
+    report = score_labels(
+        LabelInputs(model=model, rows=rows, labels=labels),
+        section_of(ScoreSection, scoring={"resamples": 100}),
+        make_workdir(folder),
+    )
+    value = report.metrics["macro_f1"].value
+    assert value is not None
+    return value
