@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+# Hypothesis imports it inside a test, after it changed the recursion limit, and compiling a module
+# there fails now and then in Python 3.11 (SystemError: recursion depth mismatch).
+from hypothesis.strategies._internal import random as _random  # noqa: F401
+
 from retune.records import (
     BaseRef,
     ChatRef,

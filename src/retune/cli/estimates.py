@@ -16,7 +16,7 @@ from retune.calibrating import read_calibration
 from retune.data.prepared import PreparedData
 from retune.errors import ConfigError, DataError, RetuneError, StageDied, StageError
 from retune.inputs import Inputs, locate_inputs
-from retune.modeling.estimates import TrainingEstimate
+from retune.modeling.memory.estimates import TrainingEstimate
 from retune.recipe.loading import LoadedRecipe
 from retune.recipe.recipe import Recipe
 from retune.records import ModelRef

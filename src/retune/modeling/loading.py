@@ -162,7 +162,7 @@ def put_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     Raises:
         ConfigError: Its weights are not those that the adapter has on this model.
     """
-    from retune.modeling.saved_adapters import put_saved
+    from retune.modeling.methods.saved_adapters import put_saved
 
     return cast(PreTrainedModel, put_saved(model, folder))
 

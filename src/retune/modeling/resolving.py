@@ -16,7 +16,7 @@ from typing import Literal
 from retune.data.tokenizers import tokenizer_digest
 from retune.digests import digest_folder, digest_json
 from retune.errors import ConfigError
-from retune.modeling.adapter_folders import check_adapter, is_adapter, own_base
+from retune.modeling.methods.adapter_folders import check_adapter, is_adapter, own_base
 from retune.modeling.snapshots import locate_base
 from retune.recipe.loading import LoadedRecipe
 from retune.records import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from retune.calibrating import add_calibration
-from retune.modeling.estimates import read_estimated
+from retune.modeling.memory.estimates import read_estimated
 from retune.records import AdapterRef
 from retune.release.showing import show_bytes
 from retune.training.measured import read_measured

@@ -19,14 +19,14 @@ import torch
 
 from retune.errors import ConfigError, RetuneError
 from retune.modeling.devices import choose_device
-from retune.modeling.estimates import (
+from retune.modeling.memory.estimates import (
     ESTIMATED,
     Advice,
     MemoryEstimate,
     StepTimes,
     TrainingEstimate,
 )
-from retune.modeling.estimating import Plan, estimate_memory
+from retune.modeling.memory.estimating import Plan, estimate_memory
 from retune.records import LOG_FOLDER, ModelRef, Record
 from retune.requests import QuantizeSection, TrainInputs, TrainSection
 from retune.stage import SilentReporter, Workdir

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from retune.data.tables import iterate_rows
-from retune.modeling.estimates import BatchShape
+from retune.modeling.memory.estimates import BatchShape
 from retune.records import SideRef
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from retune.cli.app import app
 from retune.cli.estimates import fit_text, parse_memory, refuse_unfit
 from retune.errors import ConfigError
-from retune.modeling.estimates import (
+from retune.modeling.memory.estimates import (
     Advice,
     BatchShape,
     MemoryEstimate,

@@ -24,10 +24,10 @@ from retune.data.tokenizers import end_token_ids, load_tokenizer
 from retune.digests import digest_folder
 from retune.errors import StageError
 from retune.modeling import bundling
-from retune.modeling.applying import apply_method
 from retune.modeling.bundling import bundle_adapter
 from retune.modeling.loading import load_causal_model, load_scored_model
 from retune.modeling.merging import merge_adapter
+from retune.modeling.methods.applying import apply_method
 from retune.modeling.snapshots import locate_base
 from retune.recipe.sections.method import BottleneckConfig, MethodKind
 from retune.records import AdapterRef, BaseRef, ChatRef, MergedRef, SideRef, Source

@@ -15,9 +15,9 @@ from retune.data.chats.templates import locate_shipped, read_template
 from retune.data.tokenizers import end_token_ids, load_tokenizer
 from retune.errors import StageError
 from retune.modeling import merging
-from retune.modeling.adapting import as_peft
 from retune.modeling.loading import load_causal_model
 from retune.modeling.merging import merge_adapter
+from retune.modeling.methods.adapting import as_peft
 from retune.modeling.snapshots import locate_base
 from retune.records import AdapterRef, BaseRef, ChatRef, MergedRef, SideRef
 from retune.requests import MergeInputs, MergeSection

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from retune.digests import digest_folder, digest_json
 from retune.errors import ConfigError
-from retune.modeling.adapting import as_peft
-from retune.modeling.applying import apply_method
+from retune.modeling.methods.adapting import as_peft
+from retune.modeling.methods.applying import apply_method
 from retune.modeling.resolving import EvaluatedModel, resolve_model
 from retune.modeling.snapshots import locate_base
 from retune.modeling.tokenizer_identity import compare_tokenizers

@@ -12,8 +12,8 @@ from peft import get_peft_model
 
 from retune.data.tables import read_rows
 from retune.errors import Interrupted, ScoringError
-from retune.modeling.adapting import as_peft
 from retune.modeling.loading import LoadedModel, load_scored_model
+from retune.modeling.methods.adapting import as_peft
 from retune.modeling.snapshots import locate_base
 from retune.records import BaseRef, SideRef
 from retune.scoring.batching import is_out_of_memory, run_in_halves

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from retune.errors import StageError
-from retune.modeling.adapting import as_peft
+from retune.modeling.methods.adapting import as_peft
 from retune.stage import SilentReporter
 from retune.stopping import StopSignal
 from retune.training.callbacks import (

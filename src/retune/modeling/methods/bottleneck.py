@@ -188,7 +188,7 @@ def as_bottleneck(
         residual: Whether an adapter's input is added to its output.
         init_std: Standard deviation of the first weights.
         dropout: From 0 to under 1.
-        sub_layers: Full names of the sub-layers; see `retune.modeling.blocks`.
+        sub_layers: Full names of the sub-layers; see `retune.modeling.methods.blocks`.
         modules_to_save: Full names of the modules that are trained as a whole.
         task_type: What the model does, as peft names it.
 

@@ -13,11 +13,11 @@ from transformers import PreTrainedModel
 
 from retune.data.tokenizers import load_tokenizer
 from retune.errors import ConfigError
-from retune.modeling.adapter_folders import check_adapter
-from retune.modeling.applying import apply_method
 from retune.modeling.loading import load_causal_model
-from retune.modeling.token_rows import name_token_rows
-from retune.modeling.whole_modules import is_tied, name_modules, ties_whole
+from retune.modeling.methods.adapter_folders import check_adapter
+from retune.modeling.methods.applying import apply_method
+from retune.modeling.methods.token_rows import name_token_rows
+from retune.modeling.methods.whole_modules import is_tied, name_modules, ties_whole
 from retune.recipe.sections import LoraConfig
 
 Snapshot = Callable[[str], Path]

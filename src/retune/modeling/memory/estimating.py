@@ -25,13 +25,13 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from trl.trainer.utils import add_fused_lm_head
 
 from retune.errors import ConfigError
-from retune.modeling.allocations import AllocationLog
-from retune.modeling.applying import apply_method
 from retune.modeling.devices import choose_compute_dtype, choose_dtype
-from retune.modeling.estimates import BatchShape, MemoryEstimate
-from retune.modeling.heap import highest_resident
-from retune.modeling.optimizer_memory import bitsandbytes_states, is_bitsandbytes
-from retune.modeling.sketching import Sketched4bit, make_fake, sketch_causal_model
+from retune.modeling.memory.allocations import AllocationLog
+from retune.modeling.memory.estimates import BatchShape, MemoryEstimate
+from retune.modeling.memory.heap import highest_resident
+from retune.modeling.memory.optimizer_memory import bitsandbytes_states, is_bitsandbytes
+from retune.modeling.memory.sketching import Sketched4bit, make_fake, sketch_causal_model
+from retune.modeling.methods.applying import apply_method
 from retune.recipe.sections import ModelConfig, QuantizationConfig, TrainingConfig
 from retune.recipe.sections.method import MethodConfig
 

@@ -14,11 +14,11 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from retune.errors import ConfigError
-from retune.modeling.allocations import AllocationLog
-from retune.modeling.estimates import BatchShape, MemoryEstimate
-from retune.modeling.estimating import Plan, estimate_memory
-from retune.modeling.heap import Heap
-from retune.modeling.optimizer_memory import bitsandbytes_states
+from retune.modeling.memory.allocations import AllocationLog
+from retune.modeling.memory.estimates import BatchShape, MemoryEstimate
+from retune.modeling.memory.estimating import Plan, estimate_memory
+from retune.modeling.memory.heap import Heap
+from retune.modeling.memory.optimizer_memory import bitsandbytes_states
 from retune.recipe.sections import ModelConfig, QuantizationConfig, TrainingConfig
 from retune.recipe.sections.method import MethodConfig
 

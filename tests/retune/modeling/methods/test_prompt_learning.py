@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from retune.data.tokenizers import load_tokenizer
 from retune.errors import ConfigError
-from retune.modeling.applying import apply_method
 from retune.modeling.loading import LoadedModel, put_adapter
+from retune.modeling.methods.applying import apply_method
 from retune.recipe.sections import MethodConfig
 from retune.scoring.generation import generate_answers
 from retune.scoring.token_losses import context_limit, score_pairs

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from retune.errors import ConfigError
-from retune.modeling.adapter_fit import list_misfits
 from retune.modeling.head_files import HEAD_WEIGHTS
+from retune.modeling.methods.adapter_fit import list_misfits
 
 Shapes = dict[str, tuple[int, ...]]
 

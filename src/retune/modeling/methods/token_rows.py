@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from retune.data.tokenizers import Tokenizer, load_tokenizer
 from retune.errors import ConfigError
-from retune.modeling.whole_modules import is_tied, name_of
+from retune.modeling.methods.whole_modules import is_tied, name_of
 
 _FIELD = "method.trainable_tokens"
 

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from retune.errors import ConfigError
-from retune.modeling.whole_modules import name_modules as name_modules
+from retune.modeling.methods.whole_modules import name_modules as name_modules
 
 _LINEAR = {"Linear", "Linear4bit", "Linear8bitLt", "Conv1D"}
 _MOVE_THE_BASE = ("pissa", "olora")

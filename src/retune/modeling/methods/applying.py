@@ -11,11 +11,11 @@ from transformers import PreTrainedModel
 
 from retune.data.tokenizers import load_tokenizer
 from retune.errors import ConfigError
-from retune.modeling.adapting import as_peft, check_method
-from retune.modeling.blocks import find_sub_layers
-from retune.modeling.bottleneck import as_bottleneck, register_bottleneck
-from retune.modeling.prompt_checks import PromptConfig, check_prompt
-from retune.modeling.prompt_learning import (
+from retune.modeling.methods.adapting import as_peft, check_method
+from retune.modeling.methods.blocks import find_sub_layers
+from retune.modeling.methods.bottleneck import as_bottleneck, register_bottleneck
+from retune.modeling.methods.prompt_checks import PromptConfig, check_prompt
+from retune.modeling.methods.prompt_learning import (
     Prompted,
     as_p_tuning,
     as_prefix,
@@ -24,8 +24,8 @@ from retune.modeling.prompt_learning import (
     prompt_model,
     start_from_words,
 )
-from retune.modeling.token_rows import name_token_rows, show_head_bias
-from retune.modeling.whole_modules import name_modules, ties_whole
+from retune.modeling.methods.token_rows import name_token_rows, show_head_bias
+from retune.modeling.methods.whole_modules import name_modules, ties_whole
 from retune.recipe.sections import (
     BottleneckConfig,
     FrozenConfig,

@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 
 from retune.errors import ConfigError
-from retune.modeling.bottleneck import register_bottleneck
-from retune.modeling.prompt_learning import prompt_model
+from retune.modeling.methods.bottleneck import register_bottleneck
+from retune.modeling.methods.prompt_learning import prompt_model
 
 _SHOWN = 3
 

@@ -8,7 +8,7 @@ from peft import get_peft_model
 from transformers import AutoModelForCausalLM
 
 from retune.errors import ConfigError
-from retune.modeling.adapting import as_peft, check_target_modules, name_modules
+from retune.modeling.methods.adapting import as_peft, check_target_modules, name_modules
 from tests.tiny_models import family_config
 
 

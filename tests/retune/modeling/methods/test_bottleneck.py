@@ -15,10 +15,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from retune.data.tokenizers import load_tokenizer
 from retune.errors import ConfigError
-from retune.modeling.applying import apply_method
-from retune.modeling.blocks import find_sub_layers
-from retune.modeling.bottleneck import Bottleneck, BottleneckSettings
 from retune.modeling.loading import LoadedModel, put_adapter
+from retune.modeling.methods.applying import apply_method
+from retune.modeling.methods.blocks import find_sub_layers
+from retune.modeling.methods.bottleneck import Bottleneck, BottleneckSettings
 from retune.recipe.sections import MethodConfig
 from retune.scoring.generation import generate_answers
 from retune.scoring.token_losses import score_pairs

@@ -1,0 +1,1 @@
+"""Memory of a training, counted before it is paid for."""
