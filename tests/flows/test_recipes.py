@@ -84,3 +84,38 @@ def test_a_recipe_trains_in_small(path: Path, tmp_path: Path) -> None:
     assert better != (metric == "perplexity"), found
     assert summary["decision"]["reasons"]
     assert summary["registered"]["answers_equal"] == summary["registered"]["rows_checked"]
+
+
+@pytest.mark.slow
+def test_full_is_compared_with_lora_in_small(tmp_path: Path) -> None:
+    """Both finish, with quality, memory and parameters; each at the learning rate of its variant.
+
+    4,065,536 is the whole embedded base. LoRA has r * (in + out) per layer: q, k, v, o 512 each,
+    three of 256 + 640: 4,736 a block, times r = 16, times 4 blocks: 303,104.
+    """
+    path = REPOSITORY / "conf" / "recipes" / "full_against_lora.yaml"
+    steps = ["--set", "training.max_steps=12", "--set", "split.max_test_rows=30"]
+    arguments = ["compare", str(path), "--methods", "full,lora", "--json", *steps]
+    found = last_json(retune(tmp_path, *arguments))
+    trials = {each["result"]["name"]: each["result"] for each in found["trials"]}
+    assert {name: trial["state"] for name, trial in trials.items()} == {
+        "full": "finished",
+        "lora": "finished",
+    }
+    assert trials["full"]["learning_rate"] == 1.0e-3
+    assert trials["lora"]["learning_rate"] == 3.0e-3
+    assert trials["full"]["trainable_parameters"] == 4_065_536
+    assert trials["lora"]["trainable_parameters"] == 303_104
+
+
+@pytest.mark.slow
+def test_ranks_are_swept_in_small(tmp_path: Path) -> None:
+    """Each rank is a trial; an adapter of four times the rank is four times as large."""
+    path = REPOSITORY / "conf" / "recipes" / "lora_sweep.yaml"
+    steps = ["--set", "training.max_steps=9", "--set", "split.max_test_rows=20"]
+    found = last_json(
+        retune(tmp_path, "sweep", str(path), "--grid", "method.r=2,8", "--json", *steps)
+    )
+    trained = [trial["result"]["trainable_parameters"] for trial in found["trials"]]
+    assert len(trained) == 2
+    assert max(trained) == 4 * min(trained)
