@@ -33,23 +33,17 @@ from tasks.comparing import (
     OpenComparison,
     expect_metric,
     identify,
+    identify_sweep,
     open_comparison,
     open_study,
     search_trials,
-    tell_comparison,
     try_trials,
 )
-from tasks.modeling import quantize_model
+from tasks.modeling import check_method, quantize_model
 from tasks.telling import tell_data
-from tasks.trying import (
-    TrialOrder,
-    TrialRun,
-    finish_trial,
-    score_trial,
-    stop_trial,
-    train_watched,
-    trial_run,
-)
+from tasks.telling_trials import tell_comparison
+from tasks.trial_results import finish_trial, stop_trial
+from tasks.trying import TrialOrder, TrialRun, score_trial, train_watched, trial_run
 
 
 def name_run() -> str:
@@ -71,6 +65,7 @@ def train_and_score(run: TrialRun) -> TrialResult:
     """
     source = locate_inputs(run.loaded)
     data = prepare_data(run, source)
+    check_method(run, data, source)
     model = quantize_model(run, base=source.base, reference_text=source.reference_text)
     adapter = train_watched(run, data, source, model)
     adapter = align_model(run, adapter, data, source, model)
@@ -174,7 +169,7 @@ def sweep(
     count = check_search(search, trials)
     points = probe_points(axes, shared) if search else plan_grid(axes, shared)
     loaded = load_trials(recipe, points)
-    identity = [identify(loaded), search]
+    identity = identify_sweep(loaded, search, axes)
     manner = Manner(stop_hopeless, runner, workers)
     with open_comparison(recipe, loaded, "sweep", identity, manner) as comparison:
         prepare_rows(comparison)

@@ -16,8 +16,9 @@ from prefect.runtime import flow_run
 from flows.preparing import prepare_data
 from retune.inputs import locate_inputs
 from tasks.aligning import align_model
-from tasks.modeling import make_release, quantize_model, train_model
-from tasks.release import decide, find_champion, register_model
+from tasks.champion import find_champion, refuse_unlike_champion, score_champion
+from tasks.modeling import check_method, make_release, quantize_model, train_model
+from tasks.release import decide, register_model
 from tasks.run import RecipeRun
 from tasks.running import finetune_run
 from tasks.scoring import score_label_baselines, score_model
@@ -42,6 +43,8 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
 
     data = prepare_data(run, source)
     tell_data(run, data)
+    refuse_unlike_champion(run, data, source)
+    check_method(run, data, source)
 
     model = quantize_model(run, base=source.base, reference_text=source.reference_text)
     baselines = score_label_baselines(run, data, source)
@@ -56,9 +59,7 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
     merged_scores = score_model(run, "merged", merged.as_scored(), data, source)
 
     champion = find_champion(run, merged)
-    champion_scores = (
-        score_model(run, "champion", champion.as_scored(), data, source) if champion else None
-    )
+    champion_scores = score_champion(run, champion, data, source)
     decision = decide(run, challenger=merged_scores, base=base_scores, champion=champion_scores)
     registered = register_model(
         run,

@@ -1,17 +1,14 @@
-"""A comparison of trials: opened, run over its trials, and told."""
+"""A comparison of trials: opened, and run over its trials."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
-
 from retune.digests import digest_json
-from retune.errors import StageError
 from retune.inputs import locate_inputs
 from retune.recipe.loading import LoadedRecipe
 from retune.release import showing
@@ -19,9 +16,7 @@ from retune.release.pairing import DIRECTIONS
 from retune.store import check_writable
 from retune.tracking import RunStatus, check_tracking
 from retune.trials.checking import Runner, check_inputs, check_runner
-from retune.trials.gathering import gather_comparison
-from retune.trials.page import FILES, list_rows, write_pages
-from retune.trials.results import TrialComparison, TrialResult, value_of
+from retune.trials.results import TrialResult, value_of
 from retune.trials.space import Axis
 from retune.trials.study import Search, TrialStudy
 from retune.trials.trials import LoadedTrial, Trial
@@ -145,6 +140,19 @@ def identify(trials: Sequence[LoadedTrial]) -> list[Any]:
     return [[each.trial.name, each.digest] for each in trials]
 
 
+def identify_sweep(
+    trials: Sequence[LoadedTrial], search: Search | None, axes: Sequence[Axis]
+) -> list[Any]:
+    """Return what tells one sweep from another.
+
+    Args:
+        trials: Its trials, or some that show whether its search can start.
+        search: How points are drawn.
+        axes: What is varied: a logarithmic range has the ends of a plain one, and other draws.
+    """
+    return [identify(trials), search, [axis.model_dump() for axis in axes]]
+
+
 def try_trials(
     comparison: OpenComparison, task: TrialTask, trials: Sequence[LoadedTrial]
 ) -> list[TrialResult]:
@@ -216,7 +224,7 @@ def open_study(
     )
 
 
-def _announcer(comparison: OpenComparison) -> Any:
+def _announcer(comparison: OpenComparison) -> Callable[[TrialResult], None]:
     def announce(result: TrialResult) -> None:
         seconds = result.cost.seconds if result.cost else 0.0
         line = StageLine(
@@ -241,81 +249,3 @@ def _say(result: TrialResult) -> str:
         f"{showing.label_of(shown)} {showing.show_metric(shown, metrics[shown])}" if shown else ""
     )
     return f"{figure}{loss}"
-
-
-def tell_comparison(
-    comparison: OpenComparison, loaded: LoadedRecipe, results: Sequence[TrialResult]
-) -> dict[str, Any]:
-    """Write down what came of all trials: pages, pictures, MLflow, Prefect.
-
-    Args:
-        comparison: The comparison.
-        loaded: The recipe that says which figure decides, and what an hour costs.
-        results: One line per trial.
-
-    Returns:
-        The comparison as JSON.
-
-    Raises:
-        RetuneError: No trial has the figure that decides.
-    """
-    refuse_failure(results)
-    run = comparison.run
-    told = gather_comparison(
-        loaded.recipe,
-        results,
-        kind=comparison.kind,
-        folder=run.store.root / "reports" / f"compare-{comparison.digest}",
-    )
-    write_pages(told)
-    _tell_mlflow(run, told)
-    _tell_prefect(told)
-    return told.model_dump(mode="json")
-
-
-def refuse_failure(results: Sequence[TrialResult]) -> None:
-    """Stop where there is nothing to compare.
-
-    Args:
-        results: One line per trial.
-
-    Raises:
-        RetuneError: No trial finished; the message says why each did not.
-    """
-    if any(each.state == "finished" for each in results):
-        return
-    reasons: dict[str, list[str]] = {}
-    for each in results:
-        reasons.setdefault(each.reason, []).append(each.name)
-    told = "\n".join(f"  {', '.join(names)}: {reason}" for reason, names in reasons.items())
-    raise StageError(f"All {len(results)} trials failed:\n{told}")
-
-
-def _tell_mlflow(run: RecipeRun, told: TrialComparison) -> None:
-    if run.mirror is None:
-        return
-    best = told.best
-    figure = best.metrics.get(told.metric)
-    figures = {f"best.{told.metric}": figure.value if figure else None}
-    states = [each.result.state for each in told.trials]
-    figures |= {f"trials.{state}": float(states.count(state)) for state in sorted(set(states))}
-    known = {name: value for name, value in figures.items() if value is not None}
-    run.mirror.metrics(run.parent_run, known)
-    pareto = ", ".join(each.result.name for each in told.trials if each.pareto)
-    tags = {"retune.best_trial": best.result.name, "retune.pareto": pareto}
-    run.mirror.tags(run.parent_run, tags)
-    for name in FILES:
-        run.mirror.artifact(run.parent_run, told.folder / name, "comparison")
-
-
-def _tell_prefect(told: TrialComparison) -> None:
-    create_table_artifact(
-        key="trials",
-        description=f"{told.recipe}: {told.kind} of {len(told.trials)} trials",
-        table=list_rows(told),
-    )
-    create_markdown_artifact(
-        key="trials-page",
-        description="What each trial costs and gives",
-        markdown=(told.folder / "compare.md").read_text("utf-8"),
-    )

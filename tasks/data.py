@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from retune.data.prepared import PreparedData
 from retune.inputs import Inputs, display_names
 from retune.records import (
     BaseRef,
@@ -76,6 +79,27 @@ def format_sources(
         )
         for row, each in zip(source.rows, rows, strict=True)
     )
+
+
+def read_anew(
+    run: RecipeRun, name: str, reader: BaseRef, data: PreparedData, source: Inputs
+) -> PreparedData:
+    """Return the same rows as a model with another tokenizer or template reads them.
+
+    Args:
+        run: The current run.
+        name: Of the model, for people.
+        reader: The snapshot whose tokenizer and template make the rows.
+        data: The rows as the recipe's base reads them.
+        source: What the recipe names.
+    """
+    run.watcher.note(f"{name} has another tokenizer or template: its rows are made anew")
+    databases = load_databases(run, source=source.databases) if source.databases else None
+    chats = format_sources(run, source, data.rows, databases, reader)
+    chat = prepare_sides(
+        run, split=data.split, rows=data.rows, chats=chats, databases=databases, base=reader
+    )
+    return replace(data, chat=chat)
 
 
 def _role(source: Inputs, key: str) -> str:

@@ -26,7 +26,7 @@ from retune.release.comparing import (
     write_comparison,
 )
 from retune.store import check_writable
-from tasks.data import format_sources, load_databases, prepare_sides
+from tasks.data import read_anew
 from tasks.modeling import quantize_model
 from tasks.run import RecipeRun, open_run
 from tasks.running import prepare_run
@@ -101,18 +101,7 @@ def prepare_for(
     likeness = compare_tokenizers(source.base.folder, model.tokenizer.folder, source.template)
     if likeness == "alike":
         return data, likeness
-    run.watcher.note(f"{model.name} has another tokenizer or template: its rows are made anew")
-    databases = load_databases(run, source=source.databases) if source.databases else None
-    chats = format_sources(run, source, data.rows, databases, model.tokenizer)
-    chat = prepare_sides(
-        run,
-        split=data.split,
-        rows=data.rows,
-        chats=chats,
-        databases=databases,
-        base=model.tokenizer,
-    )
-    return replace(data, chat=chat), likeness
+    return read_anew(run, model.name, model.tokenizer, data, source), likeness
 
 
 def put_on_weights(run: RecipeRun, model: EvaluatedModel, source: Inputs) -> EvaluatedModel:

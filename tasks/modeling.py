@@ -7,23 +7,49 @@ from typing import Any
 from retune.data.prepared import PreparedData
 from retune.inputs import Inputs
 from retune.recipe.sections.method import MERGEABLE
-from retune.records import AdapterRef, MergedRef, ModelRef
+from retune.records import AdapterRef, MergedRef, MethodFit, ModelRef, Side
 from retune.stages import (
     BUNDLE_ADAPTER,
+    CHECK_METHOD,
     MERGE_ADAPTER,
     QUANTIZE_MODEL,
     TRAIN_ADAPTER,
     TRAIN_CLASSIFIER,
 )
+from retune.training.refusing import refuse_unfit_training
 from tasks.run import RecipeRun
 from tasks.scoring import name_labels
-from tasks.stage_task import StageTask
+from tasks.stage_task import StageTask, is_pending
 
+put_method_on_sketch = StageTask(CHECK_METHOD)
 quantize_model = StageTask(QUANTIZE_MODEL)
 train_adapter = StageTask(TRAIN_ADAPTER)
 train_classifier = StageTask(TRAIN_CLASSIFIER)
 merge_adapter = StageTask(MERGE_ADAPTER)
 bundle_adapter = StageTask(BUNDLE_ADAPTER)
+
+
+def check_method(run: RecipeRun, data: PreparedData, source: Inputs) -> MethodFit:
+    """Refuse a training that model, rows or device cannot take, before anything expensive.
+
+    Args:
+        run: The current run.
+        data: The rows.
+        source: What the recipe names.
+
+    Returns:
+        What would be trained.
+
+    Raises:
+        ConfigError: The method does not fit the model.
+        DataError: Evaluations have nothing to measure on.
+    """
+    recipe, validation = run.loaded.recipe, data.chat.side("validation")
+    if not is_pending(validation):
+        refuse_unfit_training(recipe.training, recipe.quantization.kind, validation)
+    return put_method_on_sketch(
+        run, base=source.base, train=data.chat.side("train"), validation=validation
+    )
 
 
 def train_model(run: RecipeRun, data: PreparedData, source: Inputs, model: ModelRef) -> AdapterRef:
@@ -57,7 +83,8 @@ def make_release(
     Args:
         run: The current run.
         adapter: What was trained.
-        data: Its validation rows are answered before and after.
+        data: Its validation rows, or training rows where there are none, are answered before and
+            after.
         source: What the recipe names.
 
     Returns:
@@ -65,10 +92,12 @@ def make_release(
     """
     # By the recipe: while planning, the adapter is not known yet.
     release = merge_adapter if run.loaded.recipe.method.kind in MERGEABLE else bundle_adapter
+    # Any rows will do; a recipe without evaluations may hold none back.
+    side: Side = "validation" if data.chat.validation else "train"
     return release(
         run,
         adapter=adapter,
         base=source.base,
-        rows=data.chat.side("validation"),
+        rows=data.chat.side(side),
         template=source.template,
     )

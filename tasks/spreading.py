@@ -14,7 +14,8 @@ from prefect.task_runners import TaskRunner
 from retune.errors import Interrupted, RetuneError
 from retune.trials.checking import Runner
 from retune.trials.results import TrialResult
-from tasks.trying import TrialOrder, fail_trial
+from tasks.trial_results import fail_trial
+from tasks.trying import TrialOrder
 
 _DEFAULT_WORKERS = 2
 TrialTask = Task[[TrialOrder], TrialResult]

@@ -33,7 +33,7 @@ from retune.records import (
     Role,
     ScoreReport,
 )
-from retune.release.methods import describe_method, describe_release
+from retune.release.methods import describe_release, describe_training
 from retune.release.model_card import ModelCard, render_model_card
 from retune.release.report import describe_data, write_report
 from retune.release.resources import calibrate, resource_figures
@@ -222,7 +222,7 @@ def _model_card(run: RecipeRun, summary: RunSummary, data: PreparedData, models:
         ModelCard(
             model_name=recipe.registry.model_name,
             base_model=recipe.model.id,
-            method=describe_method(recipe.method, models[0].quantization),
+            method=describe_training(recipe, models[0].quantization),
             release=describe_release(models[1], models[2]),
             bundled=models[2].bundled,
             data=describe_data(data),

@@ -208,6 +208,13 @@ class ModelRef(ArtifactRecord):
         return base.folder if self.quantization == "none" else self.folder
 
 
+class MethodFit(ContentRecord):
+    """That a method fits a model, and what it would train; a head counts as one of two labels."""
+
+    trainable_parameters: int
+    total_parameters: int
+
+
 class AdapterRef(ArtifactRecord):
     """What was trained, and its figures.
 

@@ -166,6 +166,23 @@ class QuantizeSection(Record):
     quantization: QuantizationConfig
 
 
+class MethodInputs(Record):
+    """The base that a method is put on, and rows that learned positions stand before."""
+
+    base: BaseRef
+    train: SideRef
+    validation: SideRef
+
+
+class MethodSection(Record):
+    """Settings of `check_method`."""
+
+    quantization: QuantizationConfig
+    method: MethodConfig
+    head: HeadConfig | None
+    training: TrainingConfig
+
+
 class StartInputs(Record):
     """The model that a training starts from, quantized or not."""
 

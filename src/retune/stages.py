@@ -12,6 +12,7 @@ from retune.embedded.settings import (
     PRETRAIN_BASE,
     TRAIN_TOKENIZER,
 )
+from retune.recipe.sections import HeadConfig, QuantizationConfig, TrainingConfig
 from retune.records import (
     AdapterRef,
     ChatRef,
@@ -21,6 +22,7 @@ from retune.records import (
     EncodedRef,
     GateDecision,
     MergedRef,
+    MethodFit,
     ModelRef,
     PairsRef,
     RegisteredRef,
@@ -46,6 +48,12 @@ _PROBES_WITHOUT = (
 """What probes do not depend on: where their files lie, and how the rows of the task are asked."""
 
 _NAMES_OF_THE_BASE = ("model.id", "model.revision", "quantization.reference_text")
+_METHOD_WITHOUT = (
+    *(f"quantization.{n}" for n in QuantizationConfig.model_fields if n != "kind"),
+    *(f"training.{n}" for n in TrainingConfig.model_fields if n != "gradient_checkpointing"),
+    *(f"head.{name}" for name in HeadConfig.model_fields),
+)
+"""Whether a method fits depends on little: no rate, no number of steps."""
 _PAIRS_WITHOUT = (
     "pairs",
     "beta",
@@ -141,6 +149,17 @@ PREPARE_SIDES = Stage(
         "prompt.reasoning_effort",
     ),
 )
+CHECK_METHOD = Stage(
+    name="check_method",
+    version=1,
+    function="retune.modeling.methods.fitting:check_method",
+    inputs=requests.MethodInputs,
+    section=requests.MethodSection,
+    output=MethodFit,
+    libraries=(*_MODEL, "peft"),
+    not_identity=_METHOD_WITHOUT,
+    on_device=True,
+)
 QUANTIZE_MODEL = Stage(
     name="quantize_model",
     version=1,
@@ -223,7 +242,7 @@ MERGE_ADAPTER = Stage(
     inputs=requests.MergeInputs,
     section=requests.MergeSection,
     output=MergedRef,
-    libraries=(*_MODEL, "peft", "safetensors"),
+    libraries=(*_ADAPTED, "safetensors"),
     on_device=True,
 )
 BUNDLE_ADAPTER = Stage(
@@ -233,7 +252,7 @@ BUNDLE_ADAPTER = Stage(
     inputs=requests.MergeInputs,
     section=requests.BundleSection,
     output=MergedRef,
-    libraries=(*_MODEL, "peft", "safetensors"),
+    libraries=(*_ADAPTED, "safetensors"),
     not_identity=("merge.max_shard_size", "merge.tolerance"),
     on_device=True,
 )
@@ -418,6 +437,7 @@ STAGES: dict[str, Stage[Any]] = {
         REMOVE_LEAKS,
         FORMAT_CHAT,
         PREPARE_SIDES,
+        CHECK_METHOD,
         QUANTIZE_MODEL,
         TRAIN_ADAPTER,
         TRAIN_CLASSIFIER,

@@ -26,6 +26,7 @@ STAGES = [
     "format_chat (train)",
     "format_chat (test)",
     "prepare_sides",
+    "check_method",
     "quantize_model",
     "score_perplexity (base)",
     "score_general_text (base)",

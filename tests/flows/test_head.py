@@ -11,6 +11,7 @@ import yaml
 
 from tests.flows.conftest import last_json, retune
 from tests.flows.test_other_rows import labelled_rows, write_rows_project
+from tests.tiny_models import write_snapshot
 
 pytestmark = pytest.mark.slow
 
@@ -47,17 +48,6 @@ def test_a_head_goes_the_whole_way(tmp_path: Path) -> None:
     labels = json.loads(config.read_text("utf-8"))["id2label"]
     assert labels == {"0": "bom", "1": "ruim"}
 
-    # The same again, by a model that writes: it has to beat the head, on classes.
-    written = yaml.safe_load(recipe.read_text("utf-8"))
-    del written["head"]
-    written["training"] |= {"max_steps": 2, "watch": "loss"}
-    recipe.write_text(yaml.safe_dump(written), "utf-8")
-    again = last_json(retune(recipe, "--json"))
-    if summary["decision"]["promote"]:
-        assert set(again["models"]["champion"]) == {"macro_f1", "accuracy"}
-        against = {c["metric"] for c in again["decision"]["comparisons"]}
-        assert {"macro_f1", "accuracy"} <= against
-
 
 def test_a_head_over_other_rows_is_refused_before_anything_runs(tmp_path: Path) -> None:
     """Instructions have no labels."""
@@ -78,3 +68,50 @@ def test_weights_for_unknown_labels_are_refused_before_anything_is_scored(tmp_pa
     assert done.returncode != 0
     assert "no row has the label mau" in said and "no weight for ruim" in said
     assert not (recipe.parent / ".retune" / "score_perplexity").exists()
+
+
+def test_champions_of_either_kind_are_compared_by_classes(tmp_path: Path) -> None:
+    """A head against a champion that writes, and the other way round.
+
+    Who cannot be compared at all is refused before training: rows of other classes, rows without,
+    and a base with other tokens.
+    """
+    rows, gate = labelled_rows(), {"min_gain": -1.0}
+    writes = SETTINGS["training"] | {"max_steps": 2, "watch": "loss"}
+    writer = SETTINGS | {"head": None, "gate": gate, "training": writes}
+    recipe = write_rows_project(tmp_path / "project", rows, **writer)
+    assert last_json(retune(recipe, "--json"))["decision"]["promote"]
+
+    written = yaml.safe_load(recipe.read_text("utf-8"))
+    recipe.write_text(yaml.safe_dump(written | SETTINGS), "utf-8")
+    summary = last_json(retune(recipe, "--json"))
+    assert "perplexity" in summary["models"]["champion"]
+    assert _against_champion(summary) == {"macro_f1", "accuracy"}
+    assert summary["decision"]["promote"]
+
+    recipe.write_text(yaml.safe_dump(written), "utf-8")
+    summary = last_json(retune(recipe, "--json"))
+    assert set(summary["models"]["champion"]) == {"macro_f1", "accuracy"}
+    assert _against_champion(summary) == {"macro_f1", "accuracy"}
+    assert not summary["decision"]["promote"]
+
+    write_snapshot(recipe.parent / "other", "qwen3")
+    assert "has another tokenizer" in _refused(recipe, "--set", "model.id=other")
+    others = recipe.parent / "data" / "rows.jsonl"
+    others.write_text(others.read_text("utf-8").replace("bom", "ótimo"), "utf-8")
+    assert "for the labels bom, ruim, and the rows have ruim, ótimo" in _refused(recipe)
+    lines = [{"instruction": f"Diga {n}", "output": f"O {n}."} for n in range(60)]
+    others.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    assert "no source of rows has labels" in _refused(recipe)
+
+
+def _against_champion(summary: dict[str, Any]) -> set[str]:
+    compared = summary["decision"]["comparisons"]
+    return {each["metric"] for each in compared if each["against"] == "champion"}
+
+
+def _refused(recipe: Path, *arguments: str) -> str:
+    done = retune(recipe, *arguments)
+    assert done.returncode != 0
+    assert len(list((recipe.parent / ".retune" / "train_adapter").iterdir())) == 1
+    return " ".join((done.stdout + done.stderr).split())

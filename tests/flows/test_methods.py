@@ -15,9 +15,10 @@ from retune.recipe.sections.method import (
     PromptTuningConfig,
     PTuningConfig,
 )
-from retune.release.methods import describe_method
+from retune.release.methods import describe_method, describe_training
 from retune.tracking import connect, default_uri
 from tests.flows.conftest import last_json, retune, write_project
+from tests.retune.trials.test_results import make_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -119,3 +120,15 @@ def test_a_model_card_names_the_method() -> None:
         "P-tuning, 20 virtual tokens out of an LSTM"
     )
     assert describe_method(PromptTuningConfig(), "none") == "prompt tuning, 20 virtual tokens"
+
+
+def test_what_follows_supervised_training_is_named() -> None:
+    """DPO and GRPO, in the order in which they run, and only where the recipe has them."""
+    recipe = make_recipe(method={"kind": "full"}, quantization={"kind": "none"})
+    assert describe_training(recipe, "none") == "full fine-tuning: all weights"
+    both = {"dpo": {"pairs": "pairs.jsonl"}, "grpo": {}}
+    after = make_recipe(method={"kind": "full"}, quantization={"kind": "none"}, **both)
+    assert describe_training(after, "none") == (
+        "full fine-tuning: all weights, then DPO on pairs of answers, then GRPO on rewards of its "
+        "own answers"
+    )

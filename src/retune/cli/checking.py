@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from retune.recipe.loading import LoadedRecipe, load_recipe
 from retune.release.showing import show_bytes
 from retune.store import check_writable
 from retune.tracking import check_tracking
-from retune.training.steps import count_steps
+from retune.training.steps import count_sequences, count_steps
 from retune.watching import WATCHER
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
     _show_rows(console, source, data, show)
     _refuse_full_disk(console, run, source)
     _refuse_breaches(run, data)
+    _refuse_unfit_method(console, run, source, data)
     _say_memory(console, run, source, data)
     console.print("[bold green]Ready:[/] retune run would start.")
 
@@ -99,8 +101,13 @@ def _say_sources(console: Console, source: Inputs) -> None:
 
 def _say_work(console: Console, loaded: LoadedRecipe, data: PreparedData) -> None:
     training, chat = loaded.recipe.training, data.chat
-    steps = count_steps(chat.train, training)
-    passes = steps * training.batch_size / max(1, chat.train)
+    sequences = chat.train
+    if training.packing:
+        most = loaded.recipe.prompt.max_length
+        sequences = count_sequences(chat.side("train"), training, most)
+    steps = count_steps(sequences, training)
+    passes = steps * training.batch_size / max(1, sequences)
+    of_what = f"of {sequences:,} packed sequences" if training.packing else "rows"
     table = Table(show_header=False, box=None, padding=(0, 1))
     table.add_row(
         "rows", f"train {chat.train:,}, validation {chat.validation:,}, test {chat.test:,}"
@@ -110,7 +117,7 @@ def _say_work(console: Console, loaded: LoadedRecipe, data: PreparedData) -> Non
     table.add_row("longest", f"{chat.longest_tokens:,} of {loaded.recipe.prompt.max_length:,}")
     table.add_row(
         "steps",
-        f"{steps:,} of {training.batch_size} rows, {passes:.2g} passes, about "
+        f"{steps:,} of {training.batch_size} {of_what}, {passes:.2g} passes, about "
         f"{chat.train_tokens * passes:,.0f} tokens",
     )
     console.print(table)
@@ -162,6 +169,10 @@ def _say_memory(console: Console, run: RecipeRun, source: Inputs, data: Prepared
 
     if not data.chat.train:
         return
+    if run.loaded.recipe.head is not None:
+        # What the language model's head would take is no reason to refuse one of a few classes.
+        _say(console, "memory", "not estimated: a classification head takes less than a writer")
+        return
     with console.status("counting memory"):
         try:
             found = estimate_run(run, source, data, timed=False)
@@ -171,6 +182,24 @@ def _say_memory(console: Console, run: RecipeRun, source: Inputs, data: Prepared
             return
     _say(console, "memory", f"{fit_text(found)} (retune estimate says more)")
     refuse_unfit(found)
+
+
+def _refuse_unfit_method(
+    console: Console, run: RecipeRun, source: Inputs, data: PreparedData
+) -> None:
+    from tasks.modeling import check_method
+
+    # On import it tells of a kernel that is not needed; a run has this in its log.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    with console.status("putting the method on a sketch of the model"):
+        found = check_method(run, data, source)
+    share = found.trainable_parameters / max(1, found.total_parameters)
+    _say(
+        console,
+        "method",
+        f"{run.loaded.recipe.method.kind}, training {found.trainable_parameters:,} of "
+        f"{found.total_parameters:,} parameters ({share:.2%})",
+    )
 
 
 def _refuse_breaches(run: RecipeRun, data: PreparedData) -> None:

@@ -76,6 +76,11 @@ def estimate_run(
     if not data.chat.train:
         raise DataError("no training rows: there is nothing to estimate. Look at retune check.")
     recipe = run.loaded.recipe
+    if recipe.method.kind == "frozen":
+        raise ConfigError(
+            "method.kind is frozen: the memory of a head's training is not estimated. It is about "
+            "that of the base's weights and one pass without gradients."
+        )
     has_weights = any(source.base.folder.glob("*.safetensors"))
     model = ModelRef(
         digest=source.base.digest,
@@ -101,7 +106,23 @@ def estimate_run(
         "calibration": read_calibration(run.store.root),
         "timed": timed and has_weights and device is None and recipe.head is None,
     }
-    return _ask(request)
+    found = _ask(request)
+    return found.model_copy(update={"notes": (*found.notes, *coverage_notes(recipe))})
+
+
+def coverage_notes(recipe: Recipe) -> list[str]:
+    """Say which trainings of a recipe the estimate leaves out."""
+    found = []
+    if recipe.head is not None:
+        found.append(
+            "head: the language model is counted, and the classification head is not; a head "
+            "takes less, since nothing is projected to the vocabulary"
+        )
+    if recipe.dpo is not None:
+        found.append("dpo: not counted, supervised fine-tuning is; pairs and a reference take more")
+    if recipe.grpo is not None:
+        found.append("grpo: not counted, supervised fine-tuning is; writing answers takes more")
+    return found
 
 
 def parse_memory(text: str | None) -> int | None:

@@ -123,11 +123,7 @@ def _load(
         ) from error
     finally:
         logging.set_verbosity(shown)
-    if not isinstance(getattr(model, HEAD, None), nn.Linear):
-        raise ConfigError(
-            f"{folder}: {type(model).__name__} does not read one token by a linear layer named "
-            f"{HEAD}, so that it gets no head here. Choose a family of decoders, such as Llama."
-        )
+    check_reads_one_token(model, folder)
     missing = sorted({*map(str, [*found["missing_keys"], *found["mismatched_keys"]])} - allowed)
     if missing:
         raise ConfigError(
@@ -137,6 +133,23 @@ def _load(
         )
     use_plain_4bit_kernels(model, dtype if device.type == "cpu" else None)
     return cast(PreTrainedModel, model.eval())
+
+
+def check_reads_one_token(model: PreTrainedModel, folder: Path) -> None:
+    """Refuse a family whose classifiers in transformers are built in another way.
+
+    Args:
+        model: A sequence classifier of transformers.
+        folder: The snapshot that it is made of.
+
+    Raises:
+        ConfigError: It has no head that reads one token.
+    """
+    if not isinstance(getattr(model, HEAD, None), nn.Linear):
+        raise ConfigError(
+            f"{folder}: {type(model).__name__} does not read one token by a linear layer named "
+            f"{HEAD}, so that it gets no head here. Choose a family of decoders, such as Llama."
+        )
 
 
 def pool_last_real_token(model: PreTrainedModel, *, dropout: float = 0.0) -> PreTrainedModel:

@@ -71,6 +71,7 @@ OLD_NAMES: dict[str, OldName] = {
     "task_type": OldName(None, convert=task_type),
     "r": OldName("method.r"),
     "target_modules": OldName("method.target_modules"),
+    "target_parameters": OldName("method.target_parameters"),
     # Learned inputs.
     "num_virtual_tokens": OldName("method.virtual_tokens"),
     "prompt_tuning_init_text": OldName("method.init_text"),

@@ -234,13 +234,6 @@ _REFUSED: dict[str, OldName] = {
         name: OldName(None, convert=only(instead=_ONE_DEVICE))
         for name in ("fsdp", "deepspeed", "parallelism_config")
     },
-    "target_parameters": OldName(
-        None,
-        convert=only(
-            instead="adapters on bare tensors are not offered: their experts' weights stay as they "
-            "are; name layers in method.target_modules"
-        ),
-    ),
     "trainable_token_indices": OldName(
         None, convert=only(instead="write the tokens' texts into method.trainable_tokens")
     ),

@@ -116,7 +116,7 @@ def row_order(value: Any, beside: Mapping[str, Any]) -> object:
     """Turn a sampling strategy, or whether rows are grouped, into their order."""
     if type(value) is bool:
         return "by_length" if value else Dropped("off already; see training.row_order")
-    if value not in _ORDERS:
+    if not is_text(value) or value not in _ORDERS:
         raise ValueError(f"found {value!r}, expected one of {', '.join(_ORDERS)}")
     return _ORDERS[value]
 

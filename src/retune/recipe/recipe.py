@@ -168,7 +168,25 @@ def _method_conflicts(recipe: Recipe) -> Conflicts:
         return [("method.init", f"{reason} quantization.kind is nf4; {instead}")]
     if isinstance(method, LowRankConfig) and method.init == "orthogonal" and method.r % 2:
         return [("method.r", f"{method.r} is odd, but init: orthogonal needs an even rank")]
-    return _added_layer_conflicts(recipe)
+    return _stacked_conflicts(method) + _added_layer_conflicts(recipe)
+
+
+def _stacked_conflicts(method: MethodConfig) -> Conflicts:
+    """Refuse what peft cannot do on stacked weights, which are adapted as a sum W + s B A."""
+    if not isinstance(method, LowRankConfig) or method.target_parameters is None:
+        return []
+    found: Conflicts = []
+    beside = "but method.target_parameters adapts stacked weights"
+    if method.dropout:
+        reason = f"is {method.dropout:g}, {beside}, whose inputs cannot be zeroed apart"
+        found.append(("method.dropout", f"{reason}; write dropout: 0"))
+    if method.dora:
+        reason = f"is true, {beside}, which DoRA is not defined for"
+        found.append(("method.dora", f"{reason}; write dora: false"))
+    if method.init not in (True, "gaussian"):
+        reason = f"is {method.init}, which is computed from a layer's weights, {beside}"
+        found.append(("method.init", f"{reason}; write init: true or gaussian"))
+    return found
 
 
 def _added_layer_conflicts(recipe: Recipe) -> Conflicts:

@@ -1,4 +1,8 @@
-"""Pictures of a training: its losses over steps, as PNG for files and SVG for pages."""
+"""Pictures of a training over its steps, as PNG for files and SVG for pages.
+
+One panel has the losses; a second one what else was measured, where something was: the score of the
+task that was watched, preferences, or rewards.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +18,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHOWN = {"train_loss": "training loss", "validation_loss": "validation loss"}
-"""The curves that are drawn, by name in `metrics.jsonl`."""
-
-_PNG_COLOURS = {"ink": "#44505c", "train_loss": "#8aa4bf", "validation_loss": "#c2410c"}
-_SVG_MARKERS = {"ink": "#010101", "train_loss": "#010102", "validation_loss": "#010103"}
-_SVG_COLOURS = {
-    "ink": "currentColor",
-    "train_loss": "var(--train)",
-    "validation_loss": "var(--validation)",
+LOSSES = {"train_loss": "training loss", "validation_loss": "validation loss"}
+"""Curves of the first panel, by name in `metrics.jsonl`."""
+FIGURES = {
+    "validation_macro_f1": "macro F1, validation",
+    "validation_accuracy": "accuracy, validation",
+    "validation_sql_execution_match": "execution match, validation",
+    "validation_sql_exact_match": "exact match, validation",
+    "preference_accuracy": "chosen answer gains more, training pairs",
+    "validation_preference_accuracy": "chosen answer gains more, pairs held back",
+    "reward": "mean reward",
+    "groups_with_signal": "groups with signal",
 }
+"""Curves of the second panel, each a part of 1."""
+
+_PNG_COLOURS = {"ink": "#44505c", "train": "#8aa4bf", "validation": "#c2410c"}
+_SVG_MARKERS = {"ink": "#010101", "train": "#010102", "validation": "#010103"}
+_SVG_COLOURS = {"ink": "currentColor", "train": "var(--train)", "validation": "var(--validation)"}
+_SIZE = (7.2, 3.0)
+_SIZE_OF_TWO = (10.8, 3.0)
 
 
 class CurvePoint(Record):
@@ -35,10 +48,10 @@ class CurvePoint(Record):
 
 
 def draw_png(points: Sequence[CurvePoint]) -> bytes:
-    """Draw the losses on white.
+    """Draw a training on white.
 
     Args:
-        points: Of any curves; only losses are drawn.
+        points: Of any curves; those of `LOSSES` and `FIGURES` are drawn.
 
     Returns:
         A PNG file.
@@ -48,10 +61,10 @@ def draw_png(points: Sequence[CurvePoint]) -> bytes:
 
 
 def draw_svg(points: Sequence[CurvePoint]) -> str:
-    """Draw the losses for a page that is light or dark.
+    """Draw a training for a page that is light or dark.
 
     Args:
-        points: Of any curves; only losses are drawn.
+        points: Of any curves; those of `LOSSES` and `FIGURES` are drawn.
 
     Returns:
         An ``<svg>`` element whose lines have the colours ``var(--train)`` and
@@ -63,46 +76,73 @@ def draw_svg(points: Sequence[CurvePoint]) -> str:
     for name, marker in _SVG_MARKERS.items():
         text = text.replace(marker, _SVG_COLOURS[name])
     # The size comes from the page; the name says what a screen reader cannot see.
-    head = '<svg role="img" aria-label="Loss over training steps" '
+    head = '<svg role="img" aria-label="What was measured over the training steps" '
     return re.sub(r'^<svg (?:width="[^"]*" )?(?:height="[^"]*" )?', head, _without_metadata(text))
 
 
 def _draw(points: Sequence[CurvePoint], colours: dict[str, str]) -> Figure:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 3.0), layout="constrained")
-    axes = figure.add_subplot()
-    drawn = [_draw_curve(axes, points, name, colours[name]) for name in SHOWN]
+    measured = [name for name in FIGURES if _values(points, name)]
+    figure = Figure(figsize=_SIZE_OF_TWO if measured else _SIZE, layout="constrained")
+    losses = figure.add_subplot(1, 2 if measured else 1, 1)
+    _draw_panel(losses, points, LOSSES, colours)
+    losses.set_ylabel(_loss_label(points))
+    if measured:
+        figures = figure.add_subplot(1, 2, 2)
+        _draw_panel(figures, points, {name: FIGURES[name] for name in measured}, colours)
+        figures.set_ylim(-0.03, 1.03)
+    return figure
+
+
+def _loss_label(points: Sequence[CurvePoint]) -> str:
+    names = {point.name for point in points}
+    if "preference_accuracy" in names:
+        return "loss (per pair)"
+    return "loss of the policy" if "reward" in names else "loss (nats per token)"
+
+
+def _draw_panel(
+    axes: Axes, points: Sequence[CurvePoint], labels: dict[str, str], colours: dict[str, str]
+) -> None:
+    curves = {name: values for name in labels if (values := _values(points, name))}
+    for name, values in curves.items():
+        _draw_curve(axes, values, labels[name], colours, name)
     axes.set_xlabel("step")
-    axes.set_ylabel("loss (nats per token)")
-    if any(drawn):
+    if not any(value < 0 for values in curves.values() for value in values.values()):
+        # A policy's loss goes below 0, and is shown there.
+        axes.set_ylim(bottom=0)
+    if curves:
         axes.legend(frameon=False, labelcolor=colours["ink"])
     else:
         axes.text(0.5, 0.5, "no losses were recorded", ha="center", transform=axes.transAxes)
     _colour(axes, colours["ink"])
-    return figure
 
 
-def _draw_curve(axes: Axes, points: Sequence[CurvePoint], name: str, colour: str) -> bool:
-    values = {point.step: point.value for point in points if point.name == name}
-    steps = [step for step in sorted(values) if math.isfinite(values[step])]
-    is_validation = name == "validation_loss"
-    if steps:
-        axes.plot(
-            steps,
-            [values[step] for step in steps],
-            color=colour,
-            label=SHOWN[name],
-            linewidth=2.0 if is_validation else 1.3,
-            marker="o" if is_validation or len(steps) == 1 else "",
-            markersize=5,
-            zorder=3 if is_validation else 2,
-        )
-    return bool(steps)
+def _values(points: Sequence[CurvePoint], name: str) -> dict[int, float]:
+    """Return a curve's finite values by step, in order; of one step the last counts."""
+    found = {point.step: point.value for point in points if point.name == name}
+    return {step: found[step] for step in sorted(found) if math.isfinite(found[step])}
+
+
+def _draw_curve(
+    axes: Axes, values: dict[int, float], label: str, colours: dict[str, str], name: str
+) -> None:
+    # What is measured on rows held back, and the reward, stand in front.
+    is_main = name.startswith("validation_") or name == "reward"
+    axes.plot(
+        list(values),
+        list(values.values()),
+        color=colours["validation" if is_main else "train"],
+        label=label,
+        linewidth=2.0 if is_main else 1.3,
+        marker="o" if is_main or len(values) == 1 else "",
+        markersize=5,
+        zorder=3 if is_main else 2,
+    )
 
 
 def _colour(axes: Axes, ink: str) -> None:
-    axes.set_ylim(bottom=0)
     axes.grid(axis="y", color=ink, alpha=0.15)
     axes.tick_params(colors=ink)
     for side in ("top", "right"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from retune.recipe.recipe import Recipe
 from retune.recipe.sections import LowRankConfig, MethodConfig
 from retune.recipe.sections.method import (
     BottleneckConfig,
@@ -49,6 +50,24 @@ def describe_method(method: MethodConfig, quantization: str) -> str:
     if isinstance(method, PTuningConfig):
         return f"P-tuning{over}, {tokens} out of an {method.encoder.upper()}"
     return f"prompt tuning{over}, {tokens}"
+
+
+def describe_training(recipe: Recipe, quantization: str) -> str:
+    """Say everything that a recipe trains: its method, and what follows supervised fine-tuning.
+
+    Args:
+        recipe: The recipe.
+        quantization: Of the weights that are trained over.
+
+    Returns:
+        A sentence part, such as ``LoRA, r = 16, alpha = 32, then DPO on pairs of answers``.
+    """
+    after = (
+        ("DPO on pairs of answers", recipe.dpo),
+        ("GRPO on rewards of its own answers", recipe.grpo),
+    )
+    method = describe_method(recipe.method, quantization)
+    return ", then ".join([method, *(name for name, section in after if section is not None)])
 
 
 def describe_release(adapter: AdapterRef, release: MergedRef) -> str:

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, cast
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch.nn import functional
@@ -22,6 +23,7 @@ from retune.data.tokenizers import load_tokenizer
 from retune.errors import DataError
 from retune.modeling.devices import choose_compute_dtype, choose_device
 from retune.modeling.loading import SLOT
+from retune.recipe.sections import TrainingConfig
 from retune.records import AdapterRef, SideRef
 from retune.requests import ClassifierInputs, ClassifierSection
 from retune.scoring.batching import pad_sequences
@@ -30,8 +32,10 @@ from retune.scoring.head_predictions import class_figures
 from retune.stage import Workdir
 from retune.training.class_weights import count_labels, weigh_classes
 from retune.training.course import CHECKPOINTS, run_course
+from retune.training.refusing import refuse_unfit_training
 from retune.training.steps import count_steps
 from retune.training.supervised import as_sft
+from retune.training.task_scores import set_aside, spread_rows
 from retune.training.trained import Trained, learn_in_float32
 from retune.training.trained_heads import prepare_classifier
 
@@ -58,12 +62,12 @@ def train_classifier(
         Interrupted: A stop was asked for; a checkpoint was sealed first.
     """
     labels = sorted(inputs.labels)
+    refuse_unfit_training(section.training, section.quantization.kind, inputs.validation)
     weights = weigh_classes(section.head.class_weights, labels, count_labels(inputs.train))
     SLOT.clear()
     set_seed(section.seed)
     trained = prepare_classifier(inputs, section)
     trainer = _build_trainer(trained, inputs, section, work, weights)
-    watched = section.training.watch
     return run_course(
         trainer,
         trained,
@@ -71,16 +75,32 @@ def train_classifier(
         training=section.training,
         seed=section.seed,
         work=work,
-        task_score=None
-        if watched == "loss"
-        else partial(
-            score_validation,
-            trainer,
-            len(labels),
-            figure=watched,
-            limit=section.training.watch_rows,
-        ),
+        task_score=make_class_score(trainer, inputs.validation, labels, section.training),
     )
+
+
+def make_class_score(
+    trainer: Trainer, validation: SideRef, labels: Sequence[str], training: TrainingConfig
+) -> Callable[[], float] | None:
+    """Make the function that scores a head in training, at each evaluation.
+
+    Args:
+        trainer: From this module.
+        validation: Rows to score on.
+        labels: Names of all classes, in the order of the head's figures.
+        training: What is watched, and on how many rows.
+
+    Returns:
+        A function without arguments; None where the loss is watched.
+
+    Raises:
+        ConfigError: No validation row has a label.
+    """
+    if training.watch == "loss":
+        return None
+    # Spread over the side: rows may be sorted by their label.
+    rows = spread_rows(validation, "label", training)
+    return partial(score_validation, trainer, rows, labels, figure=training.watch)
 
 
 def _build_trainer(
@@ -186,30 +206,28 @@ def class_loss(weights: Sequence[float] | None) -> Callable[..., torch.Tensor]:
     return loss
 
 
-def score_validation(trainer: Trainer, classes: int, *, figure: str, limit: int) -> float:
-    """Score the model in training on the rows that its loss is watched on.
+def score_validation(
+    trainer: Trainer, rows: Sequence[Mapping[str, Any]], labels: Sequence[str], *, figure: str
+) -> float:
+    """Score the model in training.
 
     Args:
         trainer: From this module.
-        classes: How many there are.
+        rows: Validation rows with labels.
+        labels: Names of all classes, in the order of the head's figures.
         figure: ``macro_f1`` or ``accuracy``.
-        limit: Most rows, the first ones.
 
     Returns:
         The figure; higher is better.
     """
-    rows = cast(Dataset, trainer.eval_dataset)[:limit]
     model = cast(torch.nn.Module, trainer.model)
-    learning = model.training
-    model.eval()
-    tokenizer = cast(Any, trainer.processing_class)
-    figures = class_figures(
-        model,
-        rows["input_ids"],
-        batch_size=trainer.args.per_device_eval_batch_size,
-        pad_id=int(tokenizer.pad_token_id),
-    )
-    model.train(learning)
-    gold = torch.tensor(rows["labels"]).numpy()
-    found = compute_figures(gold, figures.argmax(axis=1), classes)[figure]
+    with set_aside(model):
+        figures = class_figures(
+            model,
+            [row["prompt_ids"] for row in rows],
+            batch_size=trainer.args.per_device_eval_batch_size,
+            pad_id=int(cast(Any, trainer.processing_class).pad_token_id),
+        )
+    gold = np.array([labels.index(row["label"]) for row in rows])
+    found = compute_figures(gold, figures.argmax(axis=1), len(labels))[figure]
     return float(found or 0.0)

@@ -19,6 +19,7 @@ from retune.records import AdapterRef
 from retune.requests import StartInputs, TrainSection
 from retune.stage import Workdir
 from retune.training.course import CHECKPOINTS
+from retune.training.steps import count_steps
 from retune.training.supervised import as_sft, project_answers_only
 from retune.training.trained import Trained, prepare_model
 
@@ -152,6 +153,7 @@ def training_of(
     *,
     batch_size: int,
     learning_rate: float,
+    examples: int = 0,
     max_steps: int | None = None,
     epochs: float = 1.0,
     evaluations: bool = True,
@@ -162,6 +164,7 @@ def training_of(
         training: Of the supervised fine-tuning.
         batch_size: Examples per step.
         learning_rate: Highest step size.
+        examples: What an epoch passes over; needed where epochs count.
         max_steps: Steps, or None where epochs count.
         epochs: Passes.
         evaluations: Whether there is something to measure during training.
@@ -170,16 +173,12 @@ def training_of(
         The settings. As many parts per step as divide the batch; a warm-up that is counted in steps
         takes half of them at most; what belongs to supervised fine-tuning alone is off.
     """
-    warmup = training.warmup_steps
-    if warmup >= 1 and max_steps is not None:
-        warmup = min(warmup, float(max_steps // 2))
     changed: dict[str, Any] = {
         "batch_size": batch_size,
         "gradient_accumulation": math.gcd(batch_size, training.gradient_accumulation),
         "learning_rate": learning_rate,
         "max_steps": max_steps,
         "epochs": epochs,
-        "warmup_steps": warmup,
         "neftune_alpha": None,
         "packing": False,
         "row_order": "random",
@@ -187,7 +186,11 @@ def training_of(
     }
     if not evaluations:
         changed |= {"evaluations": 0, "keep_best": False, "early_stopping": None}
-    return training.model_copy(update=changed)
+    found = training.model_copy(update=changed)
+    if found.warmup_steps < 1:
+        return found
+    most = float(count_steps(examples, found) // 2)
+    return found.model_copy(update={"warmup_steps": min(found.warmup_steps, most)})
 
 
 def shared_arguments(

@@ -33,7 +33,7 @@ from retune.stage import SilentReporter, Workdir
 from retune.training.checkpoints import write_atomically
 from retune.training.lengths import largest_batch, row_lengths
 from retune.training.measuring import read_measured, read_status
-from retune.training.steps import count_steps
+from retune.training.steps import count_sequences, count_steps
 
 _TIMED_STEPS = 4
 _SHORTER = (0.75, 0.5)
@@ -78,7 +78,8 @@ def estimate_training(request: EstimateRequest) -> TrainingEstimate:
     ratio = request.calibration.get(calibration_name(device, plan.method.kind))
     peak = calibrated(memory, ratio)
     training = request.section.training
-    steps = count_steps(len(tokens), training)
+    sequences = count_sequences(request.inputs.train, training, request.section.prompt.max_length)
+    steps = count_steps(sequences, training)
     advice: tuple[Advice, ...] = ()
     if peak > capacity and request.advise:
         advice = tuple(_advise(plan, memory.runtime, capacity, ratio))
@@ -88,10 +89,10 @@ def estimate_training(request: EstimateRequest) -> TrainingEstimate:
         peak_bytes=peak,
         capacity_bytes=capacity,
         steps=steps,
-        tokens=round(sum(tokens) / max(1, len(tokens)) * steps * training.batch_size),
+        tokens=round(sum(tokens) / max(1, sequences) * steps * training.batch_size),
         times=time_steps(request) if request.timed else None,
         advice=advice,
-        notes=tuple(_notes(request, device)),
+        notes=(*_notes(request, device), *heap_notes(memory, peak, capacity)),
     )
 
 
@@ -326,6 +327,26 @@ def _notes(request: EstimateRequest, device: str) -> Iterable[str]:
         yield "the GPU's driver and context take some hundred megabytes more"
     if request.section.training.torch_compile:
         yield "torch.compile plans memory its own way: the estimate is of the plain model"
+
+
+def heap_notes(memory: MemoryEstimate, peak: int, capacity: int) -> Iterable[str]:
+    """Say what helps where a training on a CPU fails by what the C library holds alone.
+
+    Args:
+        memory: By part.
+        peak: The estimated peak, calibrated.
+        capacity: Memory of the device.
+
+    Yields:
+        One note, or none.
+    """
+    needed = memory.runtime + memory.live
+    if memory.allocator and peak > capacity >= needed:
+        yield (
+            f"its tensors and libraries take {needed / 2**20:,.0f} MiB: with "
+            "MALLOC_MMAP_THRESHOLD_=131072 in the environment glibc keeps little beside them, and "
+            "a training takes up to about twice as long"
+        )
 
 
 def main() -> None:

@@ -161,18 +161,30 @@ def _reset_peak() -> bool:
 
 @contextmanager
 def _counted_tokens(trainer: Trainer) -> Iterator[Callable[[], int]]:
-    """Count what `training_step` is given; a checkpoint's skipped batches never come there."""
-    step, counts = trainer.training_step, [0]
+    """Count what a loss is learned from; a checkpoint's skipped batches never come there."""
+    step, loss = trainer.training_step, trainer.compute_loss
+    counts, learning = [0], [False]
 
-    def counting_step(model: torch.nn.Module, inputs: dict[str, Any], *rest: Any) -> Any:
-        counts[0] += count_tokens(inputs)
-        return step(model, inputs, *rest)
+    def training_step(*arguments: Any, **named: Any) -> Any:
+        learning[0] = True
+        try:
+            return step(*arguments, **named)
+        finally:
+            learning[0] = False
 
-    trainer.training_step = counting_step
+    # What the step is given may be rows whose answers are still to be written; here they are.
+    def compute_loss(
+        model: torch.nn.Module, inputs: dict[str, Any], *rest: Any, **named: Any
+    ) -> Any:
+        # Evaluations come here too.
+        counts[0] += count_tokens(inputs) if learning[0] else 0
+        return loss(model, inputs, *rest, **named)
+
+    trainer.training_step, trainer.compute_loss = training_step, compute_loss
     try:
         yield lambda: counts[0]
     finally:
-        del trainer.training_step
+        del trainer.training_step, trainer.compute_loss
 
 
 def count_tokens(inputs: dict[str, Any]) -> int:
@@ -184,10 +196,9 @@ def count_tokens(inputs: dict[str, Any]) -> int:
     Returns:
         Tokens of all masks, or of all ids where there is no mask (packed rows have none).
     """
-    if not isinstance(inputs, dict):
-        # Rewards: rows whose answers are still to be written, and cannot be counted yet.
-        return 0
-    masks = [value for name, value in inputs.items() if name.endswith("attention_mask")]
+    # Rewards have a mask of prompts and one of answers.
+    ends = ("prompt_mask", "completion_mask") if "prompt_mask" in inputs else ("attention_mask",)
+    masks = [value for name, value in inputs.items() if name.endswith(ends)]
     ids = [value for name, value in inputs.items() if name.endswith("input_ids")]
     if masks:
         return sum(int(mask.sum()) for mask in masks)

@@ -109,6 +109,7 @@ def _training_of(
         training,
         batch_size=dpo.batch_size,
         learning_rate=dpo.learning_rate,
+        examples=inputs.pairs.train,
         max_steps=dpo.max_steps,
         epochs=dpo.epochs,
         evaluations=bool(inputs.pairs.validation),

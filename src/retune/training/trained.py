@@ -223,7 +223,7 @@ def _name_base(path: Path, model_id: str) -> None:
     which differs from process to process: both would change the adapter's digest.
     """
     config = json.loads(path.read_text("utf-8"))
-    for key in ("target_modules", "modules_to_save"):
+    for key in ("target_modules", "target_parameters", "modules_to_save"):
         if isinstance(config.get(key), list):
             config[key].sort()
     config["base_model_name_or_path"] = model_id

@@ -190,6 +190,9 @@ def show_verdict(comparison: TrialComparison, each: ComparedTrial) -> str:
     """Say how a trial stands against the best one, as far as the rows show it."""
     if each.result.state != "finished":
         return each.result.state
+    found = each.metrics.get(comparison.metric)
+    if found is None or found.value is None:
+        return "not scored"
     if each == comparison.best:
         return "best figure"
     verdict = each.against_best.verdict if each.against_best else "undecided"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from retune.records import Metric, Record
 from retune.release import showing
+from retune.trials.labels import label_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,31 +33,6 @@ _MOST_LABELS = 10
 """With more trials, only those of the Pareto set are named in a scatter."""
 _MOST_CHARS = 26
 _MIB = 2**20
-# The following are in parts of the axes, for names of 9 points in a panel of 5 by 4 inches.
-_CHAR = (0.0175, 0.045)
-"""Width and height of a letter."""
-_MARKER = (0.035, 0.045)
-"""Width and height of a point with its ring."""
-_POINT = 0.004
-"""One typographic point of height."""
-_GAP = 0.028
-"""From a point to the name beside it."""
-Side = Literal["left", "right", "center"]
-Box = tuple[float, float, float, float]
-"""Left, bottom, right, top."""
-_PLACES: tuple[tuple[Side, float], ...] = (
-    ("left", 0),
-    ("right", 0),
-    ("left", 12),
-    ("left", -12),
-    ("right", 12),
-    ("right", -12),
-    ("center", 16),
-    ("center", -16),
-    ("left", 24),
-    ("left", -24),
-)
-"""Where a name may stand: how it is aligned to its point, and how far above it, in points."""
 
 
 class TrialPoint(Record):
@@ -152,7 +128,10 @@ def _draw_scatter(
     )
     if metric in showing.LOWER_IS_BETTER:
         axes.set_ylabel(f"{showing.label_of(metric)} (lower is better)")
-    _label_points(axes, placed, scale, colours["ink"])
+    crowded = len(placed) > _MOST_LABELS
+    names = [None if crowded and not point.pareto else _short(point.name) for point, _ in placed]
+    spots = [(x, scale * (point.figure.value or 0.0)) for point, x in placed]
+    label_points(axes, names, spots, colours["ink"])
 
 
 def _draw_point(
@@ -189,64 +168,6 @@ def _set_limits(axes: Axes, xs: Sequence[float], *, log: bool) -> None:
     else:
         room = 0.22 * (high - low) or 0.2 * abs(high) or 1.0
         axes.set_xlim(max(0.0, low - room), high + room)
-
-
-def _label_points(
-    axes: Axes,
-    placed: Sequence[tuple[TrialPoint, float]],
-    scale: float,
-    ink: str,
-) -> None:
-    """Name the points, each where its name covers neither a point nor another name."""
-    spots = [_spot(axes, x, scale * (point.figure.value or 0.0)) for point, x in placed]
-    taken = [_box_around(*spot, *_MARKER) for spot in spots]
-    for (point, x), (left, bottom) in zip(placed, spots, strict=True):
-        if len(placed) > _MOST_LABELS and not point.pareto:
-            continue
-        name = _short(point.name)
-        width = _CHAR[0] * len(name)
-        boxes = [(side, dy, _box_at(left, bottom, side, dy, width)) for side, dy in _PLACES]
-        free = [each for each in boxes if _is_inside(each[2]) and not _hits(each[2], taken)]
-        side, dy, box = (free or boxes)[0]
-        taken.append(box)
-        axes.annotate(
-            name,
-            (x, scale * (point.figure.value or 0.0)),
-            xytext=({"left": 10, "right": -10, "center": 0}[side], dy),
-            textcoords="offset points",
-            ha=side,
-            va="center",
-            fontsize=9,
-            color=ink,
-            zorder=4,
-        )
-
-
-def _box_around(x: float, y: float, width: float, height: float) -> Box:
-    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
-
-
-def _box_at(x: float, y: float, side: Side, dy: float, width: float) -> Box:
-    """Return the box of a name that begins, ends or is centred beside a point."""
-    middle = {"left": _GAP + width / 2, "right": -_GAP - width / 2, "center": 0.0}[side]
-    return _box_around(x + middle, y + dy * _POINT, width, _CHAR[1])
-
-
-def _is_inside(box: Box) -> bool:
-    return box[0] >= 0 and box[1] >= 0 and box[2] <= 1 and box[3] <= 1
-
-
-def _hits(box: Box, taken: Sequence[Box]) -> bool:
-    return any(
-        box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
-        for other in taken
-    )
-
-
-def _spot(axes: Axes, x: float, y: float) -> tuple[float, float]:
-    """Return where a point lies in parts of the axes."""
-    spot = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
-    return float(spot[0]), float(spot[1])
 
 
 def _draw_times(axes: Axes, points: Sequence[TrialPoint], colours: dict[str, str]) -> None:

@@ -166,6 +166,9 @@ def probe_points(axes: Sequence[Axis], overrides: Sequence[str]) -> list[Trial]:
 
     Returns:
         A few trials; none is run.
+
+    Raises:
+        ConfigError: There is one point alone.
     """
     ends = [
         axis.values
@@ -174,6 +177,11 @@ def probe_points(axes: Sequence[Axis], overrides: Sequence[str]) -> list[Trial]:
         for axis in axes
     ]
     longest = max(map(len, ends))
+    if longest < 2:
+        raise ConfigError(
+            "The search has one point, so there is nothing to compare: give a --grid several "
+            "values, or add a --range."
+        )
     return [
         name_point(axes, [values[min(place, len(values) - 1)] for values in ends], overrides)
         for place in range(longest)

@@ -71,7 +71,7 @@ def plan_methods(
         ConfigError: A name is unknown or there are too few, or a trial's recipe is wrong.
     """
     names = list(dict.fromkeys(name.strip() for name in methods if name.strip()))
-    base = load_recipe(recipe, overrides).recipe
+    base = _load_base(recipe, overrides)
     unknown = [name for name in names if name not in (*METHODS, *base.variants)]
     if unknown:
         own = f"; this recipe's variants: {', '.join(base.variants)}" if base.variants else ""
@@ -91,6 +91,16 @@ def plan_methods(
         for name in names
     ]
     return load_trials(recipe, trials)
+
+
+def _load_base(recipe: Path, overrides: Sequence[str]) -> Recipe:
+    """Read what trials start from; a key of their method need be none of the recipe's own."""
+    try:
+        return load_recipe(recipe, overrides).recipe
+    except ConfigError:
+        # Each trial is checked with all of them.
+        rest = [text for text in overrides if not text.startswith("method.")]
+        return load_recipe(recipe, rest).recipe
 
 
 def load_trials(recipe: Path, trials: Sequence[Trial]) -> list[LoadedTrial]:

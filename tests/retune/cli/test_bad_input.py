@@ -73,6 +73,19 @@ def test_an_empty_split_is_refused_with_its_counts(recipe: Path) -> None:
     assert "validation side has no rows" in said
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_method_that_does_not_fit_is_refused_before_anything_expensive(
+    recipe: Path, command: str
+) -> None:
+    """Known from the model's configuration alone, by a look at the recipe and by a run."""
+    code, said = refused(recipe, "--set", "method.target_modules=[nope]", command=command)
+    assert code == RECIPE_WRONG
+    assert "nope match no layer of this model. It has: down_proj" in said
+    assert "Ready" not in said
+    assert not (recipe.parent / ".retune" / "quantize_model").exists()
+
+
 def test_a_model_folder_without_tokenizer_is_refused(recipe: Path) -> None:
     """The weights are there, tokenizer.json is not."""
     (recipe.parent / "model" / "tokenizer.json").unlink()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner
 
 from retune.cli.app import app
-from retune.cli.estimates import fit_text, parse_memory, refuse_unfit
+from retune.cli.estimates import coverage_notes, fit_text, parse_memory, refuse_unfit
 from retune.errors import ConfigError
 from retune.modeling.memory.estimates import (
     Advice,
@@ -17,6 +18,8 @@ from retune.modeling.memory.estimates import (
     StepTimes,
     TrainingEstimate,
 )
+from retune.recipe.recipe import Recipe
+from retune.training.estimating import heap_notes
 
 MIB = 1024 * 1024
 
@@ -73,3 +76,21 @@ def test_an_unknown_device_is_refused() -> None:
     result = CliRunner().invoke(app, ["estimate", "none.yaml", "--device", "tpu"])
     assert isinstance(result.exception, ConfigError)
     assert "tpu is neither cpu nor cuda" in str(result.exception)
+
+
+def test_what_is_left_out_is_said() -> None:
+    """A head, preferences and rewards get a note each; a plain recipe none."""
+    with_all = SimpleNamespace(head=1, dpo=1, grpo=1)
+    notes = coverage_notes(cast(Recipe, with_all))
+    assert [note.split(":")[0] for note in notes] == ["head", "dpo", "grpo"]
+    plain = SimpleNamespace(head=None, dpo=None, grpo=None)
+    assert coverage_notes(cast(Recipe, plain)) == []
+
+
+def test_an_exact_heap_is_named_where_it_decides() -> None:
+    """450 MiB, of which 100 are the heap's: on 400 it would fit without, on 340 and 500 not."""
+    found = memory()
+    (note,) = heap_notes(found, 450 * MIB, 400 * MIB)
+    assert "take 350 MiB" in note
+    assert not [*heap_notes(found, 450 * MIB, 340 * MIB)]
+    assert not [*heap_notes(found, 450 * MIB, 500 * MIB)]

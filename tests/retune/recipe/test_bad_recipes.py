@@ -191,6 +191,18 @@ def test_a_wrong_key_or_value_is_named_with_file_line_path_found_and_expected(
             "12: method.r: 3 is odd, but init: orthogonal needs an even rank",
         ),
         (
+            "method:\n  dropout: 0.1\n  target_parameters: [down_proj]\n",
+            "10: method.dropout: is 0.1, but method.target_parameters adapts stacked weights",
+        ),
+        (
+            "method:\n  dora: true\n  target_parameters: [down_proj]\n",
+            "10: method.dora: is true, but method.target_parameters adapts stacked weights",
+        ),
+        (
+            "quantization:\n  kind: none\nmethod:\n  init: olora\n  target_parameters: [x]\n",
+            "12: method.init: is olora, which is computed from a layer's weights, but method.targ",
+        ),
+        (
             "method:\n  kind: bottleneck\n  after_attention: false\n  after_feed_forward: false\n",
             "11: method.after_attention: is false, and after_feed_forward too",
         ),

@@ -296,6 +296,7 @@ def test_every_old_name_leads_to_a_key_of_today_or_says_why_not():
                 "method.modules_to_save",
                 "method.r",
                 "method.target_modules",
+                "method.target_parameters",
                 "method.encoder_dropout",
                 "seed",
             }

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from retune.errors import DataError, ScoringError
 from retune.modeling.loading import load_scored_model
 from retune.modeling.merging import merge_adapter
+from retune.recipe.sections import TrainingConfig
 from retune.records import AdapterRef, BaseRef, ModelRef, SideRef
 from retune.requests import (
     ClassifierInputs,
@@ -32,7 +33,12 @@ from retune.scoring.head_predictions import class_figures, predict_by_head
 from retune.scoring.labels import score_labels
 from retune.scoring.perturbing import probe_robustness
 from retune.stopping import STOP
-from retune.training.classifying import class_loss, collate, train_classifier
+from retune.training.classifying import (
+    class_loss,
+    collate,
+    make_class_score,
+    train_classifier,
+)
 from tests.labelled_sides import write_labelled_side
 from tests.making import make_workdir, section_of
 
@@ -307,3 +313,33 @@ def test_figures_that_are_no_numbers_are_an_error() -> None:
     """Broken weights must not look like a prediction."""
     with pytest.raises(ScoringError, match="not finite"):
         class_figures(fake_head({1: [math.nan, 0.0]}), [[1]], batch_size=1, pad_id=0)
+
+
+class AlwaysFirst(torch.nn.Module):
+    """A classifier that finds the first class likelier, whatever it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([1.0, 0.0]))
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.weight.expand(len(input_ids), 2))
+
+
+def test_a_watched_figure_is_over_rows_that_are_spread_over_the_side(
+    base: BaseRef, tmp_path: Path
+) -> None:
+    """Rows sorted by label: of six and six, four that are spread are two and two.
+
+    The first four are all of the first class, and would call this model perfect.
+    """
+    side = write_labelled_side(tmp_path, base.folder, sorted(TEXTS, key=lambda text: str(text[1])))
+    trainer: Any = SimpleNamespace(
+        model=AlwaysFirst().train(),
+        args=SimpleNamespace(per_device_eval_batch_size=8),
+        processing_class=SimpleNamespace(pad_token_id=0),
+    )
+    training = TrainingConfig(watch="accuracy", watch_rows=4, evaluation_rows=1)
+    score = make_class_score(trainer, side, LABELS, training)
+    assert score is not None and score() == 0.5
+    assert trainer.model.training

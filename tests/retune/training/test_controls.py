@@ -242,6 +242,7 @@ def test_tf32_is_for_devices_that_have_it() -> None:
         ({"evaluations": 0, "watch": "accuracy"}, "watch: is accuracy, but evaluations is 0"),
         ({"schedule": "linear", "min_learning_rate_ratio": 0.1}, "only a cosine ends above 0"),
         ({"packing": True, "row_order": "by_length"}, "of about one length anyway"),
+        ({"packing": True, "row_order": "as_given"}, "which keeps no order"),
         ({"packing": True, "torch_compile": True}, "torch_compile: does not go with packing"),
     ],
 )

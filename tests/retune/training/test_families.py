@@ -43,6 +43,8 @@ TOKENS = {"trainable_tokens": ["<|end|>", "<|user|>"]}
 # Llama's kind: q, o 128 each, k, v 96 each, three of 192: 1,024 times 4, two blocks: 8,192.
 # gpt-oss: q, k, v, o alone, since experts are no linear layers: 448 times 4, two blocks: 3,584.
 LORA, ATTENTION = 8_192, 3_584
+# Of one block's 4 experts, each r * (in + out): 64 to 128 and 64 to 64, 4 * 4 * (192 + 128): 5,120.
+EXPERTS = {"target_parameters": ["1.mlp.experts.gate_up_proj", "1.mlp.experts.down_proj"]}
 # One row is 64 wide; the vocabulary of Llama's kind has 4,096. Tied ends count once.
 END = 4_096 * 64
 
@@ -54,6 +56,8 @@ CASES: list[tuple[str, str, dict[str, Any], int]] = [
     ("gpt_oss", "none", {}, ATTENTION),
     ("gpt_oss_mxfp4", "none", {}, ATTENTION),
     ("gpt_oss_mxfp4", "nf4", {}, ATTENTION),
+    ("gpt_oss", "none", EXPERTS, ATTENTION + 5_120),
+    ("gpt_oss_mxfp4", "nf4", EXPERTS, ATTENTION + 5_120),
     ("nf4_llama", "nf4", {}, LORA),
     ("tied_llama", "none", WHOLE, LORA + END),
     ("tied_qwen3", "nf4", {"modules_to_save": ["embed_tokens"]}, LORA + 4_098 * 64),

@@ -105,8 +105,17 @@ def test_shared_weights_count_once() -> None:
             },
             10,
         ),
+        (
+            {
+                "prompt_ids": torch.ones(2, 3),
+                "prompt_mask": torch.tensor([[0, 1, 1], [1, 1, 1]]),
+                "completion_ids": torch.ones(2, 2),
+                "completion_mask": torch.tensor([[1, 0], [1, 1]]),
+            },
+            8,
+        ),
     ],
-    ids=["padded", "packed", "pairs"],
+    ids=["padded", "packed", "pairs", "rewards"],
 )
 def test_real_tokens_are_counted(batch: dict[str, torch.Tensor], tokens: int) -> None:
     """Masks say what is padding; without one all ids count; pairs have two masks."""

@@ -65,7 +65,7 @@ def make_model(base: BaseRef, folder: Path) -> ModelRef:
 
 SETS: dict[str, tuple[Any, ...]] = {
     "sms_spam": (("text", "label", {"ham": "ham", "spam": "spam"}), 1500, 3.0e-4, 3),
-    "told_br": (("text", "toxic", {"0": "clean", "1": "toxic"}), 6000, 1.0e-3, 1),
+    "told_br": (("text", "toxic", {"0": "clean", "1": "toxic"}), 3000, 1.0e-3, 1),
 }
 
 

@@ -23,6 +23,7 @@ from retune.scoring.sql.records import SqlLimits, SqlRow
 from retune.scoring.sql.sandbox import SqlSandbox
 from retune.stage import Workdir
 from retune.training import course, rewards
+from retune.training.measured import read_measured
 from retune.training.rewards import measure_rewards, train_rewards
 from retune.training.sql_reward import SqlReward
 from retune.training.supervised import train_adapter
@@ -155,6 +156,9 @@ def test_the_adapter_moves(trained: AdapterRef, inputs: RewardInputs) -> None:
     assert (trained.kind, trained.steps, trained.validation_loss) == ("lora", 4, None)
     assert trained.trainable_parameters == inputs.adapter.trainable_parameters
     assert 0 < trained.figures["groups_with_signal"] <= 1
+    # 4 steps of 2 prompts with 4 answers: as many prompts of over 8 tokens, and their answers.
+    measured = read_measured(trained.folder)
+    assert measured is not None and measured.tokens > 4 * 2 * 4 * 8
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from retune.trials.page import FILES, show_count, write_pages
+from retune.trials.page import FILES, show_count, show_verdict, write_pages
 from retune.trials.picture import PANELS, draw_svg
 from retune.trials.results import TrialComparison
 from tests.retune.trials.conftest import MakeResult
@@ -82,3 +82,13 @@ def test_pictures_hold_every_scored_trial_and_only_those(comparison: TrialCompar
 def test_counts_are_shortened(count: int | None, shown: str) -> None:
     """Three digits and a unit of thousands."""
     assert show_count(count) == shown
+
+
+def test_trials_without_the_figure_are_not_called_the_best(
+    make_result: MakeResult, tmp_path: Path
+) -> None:
+    """Nobody has the figure that decides: the first line is no best one."""
+    gate = {"metric": "macro_f1"}
+    comparison = gather(make_result("one"), make_result("two"), folder=tmp_path, gate=gate)
+    shown = [show_verdict(comparison, each) for each in comparison.trials]
+    assert shown == ["not scored", "not scored"]

@@ -115,3 +115,9 @@ def test_a_range_needs_a_search() -> None:
     """A range has no points of its own."""
     with pytest.raises(ConfigError, match="add --search"):
         plan_grid(read_axes([], ["method.r=4..8"]))
+
+
+def test_a_search_of_one_point_is_refused() -> None:
+    """It would train the same thing again and again."""
+    with pytest.raises(ConfigError, match="The search has one point"):
+        probe_points(read_axes(["method.r=4", "seed=1"], []), [])

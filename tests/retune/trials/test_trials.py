@@ -83,6 +83,15 @@ def test_a_method_may_have_a_variant_of_its_own_at_a_scale(tmp_path: Path) -> No
     assert settings(plan_methods(recipe, ["full", "lora"])[0]) == ("full", "none", 1.0e-5)
 
 
+def test_a_key_that_only_the_trials_methods_have_may_be_set(tmp_path: Path) -> None:
+    """The recipe trains LoRA, which has no virtual tokens; both trials do."""
+    recipe = write_recipe(tmp_path, method={"kind": "lora"}, quantization={"kind": "none"})
+    found = plan_methods(recipe, ["prefix", "prompt"], ["method.virtual_tokens=7"])
+    assert [each.loaded.recipe.method.virtual_tokens for each in found] == [7, 7]  # type: ignore[union-attr]
+    with pytest.raises(ConfigError, match=r"(?s)trial lora: .*method\.virtual_tokens"):
+        plan_methods(recipe, ["lora", "prompt"], ["method.virtual_tokens=7"])
+
+
 def test_what_the_user_sets_wins_over_what_a_method_brings(tmp_path: Path) -> None:
     """--set stands after the method's own overrides."""
     recipe = write_recipe(tmp_path)

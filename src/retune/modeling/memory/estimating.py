@@ -30,7 +30,7 @@ from retune.modeling.memory.allocations import AllocationLog
 from retune.modeling.memory.estimates import BatchShape, MemoryEstimate
 from retune.modeling.memory.heap import highest_resident
 from retune.modeling.memory.optimizer_memory import bitsandbytes_states, is_bitsandbytes
-from retune.modeling.memory.sketching import Sketched4bit, make_fake, sketch_causal_model
+from retune.modeling.memory.sketching import count_parameters, make_fake, sketch_model
 from retune.modeling.methods.applying import apply_method
 from retune.recipe.sections import ModelConfig, QuantizationConfig, TrainingConfig
 from retune.recipe.sections.method import MethodConfig
@@ -94,23 +94,11 @@ def estimate_memory(plan: Plan, *, runtime: int = 0) -> MemoryEstimate:
         ) from error
 
 
-def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """Return the trained parameters and all of them; a 4-bit weight counts as one."""
-    packed = {
-        id(layer.weight): layer.in_features * layer.out_features
-        for layer in model.modules()
-        if isinstance(layer, Sketched4bit)
-    }
-    weights = list(model.parameters())
-    total = sum(packed.get(id(weight), weight.numel()) for weight in weights)
-    return sum(weight.numel() for weight in weights if weight.requires_grad), total
-
-
 def _sketch(plan: Plan) -> PreTrainedModel | PeftModel:
     device = torch.device(plan.device)
     full = plan.method.kind == "full"
     quantized = plan.quantization.kind != "none"
-    model = sketch_causal_model(
+    model = sketch_model(
         plan.folder,
         dtype=torch.float32 if full else weight_dtype(plan.model, device),
         attention=plan.model.attention,

@@ -27,7 +27,7 @@ _CODE = 256
 """Entries of the table that quantized scale factors are looked up in."""
 
 
-def sketch_causal_model(
+def sketch_model(
     folder: Path,
     *,
     dtype: torch.dtype,
@@ -35,8 +35,9 @@ def sketch_causal_model(
     quantized: bool = False,
     double: bool = True,
     compute_dtype: torch.dtype = torch.float32,
+    auto: Any = AutoModelForCausalLM,
 ) -> PreTrainedModel:
-    """Build a causal language model on the meta device, from its configuration alone.
+    """Build a model on the meta device, from its configuration alone.
 
     Args:
         folder: Holds `config.json`; weights need not be there.
@@ -45,21 +46,23 @@ def sketch_causal_model(
         quantized: Whether linear layers are in 4 bits.
         double: Whether their scale factors are quantized too.
         compute_dtype: What 4-bit layers multiply in.
+        auto: Auto class of transformers for what the model is to do.
 
     Returns:
         The model in training mode; of an image-text model the text part.
 
     Raises:
-        ConfigError: transformers cannot build a causal language model from the configuration.
+        ConfigError: transformers cannot build such a model from the configuration.
     """
     options = {} if attention == "auto" else {"attn_implementation": attention}
+    what = "causal language model" if auto is AutoModelForCausalLM else "text classifier"
     try:
         config = _text_config(AutoConfig.from_pretrained(folder, local_files_only=True))
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
+            model = auto.from_config(config, dtype=dtype, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ConfigError(
-            f"{folder}: no causal language model can be built from its config.json ({error})."
+            f"{folder}: no {what} can be built from its config.json ({error})."
         ) from error
     if quantized:
         _quantize(model, double=double, compute_dtype=compute_dtype)
@@ -174,6 +177,18 @@ def _sides(layer: nn.Module) -> tuple[int, int]:
     # Conv1D keeps its weights transposed.
     width, height = cast(torch.Tensor, layer.weight).shape
     return int(width), int(height)
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """Return the trained parameters and all of them; a 4-bit weight counts as one."""
+    packed = {
+        id(layer.weight): layer.in_features * layer.out_features
+        for layer in model.modules()
+        if isinstance(layer, Sketched4bit)
+    }
+    weights = list(model.parameters())
+    total = sum(packed.get(id(weight), weight.numel()) for weight in weights)
+    return sum(weight.numel() for weight in weights if weight.requires_grad), total
 
 
 def make_fake(model: nn.Module, mode: FakeTensorMode, device: torch.device) -> None:

@@ -6,6 +6,7 @@ model, learned inputs too, and learned keys and values those of every block.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 Config = Mapping[str, Any]
 
 _LEARNED = "prompt_embeddings"
+_STACKED = 3
 _NAMES = {
     "hidden": ("hidden_size", "n_embd"),
     "blocks": ("num_hidden_layers", "n_layer"),
@@ -37,7 +39,7 @@ def list_misfits(adapter: Config, weights: Shapes, base: Config, layers: Shapes)
     sizes = _sizes(base)
     method = adapter.get("peft_type")
     if method == "LORA":
-        yield from _unfit_layers(weights, layers)
+        yield from _unfit_layers(adapter, weights, layers)
     elif method == "BOTTLENECK":
         yield from _unfit_bottlenecks(adapter, sizes, layers)
     elif method in ("PROMPT_TUNING", "P_TUNING"):
@@ -61,21 +63,45 @@ def _sizes(base: Config) -> dict[str, int]:
     return found
 
 
-def _unfit_layers(adapter: Shapes, layers: Shapes) -> Iterator[str]:
-    for name, shape in adapter.items():
+def _unfit_layers(adapter: Config, weights: Shapes, layers: Shapes) -> Iterator[str]:
+    experts = {str(each).rpartition(".")[0] for each in adapter.get("target_parameters") or ()}
+    for name, shape in weights.items():
         layer, is_lora, _ = name.removeprefix("base_model.model.").partition(".lora_A.")
-        other = adapter.get(name.replace(".lora_A.", ".lora_B."))
+        other = weights.get(name.replace(".lora_A.", ".lora_B."))
         ending = _from_block_on(layer)
         # The head may share the weights of the embedding, and then is in no file.
         if not is_lora or other is None or ending is None:
             continue
-        found = [s for n, s in layers.items() if f".{n}".endswith(f".{ending}.weight")]
         wanted = (other[0], shape[1])
+        # peft puts the adapters of one module's parameters around each other.
+        holder = layer.partition(".base_layer")[0]
+        if any(f".{holder}".endswith(f".{each}") for each in experts):
+            yield from _unfit_experts(holder, wanted, layers)
+            continue
+        found = [s for n, s in layers.items() if f".{n}".endswith(f".{ending}.weight")]
         if not found:
             yield f"the base has no layer {layer}"
         # Conv1D keeps its weights the other way round, bitsandbytes two of 4 bits in a byte.
         elif not {wanted, wanted[::-1], (wanted[0] * wanted[1] // 2, 1)} & set(found):
             yield f"{layer} is {_by(wanted)} there and {_by(found[0])} in the base"
+
+
+def _unfit_experts(holder: str, wanted: tuple[int, int], layers: Shapes) -> Iterator[str]:
+    below = [s for n, s in layers.items() if f".{_from_block_on(holder)}." in f".{n}"]
+    stacked = [shape for shape in below if len(shape) >= _STACKED]
+    # Which of the parameters is meant stands in no name: one that fits is enough. A file may keep
+    # each expert apart, which loading compares.
+    if not below:
+        yield f"the base has no {holder}"
+    elif stacked and not any(_holds(shape, wanted) for shape in stacked):
+        yield f"{holder} has no weights of {_by(wanted)} in the base, as it has there"
+
+
+def _holds(stacked: tuple[int, ...], wanted: tuple[int, int]) -> bool:
+    if len(stacked) == _STACKED:
+        return stacked[1:] in (wanted, wanted[::-1])
+    # Blocks of MXFP4: experts x out x blocks of bytes, of which each has two values.
+    return (stacked[1], 2 * math.prod(stacked[2:])) == wanted
 
 
 def _unfit_bottlenecks(adapter: Config, sizes: Mapping[str, int], layers: Shapes) -> Iterator[str]:

@@ -13,11 +13,14 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from retune.errors import ConfigError
+from retune.modeling.methods.stacked_weights import check_stacked
 from retune.modeling.methods.whole_modules import name_modules as name_modules
 
-_LINEAR = {"Linear", "Linear4bit", "Linear8bitLt", "Conv1D"}
+_LINEAR = (nn.Linear, Conv1D)
+"""What peft calls linear; layers of bitsandbytes are of the first."""
 _MOVE_THE_BASE = ("pissa", "olora")
 
 Weights = dict[str, torch.Tensor]
@@ -37,6 +40,7 @@ def as_peft(
     task_type: str = "CAUSAL_LM",
     tie: bool = False,
     trainable_tokens: Mapping[str, Sequence[int]] | None = None,
+    target_parameters: Sequence[str] | None = None,
 ) -> PeftLoraConfig:
     """Return peft's form of the LoRA settings.
 
@@ -53,6 +57,7 @@ def as_peft(
         task_type: What the model does, as peft names it.
         tie: Whether embedding and output head are trained as one; see `ties_whole`.
         trainable_tokens: Rows of the vocabulary that are trained; see `name_token_rows`.
+        target_parameters: Name endings of the stacked weights to adapt; see `check_stacked`.
 
     Returns:
         A configuration.
@@ -72,6 +77,7 @@ def as_peft(
         ensure_weight_tying=tie,
         trainable_token_indices={n: list(ids) for n, ids in (trainable_tokens or {}).items()}
         or None,
+        target_parameters=sorted(target_parameters) if target_parameters else None,
     )
 
 
@@ -90,12 +96,13 @@ def check_method(model: PreTrainedModel, config: PeftLoraConfig) -> None:
     check_target_modules(model, targets if isinstance(targets, str) else sorted(targets or ()))
     layers = _targeted(model, config)
     _check_rank(layers, config.r)
+    check_stacked(model, config.target_parameters, r=config.r, whole=config.modules_to_save or ())
     if config.bias != "none" and not any(_has_bias(m) for m in layers.values()):
         raise ConfigError(
             f"method.bias: is {config.bias}, but no adapted layer of this model has a bias. "
             "Write none."
         )
-    wrong = [name for name, layer in layers.items() if type(layer).__name__ == "Conv1D"]
+    wrong = [name for name, layer in layers.items() if isinstance(layer, Conv1D)]
     if config.init_lora_weights == "olora" and wrong:
         raise ConfigError(
             f"method.init: olora does not work on {wrong[0]}, which keeps its weights transposed "
@@ -180,7 +187,7 @@ def _targeted(model: PreTrainedModel, config: PeftLoraConfig) -> dict[str, nn.Mo
         return {
             name: module
             for name, module in found.items()
-            if type(module).__name__ in _LINEAR and module is not head and name not in whole
+            if isinstance(module, _LINEAR) and module is not head and name not in whole
         }
     return {n: m for n, m in found.items() if any(_ends(n, target) for target in targets or ())}
 
@@ -218,5 +225,4 @@ def _endings(names: Sequence[str]) -> str:
 
 
 def _adaptable(module: object) -> bool:
-    # By name, since Conv1D and the 4-bit layers are no torch.nn.Linear everywhere.
-    return type(module).__name__ in {*_LINEAR, "Embedding"}
+    return isinstance(module, (*_LINEAR, nn.Embedding))

@@ -108,13 +108,16 @@ def _add_low_rank(
         bias=method.bias,
         dora=method.dora,
         modules_to_save=names,
-        # Without values there is nothing to take first values from; their shapes are the same.
-        init=True if model.device.type == "meta" else method.init,
+        init=method.init,
         task_type=task_type,
         tie=ties_whole(model, names),
         trainable_tokens=name_token_rows(model, tokenizer, method.trainable_tokens, names),
+        target_parameters=method.target_parameters,
     )
     check_method(model, config)
+    if model.device.type == "meta":
+        # Without values there is nothing to take first values from; their shapes are the same.
+        config.init_lora_weights = True
     if getattr(model, "is_quantized", False):
         model = prepare_model_for_kbit_training(
             model, use_gradient_checkpointing=gradient_checkpointing

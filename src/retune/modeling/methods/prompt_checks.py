@@ -72,7 +72,7 @@ def check_room(model: PreTrainedModel, method: PromptConfig, rows: Path, *column
     longest = int(sum(lengths).max())
     if longest + method.virtual_tokens > limit:
         raise ConfigError(
-            f"method.virtual_tokens: {method.virtual_tokens} before the longest training row of "
+            f"method.virtual_tokens: {method.virtual_tokens} before the longest row of "
             f"{longest} tokens are over the model's context of {limit}. Write at most "
             f"{max(limit - longest, 0)}, or leave the longest rows out of the data."
         )

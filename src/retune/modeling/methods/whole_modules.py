@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bitsandbytes.nn import Linear4bit, Linear8bitLt
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -63,7 +64,7 @@ def ties_whole(model: PreTrainedModel, names: Sequence[str]) -> bool:
 
 
 def _check_whole(name: str, module: nn.Module, model: PreTrainedModel) -> None:
-    if any(type(part).__name__ in ("Linear4bit", "Linear8bitLt") for part in module.modules()):
+    if any(isinstance(part, Linear4bit | Linear8bitLt) for part in module.modules()):
         raise ConfigError(
             f"method.modules_to_save: {name} is quantized, and cannot be trained as a whole. "
             "Adapt it (method.target_modules), or write quantization.kind: none."

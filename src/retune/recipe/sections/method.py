@@ -66,6 +66,12 @@ class LowRankConfig(Section):
     """Layers that get an adapter: all-linear (every linear layer but the output head), or a list of
     ends of module names, such as [q_proj, v_proj]."""
 
+    target_parameters: _Names | None = None
+    """Ends of names of stacked weights (parameters with three dimensions, which hold a matrix for
+    each expert) that get an adapter beside those of target_modules, such as
+    [7.mlp.experts.gate_up_proj, 7.mlp.experts.down_proj] of gpt-oss; each expert has a rank of r.
+    Needs dropout: 0, dora: false, and init: true or gaussian. null: none."""
+
     rslora: bool = False
     """Whether the output is scaled by alpha / sqrt(r), which keeps high ranks stable."""
 

@@ -176,8 +176,12 @@ class TrainingConfig(Section):
         if self.min_learning_rate_ratio and self.schedule != "cosine":
             reason = f"is {self.min_learning_rate_ratio:g}, but schedule is {self.schedule}"
             found.append(("min_learning_rate_ratio", f"{reason}; only a cosine ends above 0"))
-        if self.packing and self.row_order == "by_length":
-            reason = "is by_length, but packed sequences are of about one length anyway"
+        packed = {
+            "by_length": "packed sequences are of about one length anyway",
+            "as_given": "packing puts rows together by their lengths, which keeps no order",
+        }
+        if self.packing and self.row_order in packed:
+            reason = f"is {self.row_order}, but {packed[self.row_order]}"
             found.append(("row_order", f"{reason}; write row_order: random, or packing: false"))
         for name in ("packing", "gradient_checkpointing"):
             if self.torch_compile and getattr(self, name):

@@ -1,0 +1,86 @@
+"""Whether a method fits a model, known from the model's configuration before a weight is read.
+
+The method is put on a sketch of the model: the same classes, layers and checks as in training, on
+no memory. So what a training would refuse is refused before anything is quantized or scored.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
+
+from retune.digests import digest_json
+from retune.modeling.architectures import read_architecture
+from retune.modeling.heads import HEAD, check_reads_one_token
+from retune.modeling.memory.sketching import count_parameters, sketch_model
+from retune.modeling.methods.applying import apply_method
+from retune.modeling.methods.prompt_checks import PromptConfig, check_room
+from retune.records import MethodFit
+from retune.requests import MethodInputs, MethodSection
+from retune.stage import Workdir
+
+_LABELS = 2
+
+
+def check_method(inputs: MethodInputs, section: MethodSection, work: Workdir) -> MethodFit:
+    """Refuse a method that does not fit the model or the rows.
+
+    Args:
+        inputs: The base, of which the configuration is read, and rows.
+        section: Method, quantization, head.
+        work: Unused; the result is its record.
+
+    Returns:
+        How many parameters would be trained.
+
+    Raises:
+        ConfigError: The method does not fit.
+    """
+    folder, method, has_head = inputs.base.folder, section.method, section.head is not None
+    quantized = section.quantization.kind != "none"
+    model = _sketch_classifier(folder, quantized) if has_head else _sketch_writer(folder, quantized)
+    if isinstance(method, PromptConfig):
+        columns = ["prompt_ids"] if has_head else ["prompt_ids", "answer_ids"]
+        for side in (inputs.train, inputs.validation):
+            check_room(model, method, side.folder / "rows.parquet", *columns)
+    with torch.device("meta"), warnings.catch_warnings():
+        # Of libraries among each other; nothing is computed here.
+        warnings.simplefilter("ignore")
+        adapted = apply_method(
+            model,
+            method,
+            task_type="SEQ_CLS" if has_head else "CAUSAL_LM",
+            whole=(HEAD,) if has_head else (),
+            tokenizer=folder,
+            gradient_checkpointing=section.training.gradient_checkpointing,
+        )
+    trainable, total = count_parameters(adapted)
+    return MethodFit(
+        digest=digest_json({"trainable": trainable, "total": total}),
+        trainable_parameters=trainable,
+        total_parameters=total,
+    )
+
+
+def _sketch_writer(folder: Path, quantized: bool) -> PreTrainedModel:
+    read_architecture(folder, AutoModelForCausalLM)
+    return sketch_model(folder, dtype=torch.float32, quantized=quantized)
+
+
+def _sketch_classifier(folder: Path, quantized: bool) -> PreTrainedModel:
+    auto = AutoModelForSequenceClassification
+    read_architecture(folder, auto)
+    model = sketch_model(folder, dtype=torch.float32, quantized=quantized, auto=auto)
+    check_reads_one_token(model, folder)
+    width = int(model.config.get_text_config().hidden_size)
+    # As in training, a new layer that is never quantized.
+    setattr(model, HEAD, nn.Linear(width, _LABELS, bias=False, device="meta"))
+    return model

@@ -1,0 +1,113 @@
+"""Tasks on the champion: whether it can be compared at all, and scoring it as it reads rows."""
+
+from __future__ import annotations
+
+from retune.data.prepared import PreparedData
+from retune.data.tokenizers import tokenizer_digest
+from retune.errors import ConfigError
+from retune.inputs import Inputs
+from retune.modeling.head_files import read_labels
+from retune.modeling.tokenizer_identity import compare_tokenizers
+from retune.records import BaseRef, ChampionRef, MergedRef, ModelScores
+from retune.registry import find_opponent
+from tasks.data import read_anew
+from tasks.run import RecipeRun
+from tasks.scoring import name_labels, score_model
+from tasks.stage_task import is_pending
+
+
+def refuse_unlike_champion(run: RecipeRun, data: PreparedData, source: Inputs) -> None:
+    """Stop before anything expensive where challenger and champion could never be compared.
+
+    Args:
+        run: The current run.
+        data: The rows.
+        source: What the recipe names.
+
+    Raises:
+        ConfigError: The champion reads other tokens, or names other classes than the rows have.
+    """
+    champion = _find(run, "")
+    if champion is None:
+        return
+    if compare_tokenizers(source.base.folder, champion.tokenizer, source.template) == (
+        "other_tokens"
+    ):
+        raise ConfigError(
+            f"{_called(run, champion)} has another tokenizer than model.id of this recipe: what "
+            f"the two say of a row is over other tokens, and no gate can decide. {_instead()}"
+        )
+    known = read_labels(champion.adapter or champion.weights)
+    if known is None:
+        return
+    labels = name_labels(data)
+    if not source.has_labels:
+        raise ConfigError(
+            f"{_called(run, champion)} has a classification head, which names classes and writes "
+            f"nothing, but no source of rows has labels. {_instead()}"
+        )
+    if not is_pending(labels) and sorted(known) != sorted(labels):
+        raise ConfigError(
+            f"{_called(run, champion)} has a classification head for the labels "
+            f"{', '.join(known)}, and the rows have {', '.join(labels)}. {_instead()}"
+        )
+
+
+def find_champion(run: RecipeRun, merged: MergedRef) -> ChampionRef | None:
+    """Return the registered version that the merged model has to beat, or None.
+
+    Args:
+        run: The current run.
+        merged: The challenger. When it is the champion itself, the one that it beat is returned,
+            so that a reused run asks the same question as the run that it reuses.
+    """
+    # A merged model that a plan cannot know yet is no registered one.
+    return _find(run, "" if is_pending(merged) else merged.digest)
+
+
+def score_champion(
+    run: RecipeRun, champion: ChampionRef | None, data: PreparedData, source: Inputs
+) -> ModelScores | None:
+    """Score the champion on the rows, asked in its own chat template where it has another.
+
+    Args:
+        run: The current run.
+        champion: From `find_champion`.
+        data: The rows as the recipe's base reads them.
+        source: What the recipe names.
+
+    Returns:
+        Its reports; None where there is no champion.
+    """
+    if champion is None:
+        return None
+    if compare_tokenizers(source.base.folder, champion.tokenizer, source.template) != "alike":
+        reader = BaseRef(
+            digest=champion.digest,
+            folder=champion.tokenizer,
+            model_id=_called(run, champion),
+            revision=None,
+            tokenizer_digest=tokenizer_digest(champion.tokenizer),
+        )
+        data = read_anew(run, "the champion", reader, data, source)
+    return score_model(run, "champion", champion.as_scored(), data, source)
+
+
+def _find(run: RecipeRun, merged_digest: str) -> ChampionRef | None:
+    return find_opponent(
+        run.context["tracking_uri"],
+        run.loaded.recipe.registry.model_name,
+        merged_digest,
+        cache_folder=run.store.root / "champions",
+    )
+
+
+def _called(run: RecipeRun, champion: ChampionRef) -> str:
+    return f"{run.loaded.recipe.registry.model_name} version {champion.version}, the champion,"
+
+
+def _instead() -> str:
+    return (
+        "Name another registry.model_name, or take the alias champion from that version in the "
+        "MLflow UI."
+    )

@@ -1,0 +1,94 @@
+"""What came of a comparison, for its pages, MLflow and Prefect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from retune.errors import StageError
+from retune.recipe.loading import LoadedRecipe
+from retune.trials.gathering import gather_comparison
+from retune.trials.page import FILES, list_rows, write_pages
+from retune.trials.results import TrialComparison, TrialResult
+from tasks.comparing import OpenComparison
+from tasks.run import RecipeRun
+
+
+def tell_comparison(
+    comparison: OpenComparison, loaded: LoadedRecipe, results: Sequence[TrialResult]
+) -> dict[str, Any]:
+    """Write down what came of all trials: pages, pictures, MLflow, Prefect.
+
+    Args:
+        comparison: The comparison.
+        loaded: The recipe that says which figure decides, and what an hour costs.
+        results: One line per trial.
+
+    Returns:
+        The comparison as JSON.
+
+    Raises:
+        RetuneError: No trial finished.
+    """
+    refuse_failure(results)
+    run = comparison.run
+    told = gather_comparison(
+        loaded.recipe,
+        results,
+        kind=comparison.kind,
+        folder=run.store.root / "reports" / f"compare-{comparison.digest}",
+    )
+    write_pages(told)
+    _tell_mlflow(run, told)
+    _tell_prefect(told)
+    return told.model_dump(mode="json")
+
+
+def refuse_failure(results: Sequence[TrialResult]) -> None:
+    """Stop where there is nothing to compare.
+
+    Args:
+        results: One line per trial.
+
+    Raises:
+        RetuneError: No trial finished; the message says why each did not.
+    """
+    if any(each.state == "finished" for each in results):
+        return
+    reasons: dict[str, list[str]] = {}
+    for each in results:
+        reasons.setdefault(each.reason, []).append(each.name)
+    told = "\n".join(f"  {', '.join(names)}: {reason}" for reason, names in reasons.items())
+    raise StageError(f"All {len(results)} trials failed:\n{told}")
+
+
+def _tell_mlflow(run: RecipeRun, told: TrialComparison) -> None:
+    if run.mirror is None:
+        return
+    best = told.best
+    figure = best.metrics.get(told.metric)
+    figures = {f"best.{told.metric}": figure.value if figure else None}
+    states = [each.result.state for each in told.trials]
+    figures |= {f"trials.{state}": float(states.count(state)) for state in sorted(set(states))}
+    known = {name: value for name, value in figures.items() if value is not None}
+    run.mirror.metrics(run.parent_run, known)
+    pareto = ", ".join(each.result.name for each in told.trials if each.pareto)
+    tags = {"retune.best_trial": best.result.name, "retune.pareto": pareto}
+    run.mirror.tags(run.parent_run, tags)
+    for name in FILES:
+        run.mirror.artifact(run.parent_run, told.folder / name, "comparison")
+
+
+def _tell_prefect(told: TrialComparison) -> None:
+    create_table_artifact(
+        key="trials",
+        description=f"{told.recipe}: {told.kind} of {len(told.trials)} trials",
+        table=list_rows(told),
+    )
+    create_markdown_artifact(
+        key="trials-page",
+        description="What each trial costs and gives",
+        markdown=(told.folder / "compare.md").read_text("utf-8"),
+    )
