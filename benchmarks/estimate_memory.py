@@ -167,13 +167,13 @@ def prompt_length(case: dict[str, Any], row: int) -> int:
 def measure(inputs: Any, section: Any, folder: Path) -> dict[str, Any]:
     """Train, and return what it took."""
     from retune.stage import Workdir
-    from retune.training import estimating, supervised
+    from retune.training import supervised, timing
     from retune.training.measuring import read_measured
 
     folders = [folder / name for name in ("artifact", "scratch", "model")]
     for each in folders:
         each.mkdir()
-    model = estimating.quantized(inputs, section, Workdir(folders[2], folders[1]))
+    model = timing.quantized(inputs, section, Workdir(folders[2], folders[1]))
     # The estimate that follows a training is no part of what is measured here.
     supervised.note_estimate = lambda *_: None  # type: ignore[assignment]
     inputs = inputs.model_copy(update={"model": model})

@@ -95,7 +95,7 @@ def _four_bit() -> str:
     from bitsandbytes.nn import Linear4bit
 
     from retune.modeling.devices import choose_device
-    from retune.modeling.loading import use_plain_4bit_kernels
+    from retune.modeling.four_bit import use_plain_4bit_kernels
 
     device = choose_device()
     layer = Linear4bit(64, 64, quant_type="nf4", compute_dtype=torch.float32).to(device)

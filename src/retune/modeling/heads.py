@@ -23,6 +23,7 @@ from transformers.utils import logging
 
 from retune.errors import ConfigError
 from retune.modeling.architectures import open_snapshot
+from retune.modeling.four_bit import use_plain_4bit_kernels
 from retune.modeling.head_files import HEAD_WEIGHTS
 
 HEAD = "score"
@@ -108,8 +109,6 @@ def load_classifier(
 def _load(
     folder: Path, dtype: torch.dtype, device: torch.device, allowed: set[str], **options: Any
 ) -> PreTrainedModel:
-    from retune.modeling.loading import use_plain_4bit_kernels
-
     # The report on a head that is missing says what is meant to be so; others are told below.
     shown = logging.get_verbosity()
     logging.set_verbosity_error()

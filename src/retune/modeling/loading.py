@@ -15,7 +15,9 @@ from retune.data.tokenizers import Tokenizer, end_token_ids, load_tokenizer
 from retune.errors import ConfigError
 from retune.modeling.architectures import dequantized, open_snapshot
 from retune.modeling.devices import choose_device, choose_dtype
+from retune.modeling.four_bit import use_plain_4bit_kernels
 from retune.modeling.head_files import HEAD_WEIGHTS, read_labels
+from retune.modeling.heads import add_head, load_classifier, put_head
 from retune.records import ScoredModel
 
 _MISSING_SHOWN = 5
@@ -129,26 +131,6 @@ def load_plain_model(folder: Path, *, dtype: torch.dtype, device: torch.device) 
     return cast(PreTrainedModel, model.to(dtype=dtype)).eval()
 
 
-def use_plain_4bit_kernels(model: torch.nn.Module, compute_dtype: torch.dtype | None) -> None:
-    """Keep bitsandbytes from repacking 4-bit layers on a CPU.
-
-    On a CPU with AVX512-BF16, its first forward without gradients packs each layer into another
-    format, and a later backward through it gives no gradient and no error.
-
-    Args:
-        model: Any model; only `Linear4bit` layers are touched.
-        compute_dtype: What the layers multiply in; None leaves what the checkpoint says.
-    """
-    from bitsandbytes.nn import Linear4bit
-
-    for layer in model.modules():
-        if isinstance(layer, Linear4bit):
-            layer.support_avx512bf16_for_cpu = False
-            if compute_dtype is not None:
-                layer.compute_dtype = compute_dtype
-                layer.compute_type_is_set = True
-
-
 def put_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     """Put a saved adapter on a model, whatever its method.
 
@@ -220,8 +202,6 @@ def load_parts(
     Raises:
         ConfigError: A part cannot be loaded, or does not fit.
     """
-    from retune.modeling.heads import add_head, load_classifier, put_head
-
     labels = read_labels(adapter or weights)
     if labels is None:
         model = load_causal_model(weights, dtype=dtype, device=device)

@@ -84,14 +84,35 @@ def quantize_model(inputs: QuantizeInputs, section: QuantizeSection, work: Workd
             reference_perplexity=base_perplexity,
             base_reference_perplexity=base_perplexity,
         )
-    quantized = _quantize(inputs.base.folder, section, device, work)
-    quantized.save_pretrained(work.artifact)
+    quantized = write_quantized(inputs.base.folder, section, device, work)
     return _model_ref(
         work,
         parameters,
         (quantized.get_memory_footprint(), base_bytes),
         (reference_perplexity(quantized, tokenizer, references), base_perplexity),
     )
+
+
+def write_quantized(
+    folder: Path, section: QuantizeSection, device: torch.device, work: Workdir
+) -> PreTrainedModel:
+    """Quantize a base and write it.
+
+    Args:
+        folder: The base.
+        section: Kind and dtypes.
+        device: Where it is quantized.
+        work: The checkpoint goes to its artifact folder.
+
+    Returns:
+        The quantized model.
+
+    Raises:
+        ConfigError: It cannot be loaded, or no layer could be quantized.
+    """
+    quantized = _quantize(folder, section, device, work)
+    quantized.save_pretrained(work.artifact)
+    return quantized
 
 
 def _model_ref(

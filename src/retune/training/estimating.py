@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -20,22 +18,20 @@ import torch
 from retune.errors import ConfigError, RetuneError
 from retune.modeling.devices import choose_device
 from retune.modeling.memory.estimates import (
-    ESTIMATED,
     Advice,
     MemoryEstimate,
-    StepTimes,
     TrainingEstimate,
 )
 from retune.modeling.memory.estimating import Plan, estimate_memory
-from retune.records import LOG_FOLDER, ModelRef, Record
-from retune.requests import QuantizeSection, TrainInputs, TrainSection
-from retune.stage import SilentReporter, Workdir
+from retune.records import Record
+from retune.requests import TrainInputs, TrainSection
 from retune.training.checkpoints import write_atomically
-from retune.training.lengths import largest_batch, row_lengths
-from retune.training.measuring import read_measured, read_status
+from retune.training.lengths import row_lengths
+from retune.training.measuring import read_status
+from retune.training.planning import make_plan
 from retune.training.steps import count_sequences, count_steps
+from retune.training.timing import time_steps
 
-_TIMED_STEPS = 4
 _SHORTER = (0.75, 0.5)
 """Lengths of the longest row that are tried as `prompt.max_length`."""
 
@@ -90,7 +86,7 @@ def estimate_training(request: EstimateRequest) -> TrainingEstimate:
         capacity_bytes=capacity,
         steps=steps,
         tokens=round(sum(tokens) / max(1, sequences) * steps * training.batch_size),
-        times=time_steps(request) if request.timed else None,
+        times=time_steps(request.inputs, request.section) if request.timed else None,
         advice=advice,
         notes=(*_notes(request, device), *heap_notes(memory, peak, capacity)),
     )
@@ -104,133 +100,6 @@ def calibration_name(device: str, kind: str) -> str:
 def calibrated(memory: MemoryEstimate, ratio: float | None) -> int:
     """Return the estimated peak, its part above the libraries times a ratio."""
     return memory.runtime + round(memory.above_runtime * (ratio or 1.0))
-
-
-def make_plan(
-    inputs: TrainInputs,
-    section: TrainSection,
-    tokens: list[int],
-    learned: list[int],
-    *,
-    device: str,
-) -> Plan:
-    """Return what `estimate_memory` is asked for a training.
-
-    Args:
-        inputs: Whose base is read.
-        section: Of the training.
-        tokens: Of each row.
-        learned: Of them, those that carry loss.
-        device: cpu or cuda.
-
-    Returns:
-        The plan of the largest batch.
-    """
-    training = section.training
-    packed = section.prompt.max_length if training.packing else None
-    return Plan(
-        folder=inputs.base.folder,
-        model=section.model,
-        quantization=section.quantization,
-        method=section.method,
-        training=training,
-        batch=largest_batch(tokens, learned, rows=training.rows_per_pass, packed_to=packed),
-        device=device,
-    )
-
-
-def note_estimate(inputs: TrainInputs, section: TrainSection, work: Workdir) -> None:
-    """Write what a training was estimated to take beside what was measured.
-
-    A model that cannot be estimated can be trained: it is said, and nothing is written.
-
-    Args:
-        inputs: Of the training.
-        section: Of the training.
-        work: `log/estimated.json` goes to its artifact.
-    """
-    measured = read_measured(work.artifact)
-    if measured is None:
-        return
-    try:
-        plan = make_plan(inputs, section, *row_lengths(inputs.train), device=measured.device)
-        memory = estimate_memory(plan, runtime=measured.runtime_bytes)
-    except RetuneError as error:
-        work.reporter.log(error.message)
-        return
-    text = memory.model_dump_json(indent=1) + "\n"
-    write_atomically(work.artifact / LOG_FOLDER / ESTIMATED, text)
-
-
-def time_steps(request: EstimateRequest) -> StepTimes:
-    """Run a few real steps on the training rows.
-
-    Args:
-        request: Rows, model and settings; the weights must be there.
-
-    Returns:
-        Seconds per step, and the peak.
-    """
-    from retune.training.supervised import train_adapter
-
-    few: dict[str, object] = {"max_steps": _TIMED_STEPS, "warmup_steps": 0.0, "evaluations": 0}
-    few |= {"checkpoint_every_steps": None, "early_stopping": None, "watch": "loss"}
-    training = request.section.training.model_copy(update=few)
-    section = request.section.model_copy(update={"training": training})
-    clock = _StepClock()
-    with tempfile.TemporaryDirectory(prefix="retune-estimate-") as name:
-        folders = [Path(name) / each for each in ("artifact", "scratch", "model")]
-        for folder in folders:
-            folder.mkdir()
-        inputs = request.inputs.model_copy(
-            update={"model": quantized(request.inputs, section, Workdir(folders[2], folders[1]))}
-        )
-        train_adapter(inputs, section, Workdir(folders[0], folders[1], clock))
-        measured = read_measured(folders[0])
-    assert measured is not None
-    return StepTimes(
-        steps=_TIMED_STEPS,
-        seconds_per_step=clock.seconds_per_step(),
-        peak_memory_bytes=measured.peak_memory_bytes,
-    )
-
-
-class _StepClock(SilentReporter):
-    """Notes when each optimizer step ended."""
-
-    def __init__(self) -> None:
-        self._ends: list[float] = []
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        """Note the time of a step."""
-        if what == "steps":
-            self._ends.append(time.perf_counter())
-
-    def seconds_per_step(self) -> float:
-        """Return the mean time between the ends of steps."""
-        return (self._ends[-1] - self._ends[0]) / max(1, len(self._ends) - 1)
-
-
-def quantized(inputs: TrainInputs, section: TrainSection, work: Workdir) -> ModelRef:
-    """Return the model that training starts from, quantized now where the settings ask for it.
-
-    Args:
-        inputs: Whose base is quantized.
-        section: Of the training.
-        work: The quantized model goes to its artifact.
-
-    Returns:
-        The given model, or the quantized one, whose figures are not measured.
-    """
-    if section.quantization.kind == "none" or inputs.model.quantization != "none":
-        return inputs.model
-    from retune.modeling.quantizing import _quantize
-
-    settings = QuantizeSection(model=section.model, quantization=section.quantization)
-    _quantize(inputs.base.folder, settings, choose_device(), work).save_pretrained(work.artifact)
-    return inputs.model.model_copy(
-        update={"folder": work.artifact, "quantization": section.quantization.kind}
-    )
 
 
 def _runtime(inputs: TrainInputs, device: str) -> int:

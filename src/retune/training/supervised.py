@@ -27,7 +27,6 @@ from retune.records import AdapterRef, SideRef
 from retune.requests import TrainInputs, TrainSection
 from retune.stage import Workdir
 from retune.training.course import CHECKPOINTS, run_course
-from retune.training.estimating import note_estimate
 from retune.training.packing import (
     LENGTHS,
     PLACES,
@@ -36,6 +35,7 @@ from retune.training.packing import (
     pack_rows,
     refuse_leaks,
 )
+from retune.training.planning import note_estimate
 from retune.training.refusing import refuse_unfit_training
 from retune.training.steps import count_steps
 from retune.training.task_scores import make_task_score

@@ -19,7 +19,8 @@ from retune.errors import StageError
 from retune.modeling.architectures import plain_config, read_architecture
 from retune.modeling.attention import choose_attention
 from retune.modeling.devices import choose_compute_dtype, choose_device, choose_dtype
-from retune.modeling.loading import load_causal_model, use_plain_4bit_kernels
+from retune.modeling.four_bit import use_plain_4bit_kernels
+from retune.modeling.loading import load_causal_model
 from retune.modeling.methods.adapting import Weights, fit_to_base, initial_update
 from retune.modeling.methods.applying import apply_method
 from retune.modeling.methods.prompt_checks import PromptConfig, check_room

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 
 from retune.data.tokenizers import load_tokenizer
 from retune.digests import digest_folder
-from retune.modeling.loading import SLOT, load_plain_model, put_adapter, use_plain_4bit_kernels
+from retune.modeling.four_bit import use_plain_4bit_kernels
+from retune.modeling.loading import SLOT, load_plain_model, put_adapter
 from retune.modeling.merging import merge_adapter
 from retune.modeling.prequantized import quantized_as
 from retune.modeling.quantizing import quantize_model

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from retune.digests import digest_folder
 from retune.errors import ConfigError
-from retune.modeling.loading import SLOT, load_scored_model, use_plain_4bit_kernels
+from retune.modeling.four_bit import use_plain_4bit_kernels
+from retune.modeling.loading import SLOT, load_scored_model
 from retune.modeling.merging import merge_adapter
 from retune.modeling.quantizing import quantize_model
 from retune.modeling.snapshots import locate_base
