@@ -19,9 +19,11 @@ COMPARED = {"full_against_lora", "lora_sweep"}
 """Recipes that are trained several times, by `compare` and `sweep`."""
 
 
-def retune(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def retune(
+    folder: Path, *arguments: str, variant: str = "tiny"
+) -> subprocess.CompletedProcess[str]:
     """Run a command on a shipped recipe in small, with a store of its own."""
-    chosen = ["--set", "variant=tiny", "--set", f"store.folder={folder / 'store'}"]
+    chosen = ["--set", f"variant={variant}", "--set", f"store.folder={folder / 'store'}"]
     return subprocess.run(
         [sys.executable, "-m", "retune.cli", *arguments, *chosen],
         capture_output=True,
@@ -62,10 +64,8 @@ def test_every_method_variant_fits_the_tiny_one(path: Path) -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
 def test_a_recipe_passes_its_checks_in_small(path: Path, tmp_path: Path) -> None:
     """`retune check` looks at model, rows, template and loss mask, and would start a run."""
-    arguments = ["check", str(path)]
-    if path not in WITH_TINY:
-        arguments += ["--set", "variants={tiny: {}}"]
-    done = retune(tmp_path, *arguments)
+    variant = "tiny" if path in WITH_TINY else "quick"
+    done = retune(tmp_path, "check", str(path), variant=variant)
     assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-2000:]
     assert "retune run would start" in done.stdout
 

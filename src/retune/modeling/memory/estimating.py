@@ -76,20 +76,19 @@ def estimate_memory(plan: Plan, *, runtime: int = 0) -> MemoryEstimate:
         ConfigError: The model cannot be built from its configuration, or a step of it cannot be
             run without values.
     """
-    model = _sketch(plan)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     # Without a GPU there are no kernels of it to ask: those of a CPU stand for them.
     kernels = plan.device if plan.device == "cpu" or torch.cuda.is_available() else "cpu"
-    make_fake(model, mode, torch.device(kernels))
     log = AllocationLog(selected=plan.batch.answer_tokens)
     try:
+        model = _sketch(plan)
+        make_fake(model, mode, torch.device(kernels))
         with _quiet(), _answers_projected(), mode, log:
             return _run_step(model, plan, log, torch.device(kernels), runtime)
     except (RuntimeError, TypeError, NotImplementedError, AttributeError, ValueError) as error:
         raise ConfigError(
-            f"{plan.folder}: a training step of {type(model).__name__} with method.kind "
-            f"{plan.method.kind} cannot be followed without its weights "
-            f"({type(error).__name__}: {error}). Its memory is not estimated; train a few steps "
+            f"{plan.folder}: a training step with method.kind {plan.method.kind} cannot be followed "
+            f"without its weights ({type(error).__name__}: {error}). Its memory is not estimated; train a few steps "
             "with training.max_steps to measure it."
         ) from error
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 from bitsandbytes.nn import Linear4bit
+from peft.tuners.lora import dora
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
@@ -110,6 +111,21 @@ class Sketched4bit(Linear4bit):
         shape = (self.out_features, self.in_features)
         found = _Unpacked.apply(x, self.weight, bias, self.scales, shape, self._double)
         return cast(torch.Tensor, found.to(given))
+
+
+_read_weights = dora.dequantize_module_weight
+
+
+def _unpacked_weights(module: nn.Module) -> torch.Tensor:
+    """Return weights as peft's DoRA asks a layer for them, of a sketched one without values."""
+    if isinstance(module, Sketched4bit):
+        shape = (module.out_features, module.in_features)
+        return module.weight.new_empty(shape, dtype=module.compute_dtype)
+    return cast(torch.Tensor, _read_weights(module))
+
+
+# peft unpacks by the weight's own class, which a weight without memory cannot have.
+dora.dequantize_module_weight = _unpacked_weights
 
 
 class _Unpacked(torch.autograd.Function):
