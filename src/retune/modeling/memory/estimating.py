@@ -87,9 +87,9 @@ def estimate_memory(plan: Plan, *, runtime: int = 0) -> MemoryEstimate:
             return _run_step(model, plan, log, torch.device(kernels), runtime)
     except (RuntimeError, TypeError, NotImplementedError, AttributeError, ValueError) as error:
         raise ConfigError(
-            f"{plan.folder}: a training step with method.kind {plan.method.kind} cannot be followed "
-            f"without its weights ({type(error).__name__}: {error}). Its memory is not estimated; train a few steps "
-            "with training.max_steps to measure it."
+            f"{plan.folder}: a training step with method.kind {plan.method.kind} cannot be "
+            f"followed without its weights ({type(error).__name__}: {error}). Its memory is not "
+            "estimated; train a few steps with training.max_steps to measure it."
         ) from error
 
 

@@ -134,8 +134,9 @@ def test_a_targeted_layer_is_found_whether_it_will_be_quantized_or_not(
 def test_dora_fits_a_base_that_will_be_quantized(check: Check, family: str) -> None:
     """It asks each layer for its weights as numbers, which a packed one does not have.
 
-    Inputs and outputs of a block sum up to 1,024 in both; 2 blocks of rank 2, and one figure for each
-    output: 2 * (64 + 64 + 32 + 32 + 128 + 128 + 64) of Llama, 2 * (192 + 64 + 256 + 64) of GPT-2.
+    Inputs and outputs of a block sum up to 1,024 in both; 2 blocks of rank 2, and one figure for
+    each output: 2 * (64 + 64 + 32 + 32 + 128 + 128 + 64) of Llama, 2 * (192 + 64 + 256 + 64) of
+    GPT-2.
     """
     outputs = {"llama": 1_024, "gpt2": 1_152}[family]
     found = check({"r": 2, "dora": True}, family, "nf4")
