@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-TURNS = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+TURNS = pa.list_(
+    pa.struct(
+        [
+            ("role", pa.string()),  # system, developer, user, assistant or tool
+            ("content", pa.string()),  # empty where a turn only calls tools
+            ("thinking", pa.string()),  # of an assistant's turn, or null
+            ("calls", pa.string()),  # JSON list of {"name", "arguments"} (an object), or null
+            ("name", pa.string()),  # of the tool that answers, or null
+            ("learned", pa.bool_()),  # false: the row says that this turn carries no loss
+        ]
+    )
+)
 
 ROW_SCHEMA = pa.schema(
     [
@@ -12,9 +23,13 @@ ROW_SCHEMA = pa.schema(
         ("group", pa.string()),  # null: no column says which rows belong together
         ("history", TURNS),  # turns before the last question, a system message among them
         ("question", pa.string()),  # empty for plain text
+        ("steps", TURNS),  # calls and answers of tools between question and answer
         ("context", pa.string()),  # the text beside the question; empty where there is none
         ("thinking", pa.string()),  # what the answer is preceded by in its own channel, or null
-        ("answer", pa.string()),
+        ("answer", pa.string()),  # empty where the answer is nothing but calls
+        ("calls", pa.string()),  # JSON list of tool calls that the answer makes, or null
+        ("learned", pa.bool_()),  # false: the row says that its answer carries no loss
+        ("tools", pa.string()),  # JSON list of the tools that the model may call, or null
         ("repaired", pa.bool_()),  # whether a missing final channel was put back (harmony)
         ("label", pa.string()),  # name of the class, or null
         ("db_id", pa.string()),  # database that the row asks about, or null

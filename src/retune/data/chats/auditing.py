@@ -113,7 +113,8 @@ def _prompt_loss(row: Row, prompt_ids: Ids, mask: Ids, rules: AuditRules) -> str
     prompt = mask[: len(prompt_ids)]
     if not prompt.any():
         return None
-    turns = [fold(turn["content"]) for turn in row["history"] or () if turn["role"] == "assistant"]
+    told = (*(row["history"] or ()), *(row.get("steps") or ()))
+    turns = [fold(turn["content"]) for turn in told if turn["role"] == "assistant"]
     for begin, end, learned in find_stretches(prompt.tolist()):
         if not learned:
             continue
@@ -153,7 +154,8 @@ def find_answer(row: Row) -> str | None:
     prompt = fold(row["prompt"])
     if answer not in prompt:
         return None
-    turns = [fold(turn["content"]) for turn in row["history"] or ()]
+    told = (*(row["history"] or ()), *(row.get("steps") or ()))
+    turns = [fold(turn["content"]) for turn in told]
     context = [] if row["db_id"] else [fold(row["context"])]
     for text in sorted((*turns, *context), key=len, reverse=True):
         # Only what holds the answer: a turn such as "a" would cut the answer itself to pieces.

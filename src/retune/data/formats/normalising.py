@@ -80,7 +80,11 @@ class Layout:
         empty: dict[str, Any] = {
             "history": [],
             "context": "",
+            "steps": [],
             "thinking": None,
+            "calls": None,
+            "learned": None,
+            "tools": None,
             "repaired": False,
             "label": None,
             "db_id": None,

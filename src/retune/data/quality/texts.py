@@ -32,7 +32,8 @@ _WORD_OR_SIGN = re.compile(
 )
 PART = "\x1e"
 """What `row_text` puts between its parts; folding takes it for white space."""
-_CONTENT = ("history", "question", "context", "thinking", "answer", "label", "db_id")
+_CONTENT = ("question", "context", "thinking", "answer", "label", "db_id")
+_RARE_CONTENT = ("steps", "calls", "learned", "tools")
 
 
 def row_text(row: Mapping[str, Any]) -> str:
@@ -49,15 +50,17 @@ def row_text(row: Mapping[str, Any]) -> str:
     """
     if not row["question"]:
         return str(row["answer"] or "")
-    turns = [turn["content"] for turn in row["history"] or () if turn["role"] != "system"]
+    told = (*(row["history"] or ()), *(row.get("steps") or ()))
+    turns = [turn["content"] for turn in told if turn["role"] != "system"]
     context = row["context"] if row["db_id"] is None else None
     return PART.join(part for part in ("\n".join(turns), row["question"], context) if part)
 
 
 def written_text(row: Mapping[str, Any]) -> str:
     """Return all that a row holds but its context, for looks at single characters and patterns."""
-    turns = [turn["content"] for turn in row["history"] or ()]
-    parts = (*turns, row["question"], row["thinking"], row["answer"])
+    told = (*(row["history"] or ()), *(row.get("steps") or ()))
+    turns = [text for turn in told for text in (turn["content"], turn.get("calls"))]
+    parts = (*turns, row["question"], row["thinking"], row["answer"], row.get("calls"))
     return "\n".join(part for part in parts if part)
 
 
@@ -91,7 +94,17 @@ def text_hash(text: str, db_id: str | None) -> int:
 
 def content_hash(row: Mapping[str, Any]) -> int:
     """Return 64 bits that stand for all that a row says, wherever it stands."""
-    return text_hash(canonical_json([row[name] for name in _CONTENT]), None)
+    said = [_said(row["history"]), *(row[name] for name in _CONTENT)]
+    # Only where they are there: the hash decides on a row's side, and must not move with columns
+    # that a row does not have.
+    rare = {name: _said(row[name]) for name in _RARE_CONTENT if row.get(name) not in (None, [])}
+    return text_hash(canonical_json([*said, rare] if rare else said), None)
+
+
+def _said(turns: Any) -> Any:
+    if not isinstance(turns, list):
+        return turns
+    return [{key: value for key, value in turn.items() if value is not None} for turn in turns]
 
 
 def hash_name(value: int) -> str:

@@ -95,3 +95,15 @@ def test_content_is_the_same_wherever_it_stands() -> None:
     row = {**EMPTY, "question": "q", "line": 1}
     assert content_hash(row) == content_hash({**row, "line": 2, "file": 3, "row_id": "x"})
     assert content_hash(row) != content_hash({**row, "label": "l"})
+
+
+def test_a_row_without_tools_keeps_its_hash() -> None:
+    """Its side depends on the hash: columns for tools, and empty fields of turns, do not move it."""
+    old = {"history": [{"role": "user", "content": "u"}], "question": "q", "context": "c"}
+    old |= {"thinking": None, "answer": "a", "label": None, "db_id": None}
+    new = {**old, "steps": [], "calls": None, "learned": None, "tools": None}
+    new["history"] = [{"role": "user", "content": "u", "thinking": None, "calls": None}]
+    by_hand = '[[{"content":"u","role":"user"}],"q","c",null,"a",null,null]'
+    assert content_hash(old) == content_hash(new) == text_hash(by_hand, None)
+    for name, value in (("tools", "[]"), ("learned", False), ("steps", old["history"])):
+        assert content_hash({**new, name: value}) != content_hash(new)
