@@ -8,15 +8,51 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from retune.cli.dashboards import free_port, stop_server, wait_until_healthy
 from tests.tiny_models import REPOSITORY, write_snapshot
 
 TRAIN_ROWS, TEST_ROWS = 48, 8
+_SHARED_SERVER = "TESTS_PREFECT_API_URL"
+
+
+@contextmanager
+def serve_prefect(home: Path) -> Iterator[str]:
+    """Run a Prefect server on a free port of this machine; yields the address of its API."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
+        env={
+            **environment(home, own_server=True),
+            "PREFECT_API_URL": f"{address}/api",
+            "PREFECT_SERVER_API_PORT": str(port),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until_healthy("Prefect", server, f"{address}/api/health")
+        yield f"{address}/api"
+    finally:
+        stop_server(server)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One Prefect server for the runs of all tests of this process."""
+    with serve_prefect(tmp_path_factory.mktemp("prefect")) as address:
+        os.environ[_SHARED_SERVER] = address
+        yield
+        del os.environ[_SHARED_SERVER]
 
 
 def write_project(folder: Path, family: str = "llama") -> Path:
@@ -54,25 +90,36 @@ def write_project(folder: Path, family: str = "llama") -> Path:
     return path
 
 
-def environment(home: Path) -> dict[str, str]:
-    """Return an environment whose Prefect, cache and settings lie below `home`."""
+def environment(home: Path, *, own_server: bool = False) -> dict[str, str]:
+    """Return an environment whose cache and settings lie below `home`.
+
+    Args:
+        home: The folder.
+        own_server: Whether a run starts Prefect's temporary server, as it does where none is
+            named; else it uses the one that all tests of this process share, which saves the
+            seconds that each start takes.
+    """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
+    shared = kept.pop(_SHARED_SERVER, None)
     return {
         **kept,
+        **({"PREFECT_API_URL": shared} if shared and not own_server else {}),
         "PREFECT_HOME": str(home / "prefect"),
         "HF_HUB_OFFLINE": "1",
         "COLUMNS": "140",
     }
 
 
-def retune(recipe: Path, *arguments: str, command: str = "run") -> subprocess.CompletedProcess[str]:
+def retune(
+    recipe: Path, *arguments: str, command: str = "run", own_server: bool = False
+) -> subprocess.CompletedProcess[str]:
     """Run the command line on a recipe, as a user does."""
     return subprocess.run(
         [sys.executable, "-m", "retune.cli", command, str(recipe), *arguments],
         capture_output=True,
         text=True,
         cwd=recipe.parent,
-        env=environment(recipe.parent),
+        env=environment(recipe.parent, own_server=own_server),
         timeout=600,
         check=False,
     )
@@ -87,9 +134,12 @@ def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """One finished run: the recipe's file and its summary. Do not change; copy it."""
+    """One finished run: the recipe's file and its summary. Do not change; copy it.
+
+    It runs as on a user's machine, with a temporary server of its own.
+    """
     recipe = write_project(tmp_path_factory.mktemp("finished") / "project")
-    return recipe, last_json(retune(recipe, "--json"))
+    return recipe, last_json(retune(recipe, "--json", own_server=True))
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from retune.cli.dashboards import free_port, stop_server, wait_until_healthy
-from tests.flows.conftest import environment
+from tests.flows.conftest import environment, serve_prefect
 from tests.tiny_models import REPOSITORY
 
 pytestmark = [pytest.mark.slow, pytest.mark.service]
@@ -26,26 +25,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.service]
 @pytest.fixture
 def prefect_server(project: Path) -> Iterator[dict[str, str]]:
     """A Prefect server on a free port; yields the environment that reaches it."""
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    reached = {
-        **environment(project.parent),
-        "PREFECT_API_URL": f"{address}/api",
-        "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    }
-    server = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
-        env=reached,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        wait_until_healthy("Prefect", server, f"{address}/api/health")
-        yield reached
-    finally:
-        stop_server(server)
+    with serve_prefect(project.parent) as address:
+        yield {**environment(project.parent), "PREFECT_API_URL": address}
 
 
 def prefect(reached: dict[str, str], folder: Path, *arguments: str) -> str:
