@@ -2,10 +2,10 @@
 
     python benchmarks/field_cases.py FOLDER [--only 01 07] [--output table.md]
 
-``FOLDER`` holds a folder of rows per case, the recipe that all share, and the script that makes the
-small models that some cases name. Each case is a command as a user would type it, in a process of its
-own; its exit code and what it printed are held against what is wanted. Exit code 1 where one is not
-as wanted.
+``FOLDER`` holds a folder of rows per case, the recipe that all share, and the script that makes
+the small models that some cases name. Each case is a command as a user would type it, in a process of
+its own; its exit code and what it printed are held against what is wanted. Exit code 1 where one is
+not as wanted.
 """
 
 from __future__ import annotations
@@ -349,10 +349,7 @@ def _run(options: argparse.Namespace, work: Path) -> int:
     subprocess.run(make, check=True, capture_output=True)
     (work / "closed").mkdir(mode=0o700)
     chosen = [case for case in CASES if not options.only or case.number[:2] in options.only]
-    lines = [
-        "| case | kind | wanted | exit code | seconds | as wanted |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = [_row("case", "kind", "wanted", "exit code", "seconds", "as wanted"), "|---" * 6 + "|"]
     good = 0
     print("\n".join(lines), flush=True)
     for case in chosen:
@@ -360,30 +357,29 @@ def _run(options: argparse.Namespace, work: Path) -> int:
         holds = case.holds(outcome) and not _BUG.search(outcome.said)
         good += holds
         seconds = f"{outcome.seconds:.0f}"
-        cells = (
-            case.number,
-            case.kind,
-            case.wanted,
-            outcome.code,
-            seconds,
-            "yes" if holds else "NO",
-        )
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
+        lines.append(_row(case.number, case.kind, case.wanted, outcome.code, seconds, _said(holds)))
         print(lines[-1], flush=True)
         if not holds:
             print(outcome.said[-3000:], file=sys.stderr, flush=True)
     relative = _relative_addresses(options.folder, work) if _wants(options, "15") else None
     if relative is not None:
         good += relative
-        lines.append(
-            f"| 15 | E | one database, wherever the command is called from | - | - | {relative} |"
-        )
+        wanted = "one database, wherever the command is called from"
+        lines.append(_row("15", "E", wanted, "-", "-", _said(relative)))
         print(lines[-1])
     total = len(chosen) + (relative is not None)
     print(f"\n{good} of {total} cases as wanted")
     if options.output:
         options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return int(good != total)
+
+
+def _row(*cells: object) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _said(holds: bool) -> str:
+    return "yes" if holds else "NO"
 
 
 def _wants(options: argparse.Namespace, number: str) -> bool:
@@ -393,9 +389,7 @@ def _wants(options: argparse.Namespace, number: str) -> bool:
 def _try(case: Case, folder: Path, work: Path, current: Path | None = None) -> Outcome:
     store = Path(tempfile.mkdtemp(prefix=f"case-{case.number[:2]}-", dir=work))
     places = {"models": work / "models", "cases": folder, "closed": work / "closed"}
-    words = [
-        re.sub(r"\{(models|cases|closed)\}", lambda m: str(places[m[1]]), w) for w in case.words
-    ]
+    words = [_fill(word, places) for word in case.words]
     environment = {
         **os.environ,
         "PREFECT_HOME": str(store / "prefect"),
@@ -420,6 +414,10 @@ def _try(case: Case, folder: Path, work: Path, current: Path | None = None) -> O
     )
     said = (done.stdout + done.stderr).decode("utf-8", "replace")
     return Outcome(done.returncode, said, time.monotonic() - begun, store)
+
+
+def _fill(word: str, places: dict[str, Path]) -> str:
+    return re.sub(r"\{(models|cases|closed)\}", lambda found: str(places[found[1]]), word)
 
 
 def _command(case: Case, words: list[str], folder: Path, store: Path) -> list[str]:
