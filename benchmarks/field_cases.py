@@ -3,9 +3,9 @@
     python benchmarks/field_cases.py FOLDER [--only 01 07] [--output table.md]
 
 ``FOLDER`` holds a folder of rows per case, the recipe that all share, and the script that makes
-the small models that some cases name. Each case is a command as a user would type it, in a process of
-its own; its exit code and what it printed are held against what is wanted. Exit code 1 where one is
-not as wanted.
+the small models that some cases name. Each case is a command as a user would type it, in a process
+of its own; its exit code and what it printed are held against what is wanted. Exit code 1 where one
+is not as wanted.
 """
 
 from __future__ import annotations
