@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 import httpx
-from rich.console import Console
+from rich.text import Text
 
+from retune.cli.consoles import open_console
 from retune.errors import ServiceError
 from retune.recipe.loading import load_recipe
 from retune.tracking import check_tracking, default_artifact_root, default_uri
@@ -31,7 +32,7 @@ def serve_dashboards(recipe: Path | None, store: Path) -> None:
     Raises:
         ServiceError: A server does not come up.
     """
-    console = Console()
+    console = open_console()
     root, uri = _locations(recipe, store)
     check_tracking(uri)
     prefect_port, mlflow_port = free_port(), free_port()
@@ -48,7 +49,7 @@ def serve_dashboards(recipe: Path | None, store: Path) -> None:
         for name, (process, address, health) in servers.items():
             with console.status(f"starting {name}"):
                 wait_until_healthy(name, process, address + health)
-            console.print(f"{name.ljust(8)} {address}", highlight=False)
+            console.print(Text(f"{name.ljust(8)} {address}"))
         console.print("Ctrl-C stops both.")
         while all(process.poll() is None for process, _, _ in servers.values()):
             time.sleep(0.5)
