@@ -46,8 +46,11 @@ os.environ |= {
     "OMP_NUM_THREADS": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
-for _name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "PREFECT_API_URL", "HF_TOKEN"):
-    os.environ.pop(_name, None)
+# Nothing of this machine's own settings is for tests.
+for _name in [name for name in os.environ if name.startswith(("MLFLOW_", "HF_TOKEN"))]:
+    del os.environ[_name]
+os.environ.pop("PREFECT_API_URL", None)
+os.environ.pop("PREFECT_PROFILE", None)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROWS = 40

@@ -36,7 +36,7 @@ def read_prefect_settings() -> None:
         import prefect.context
         import prefect.settings
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from error
+        raise ConfigError(explain(error)) from error
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"Prefect's settings cannot be read ({type(error).__name__}: {error}). {_other_home()}"
@@ -136,7 +136,8 @@ def _other_home() -> str:
     return "Set PREFECT_HOME to a folder that you may read and write, on a disk with space."
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
+    """Name the variables whose values Prefect refuses, and what it says of them."""
     lines = []
     for each in error.errors():
         # Prefect names the field of a section; a user knows the variable that has this value.
