@@ -49,8 +49,13 @@ os.environ |= {
 # Nothing of this machine's own settings is for tests.
 for _name in [name for name in os.environ if name.startswith(("MLFLOW_", "HF_TOKEN"))]:
     del os.environ[_name]
-os.environ.pop("PREFECT_API_URL", None)
-os.environ.pop("PREFECT_PROFILE", None)
+for _name in (
+    *("PREFECT_API_URL", "PREFECT_PROFILE", "PYTHONIOENCODING", "COLUMNS", "LINES"),
+    *("FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "GITHUB_ACTIONS"),
+    *(f"{name}_PROXY" for name in ("HTTP", "HTTPS", "ALL", "NO")),
+    *(f"{name}_proxy" for name in ("http", "https", "all", "no")),
+):
+    os.environ.pop(_name, None)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROWS = 40

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.tiny_models import REPOSITORY, write_snapshot
+from tests.waiting import GUARD_SECONDS
 
 TRAIN_ROWS, TEST_ROWS = 48, 8
 
@@ -73,7 +74,7 @@ def retune(recipe: Path, *arguments: str, command: str = "run") -> subprocess.Co
         text=True,
         cwd=recipe.parent,
         env=environment(recipe.parent),
-        timeout=600,
+        timeout=GUARD_SECONDS,
         check=False,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -146,7 +147,10 @@ def _ask(request: dict[str, Any]) -> TrainingEstimate:
                 *("-P", "-m", "retune.training.estimating", str(asked), str(answer)),
             ],
             capture_output=True,
-            text=True,
+            # The message is read back: neither side may go by the user's terminal.
+            encoding="utf-8",
+            errors="replace",
+            env={**os.environ, "PYTHONIOENCODING": "utf-8:backslashreplace"},
             check=False,
         )
         if done.returncode == 0:

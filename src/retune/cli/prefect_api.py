@@ -42,8 +42,8 @@ def prepare_prefect() -> None:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         os.environ.setdefault("PREFECT_LOGGING_SERVER_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    # Two busy cores can take longer than the default 20 s.
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    # Two busy cores take longer than the default 20 s; one that has ended is not waited for.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "600")
     settle_proxies()
     read_prefect_settings()
     from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE
@@ -185,7 +185,8 @@ def _start_own() -> None:
             if process.returncode != _PORT_TAKEN or len(ended) >= _MOST_STARTS:
                 raise _no_server(f"it ended with exit code {process.returncode}")
     if failures:
-        raise _no_server(str(failures[0]).strip().splitlines()[0])
+        told = str(failures[0]).strip().splitlines()[0].rstrip(".")
+        raise _no_server(f"{told} (PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS is the limit)")
 
 
 def _refuse_closed_database() -> None:
