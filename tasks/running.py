@@ -9,7 +9,14 @@ from pathlib import Path
 from retune.recipe.loading import LoadedRecipe, load_recipe
 from retune.stage_process import StageProcess
 from retune.store import Store, check_writable
-from retune.tracking import Mirror, RunStatus, check_tracking, default_artifact_root, default_uri
+from retune.tracking import (
+    Mirror,
+    RunStatus,
+    Tracking,
+    check_tracking,
+    choose_tracking,
+    default_artifact_root,
+)
 from tasks.run import RecipeRun, open_run, stage_log
 from tasks.watchers import current_watcher
 
@@ -58,25 +65,32 @@ def finetune_run(recipe: Path, overrides: Sequence[str]) -> Iterator[RecipeRun]:
             run.watcher.note(warning)
 
 
-def prepare_run(loaded: LoadedRecipe, *, planning: bool = False, direct: bool = False) -> RecipeRun:
+def prepare_run(
+    loaded: LoadedRecipe, *, planning: bool = False, direct: bool = False, told: bool = False
+) -> RecipeRun:
     """Build a run from a loaded recipe, without touching any service.
 
     Args:
         loaded: The recipe.
         planning: Whether stages are only looked up.
         direct: Whether stages run right here, without Prefect.
+        told: Whether the notes on the recipe and on its surroundings were shown already.
 
     Returns:
         The run.
+
+    Raises:
+        ConfigError: The address of MLflow cannot be one.
     """
     store = Store(loaded.resolve(loaded.recipe.store.folder))
     watcher = current_watcher()
-    for note in loaded.notes:
+    tracking = track(loaded, store.root)
+    for note in () if told else (*loaded.notes, *tracking.notes):
         watcher.note(note)
     context = {
-        "tracking_uri": loaded.recipe.tracking.uri or default_uri(store.root),
+        "tracking_uri": tracking.uri,
         "artifact_root": default_artifact_root(store.root),
-        "experiment": loaded.recipe.tracking.experiment or loaded.recipe.name,
+        "experiment": tracking.experiment,
     }
     return RecipeRun(
         name=loaded.recipe.name,
@@ -88,4 +102,24 @@ def prepare_run(loaded: LoadedRecipe, *, planning: bool = False, direct: bool = 
         planning=planning,
         direct=direct,
         context=context,
+    )
+
+
+def track(loaded: LoadedRecipe, store_root: Path) -> Tracking:
+    """Return where runs of a recipe are written.
+
+    Args:
+        loaded: The recipe.
+        store_root: The artifact store's folder.
+
+    Raises:
+        ConfigError: The address of MLflow cannot be one.
+    """
+    recipe = loaded.recipe
+    return choose_tracking(
+        recipe.tracking.uri,
+        recipe.tracking.experiment,
+        name=recipe.name,
+        store_root=store_root,
+        resolve=loaded.resolve,
     )

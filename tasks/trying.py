@@ -173,9 +173,9 @@ def worker_place() -> int | None:
 
 
 def _build_run(order: TrialOrder) -> TrialRun:
-    # The comparison has shown the notes on old names already.
-    loaded = replace(load_recipe(order.recipe, order.trial.overrides), notes=())
-    plain = prepare_run(loaded, direct=True)
+    loaded = load_recipe(order.recipe, order.trial.overrides)
+    # The comparison has shown the notes already.
+    plain = prepare_run(loaded, direct=True, told=True)
     run = TrialRun(
         **{field.name: getattr(plain, field.name) for field in fields(plain)},
         order=order,

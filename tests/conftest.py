@@ -46,7 +46,15 @@ os.environ |= {
     "OMP_NUM_THREADS": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
-for _name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "PREFECT_API_URL", "HF_TOKEN"):
+# Nothing of this machine's own settings is for tests.
+for _name in [name for name in os.environ if name.startswith(("MLFLOW_", "HF_TOKEN"))]:
+    del os.environ[_name]
+for _name in (
+    *("PREFECT_API_URL", "PREFECT_PROFILE", "PYTHONIOENCODING", "COLUMNS", "LINES"),
+    *("FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "GITHUB_ACTIONS"),
+    *(f"{name}_PROXY" for name in ("HTTP", "HTTPS", "ALL", "NO")),
+    *(f"{name}_proxy" for name in ("http", "https", "all", "no")),
+):
     os.environ.pop(_name, None)
 
 REPOSITORY = Path(__file__).resolve().parents[1]

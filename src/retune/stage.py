@@ -16,13 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from retune.commands import shell_line
 from retune.digests import digest_json
-from retune.errors import RetuneError, StageError
+from retune.errors import ConfigError, RetuneError, StageError
 from retune.provenance import library_versions, machine_provenance
+from retune.proxies import settle_proxies
 from retune.records import ContentRecord, Record
 from retune.store import Store, disk_error
+from retune.streams import settle_streams
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 _FULL_DISK_BYTES = 1024 * 1024
@@ -271,13 +274,37 @@ def _explain(stage: str, work: Path, error: Exception) -> Exception:
 
 def main(arguments: list[str]) -> int:
     """Run one stage by hand: ``python -m retune.stage NAME request.json``."""
+    settle_streams()
+    settle_proxies()
+    try:
+        record = _run_by_hand(arguments)
+    except RetuneError as error:
+        print(error.message, file=sys.stderr)
+        return error.exit_code
+    # ASCII: it may be read by a program, whatever the terminal knows.
+    print(json.dumps(record.model_dump(mode="json"), indent=2))
+    return 0
+
+
+def _run_by_hand(arguments: list[str]) -> Record:
     from retune.stages import STAGES
 
+    if len(arguments) != 2 or arguments[0] not in STAGES:
+        found = shell_line(*arguments) if arguments else "nothing"
+        raise ConfigError(
+            f"found {found}; expected python -m retune.stage NAME REQUEST, with NAME one of "
+            f"{', '.join(STAGES)} and REQUEST a file below requests/NAME/ of the store."
+        )
     name, path = arguments
-    request = StageRequest.model_validate_json(Path(path).read_bytes())
-    record = run_stage(STAGES[name], request)
-    print(json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False))
-    return 0
+    try:
+        request = StageRequest.model_validate_json(Path(path).read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    except ValidationError as error:
+        raise ConfigError(
+            f"{path}: is no request of a stage ({error.error_count()} faults)."
+        ) from error
+    return run_stage(STAGES[name], request)
 
 
 if __name__ == "__main__":

@@ -71,8 +71,13 @@ class StageProcess:
                 stderr=log,
                 pass_fds=(write_end,),
                 # OpenMP's threads spin while they wait: on few cores they take the time from the
-                # one that works, and training is twice as slow.
-                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+                # one that works, and training is twice as slow. What libraries print goes to a
+                # file in UTF-8; in the encoding of the user's terminal it could end a stage.
+                env={
+                    "OMP_WAIT_POLICY": "PASSIVE",
+                    **os.environ,
+                    "PYTHONIOENCODING": "utf-8:backslashreplace",
+                },
                 encoding="utf-8",
             )
         os.close(write_end)

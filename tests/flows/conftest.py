@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from retune.cli.dashboards import free_port, stop_server, wait_until_healthy
+from retune.cli.dashboards import stop_server, wait_until_healthy
 from tests.tiny_models import REPOSITORY, write_snapshot
+from tests.waiting import GUARD_SECONDS, free_port
 
 TRAIN_ROWS, TEST_ROWS = 48, 8
 _SHARED_SERVER = "TESTS_PREFECT_API_URL"
@@ -120,7 +121,7 @@ def retune(
         text=True,
         cwd=recipe.parent,
         env=environment(recipe.parent, own_server=own_server),
-        timeout=600,
+        timeout=GUARD_SECONDS,
         check=False,
     )
 

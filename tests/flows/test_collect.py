@@ -16,6 +16,7 @@ from flows.collect import collect
 from retune.collecting.records import CollectSettings
 from retune.errors import ConfigError, DataError
 from tests.tiny_models import REPOSITORY
+from tests.waiting import GUARD_SECONDS
 
 ARTICLE = """<html lang="pt-BR"><body><nav><a href="/">Início</a></nav><main><h1>Coração</h1>
 <p>O coração não é só um músculo: é uma bomba (dupla) que não pára.</p><h2>Ação</h2>
@@ -96,7 +97,7 @@ def test_the_command_prints_reasons_and_one_json_object(pages: Path, tmp_path: P
             "PREFECT_HOME": str(tmp_path / "prefect"),
             "PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{REPOSITORY}",
         },
-        timeout=300,
+        timeout=GUARD_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

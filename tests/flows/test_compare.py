@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from tests.flows.conftest import TEST_ROWS, environment, last_json, retune, write_project
+from tests.waiting import GUARD_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +60,7 @@ def kill_after_first_training(recipe: Path) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    end = time.monotonic() + 300
+    end = time.monotonic() + GUARD_SECONDS
     while not adapters(recipe) and process.poll() is None and time.monotonic() < end:
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)

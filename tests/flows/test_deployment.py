@@ -18,6 +18,7 @@ import pytest
 
 from tests.flows.conftest import environment, serve_prefect
 from tests.tiny_models import REPOSITORY
+from tests.waiting import GUARD_SECONDS, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.service]
 
@@ -37,7 +38,7 @@ def prefect(reached: dict[str, str], folder: Path, *arguments: str) -> str:
         text=True,
         env=reached,
         cwd=folder,
-        timeout=180,
+        timeout=GUARD_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -93,12 +94,8 @@ def _wait_for_child(worker: subprocess.Popen[bytes]) -> None:
 
     A worker that is stopped while it still watches a flow process waits for that one.
     """
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if not psutil.Process(worker.pid).children(recursive=True):
-            return
-        time.sleep(0.2)
-    raise TimeoutError("the flow process of a completed run did not end within 120 s")
+    watched = psutil.Process(worker.pid)
+    wait_until(lambda: not watched.children(recursive=True), what="the flow process's end")
 
 
 def _stage_folders(folder: Path) -> set[str]:
@@ -109,16 +106,18 @@ def _stage_folders(folder: Path) -> set[str]:
 
 
 def _post(address: str, what: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = httpx.post(f"{address}/{what}", json={}, timeout=30).json()
+    found: list[dict[str, Any]] = httpx.post(
+        f"{address}/{what}", json={}, timeout=GUARD_SECONDS
+    ).json()
     return found
 
 
 def _wait_for_end(address: str) -> dict[str, Any]:
-    end = time.monotonic() + 240
+    end = time.monotonic() + GUARD_SECONDS
     while time.monotonic() < end:
         # The copied project brings the run of the command line along; it has no deployment.
         runs = [run for run in _post(address, "flow_runs/filter") if run["deployment_id"]]
         if runs and runs[0]["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
             return runs[0]
         time.sleep(1)
-    raise AssertionError("the deployment run did not end within four minutes")
+    raise AssertionError("the deployment run did not end")

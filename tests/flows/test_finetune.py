@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.flows.conftest import TEST_ROWS, environment, last_json, retune
+from tests.waiting import GUARD_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -218,7 +219,7 @@ def test_the_module_gives_the_same_stage_keys_as_the_command_line(
         capture_output=True,
         text=True,
         env=environment(project.parent),
-        timeout=300,
+        timeout=GUARD_SECONDS,
         check=False,
     )
     summary = last_json(done)

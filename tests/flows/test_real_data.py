@@ -20,6 +20,7 @@ import yaml
 from retune.errors import DataError
 from tests.flows.conftest import environment
 from tests.tiny_models import REPOSITORY
+from tests.waiting import GUARD_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +68,7 @@ def check(folder: Path, *shared: str, prompt: dict[str, Any] | None = None, **da
         text=True,
         cwd=folder,
         env=environment(folder),
-        timeout=300,
+        timeout=GUARD_SECONDS,
         check=False,
     )
     said = done.stdout + done.stderr

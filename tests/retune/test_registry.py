@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -30,6 +29,7 @@ from retune.registry import find_opponent, is_registered, register_model
 from retune.requests import RegisterInputs, RegisterSection
 from retune.stage import Workdir
 from retune.tracking import Mirror, check_tracking, connect, default_artifact_root, default_uri
+from tests.waiting import GUARD_SECONDS, free_port
 
 ROWS = 4
 
@@ -367,9 +367,7 @@ def test_the_saved_model_answers_a_request_with_parameters(bench: Bench, name: s
 
 @pytest.fixture
 def server_bench(tmp_path: Path) -> Iterator[Bench]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
     command += ["--artifacts-destination", str(tmp_path / "served")]
@@ -386,7 +384,7 @@ def server_bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def wait_for_server(uri: str) -> str:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + GUARD_SECONDS
     while True:
         try:
             check_tracking(uri)

@@ -13,9 +13,9 @@ from typing import Any, get_args
 import pytest
 
 from retune import provenance
-from retune.errors import ArtifactError, StageError
+from retune.errors import ArtifactError, ConfigError, StageError
 from retune.records import Source
-from retune.stage import StageRequest, Workdir, key_parts, run_stage, stage_key
+from retune.stage import StageRequest, Workdir, key_parts, main, run_stage, stage_key
 from retune.stages import STAGES
 from tests.retune.tiny_stages import EFFECTIVE, TINY, Inputs, Made, Runtime, Section, Settings
 from tests.retune.tiny_stages import request as tiny_request
@@ -247,3 +247,20 @@ def test_a_stage_that_returns_something_else_is_refused(tmp_path: Path) -> None:
 
 def returns_text(inputs: Inputs, section: Section, work: Workdir) -> str:
     return "text"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "found nothing; expected python -m retune.stage NAME REQUEST"),
+        (["no_stage", "a b.json"], "found no_stage 'a b.json'"),
+        (["load_rows", "/nowhere.json"], "/nowhere.json: cannot be read"),
+        (["load_rows", __file__], "is no request of a stage"),
+    ],
+)
+def test_a_stage_by_hand_says_what_it_was_given(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2 and one message, not a traceback."""
+    assert main(arguments) == ConfigError.exit_code
+    assert told in capsys.readouterr().err

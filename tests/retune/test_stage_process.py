@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from retune.errors import DataError, Interrupted, StageDied, StageError
 from retune.stage import SilentReporter
 from retune.stage_process import StageProcess
 from tests.retune.tiny_stages import request as tiny_request
+from tests.waiting import wait_until
 
 REPOSITORY = Path(__file__).parents[2]
 TABLE = "tests.retune.tiny_stages:STAGES"
@@ -94,8 +94,7 @@ def kill_when_waiting(place: Path, number: int) -> threading.Thread:
     """Send a signal to the stage that writes its process id to `place`."""
 
     def wait_and_kill() -> None:
-        _wait_until(lambda: place.exists() and place.read_text() != "")
-        time.sleep(0.2)
+        wait_until(lambda: place.exists() and place.read_text() != "", what="the stage")
         os.kill(int(place.read_text()), number)
 
     thread = threading.Thread(target=wait_and_kill)
@@ -132,21 +131,19 @@ def test_sigterm_stops_a_stage(process: StageProcess, tmp_path: Path) -> None:
     """A stage without a safe point of its own stops at once, with its own error."""
     place = tmp_path / "pid.txt"
     killer = kill_when_waiting(place, signal.SIGTERM)
-    started = time.monotonic()
+    # It would sleep for an hour.
     with pytest.raises(Interrupted, match="Finished stages and checkpoints are kept"):
         process.run(tiny_request(tmp_path, act="wait", place=str(place)), SilentReporter())
     killer.join()
-    assert time.monotonic() - started < 20
 
 
 def test_stop_ends_an_idle_process(process: StageProcess, tmp_path: Path) -> None:
-    """Asked to stop, it leaves long before it would be killed."""
+    """Asked to stop, it leaves by itself: it is not killed."""
     process.run(tiny_request(tmp_path), SilentReporter())
     child = process._process
-    started = time.monotonic()
     process.stop()
     assert child is not None and child.returncode is not None
-    assert time.monotonic() - started < 5
+    assert child.returncode != -signal.SIGKILL
 
 
 def test_a_failing_reporter_does_not_mix_up_two_stages(
@@ -184,12 +181,12 @@ def test_the_death_of_the_parent_ends_the_process(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     place = tmp_path / "pid.txt"
-    _wait_until(lambda: place.exists() and place.read_text() != "")
+    wait_until(lambda: place.exists() and place.read_text() != "", what="the stage")
     child = int(place.read_text())
     assert _runs(child)
     parent.kill()
     parent.wait()
-    _wait_until(lambda: not _runs(child), 10)
+    wait_until(lambda: not _runs(child), what="the child's end")
 
 
 def test_the_current_folder_cannot_shadow_a_library(
@@ -207,10 +204,3 @@ def _runs(number: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
-
-
-def _wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from retune.stage import run_stage
 from retune.store import MANIFEST, Store
 from tests.retune.tiny_stages import TINY, Made
 from tests.retune.tiny_stages import request as tiny_request
+from tests.waiting import GUARD_SECONDS, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -204,7 +204,7 @@ def test_two_processes_compute_a_key_once(tmp_path: Path) -> None:
     """One computes, the other waits for it and reuses what it made."""
     place = tmp_path / "computed.txt"
     processes = [start(tmp_path / "store", "slow", place) for _ in range(2)]
-    assert [process.wait(30) for process in processes] == [0, 0]
+    assert [process.wait(GUARD_SECONDS) for process in processes] == [0, 0]
     assert len(place.read_text().splitlines()) == 1
 
 
@@ -213,17 +213,10 @@ def test_a_killed_holder_frees_its_key(tmp_path: Path) -> None:
     place = tmp_path / "waiting.txt"
     holder = start(tmp_path / "store", "once", place)
     try:
-        _wait_until(place.exists)
+        wait_until(place.exists, what="the holder")
     finally:
         holder.send_signal(signal.SIGKILL)
         holder.wait()
-    assert start(tmp_path / "store", "once", place).wait(30) == 0
+    assert start(tmp_path / "store", "once", place).wait(GUARD_SECONDS) == 0
     [manifest] = (tmp_path / "store" / "tiny").glob("*/manifest.json")
     assert json.loads(manifest.read_text())["record"]["number"] == 1
-
-
-def _wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)

@@ -148,7 +148,16 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line and exit with the code that `retune.errors` gives the outcome."""
-    sys.exit(_run())
+    from retune.proxies import settle_proxies
+    from retune.streams import lost_output, settle_streams
+
+    settle_streams()
+    settle_proxies()
+    code = _run()
+    sys.stdout.flush()
+    if lost := lost_output():
+        sys.stderr.write(f"{lost}\n")
+    sys.exit(code)
 
 
 def _run() -> int:
@@ -176,12 +185,12 @@ def _run() -> int:
 
 
 def _fail(error: BaseException, message: str, code: int) -> int:
-    from rich.console import Console
     from rich.text import Text
 
     from retune.cli import settings
+    from retune.cli.consoles import open_console
 
     if settings.debug:
         traceback.print_exception(error)
-    Console(stderr=True).print(Text(message, style="bold red"), soft_wrap=True)
+    open_console(stderr=True).print(Text(message, style="bold red"), soft_wrap=True)
     return code

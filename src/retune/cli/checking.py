@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from retune.cli.consoles import open_console
 from retune.cli.data_tables import print_findings
 from retune.cli.watching import TerminalWatcher
 from retune.data.prepared import PreparedData
@@ -42,7 +43,7 @@ def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
     Raises:
         RetuneError: A run would not start.
     """
-    console = Console()
+    console = open_console()
     loaded = load_recipe(recipe, overrides)
     _say(console, "recipe", f"{loaded.path}: {loaded.recipe.name}")
     with console.status("looking at model and data"), TerminalWatcher(console) as watcher:
@@ -57,7 +58,11 @@ def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
     _refuse_breaches(run, data)
     _refuse_unfit_method(console, run, source, data)
     _say_memory(console, run, source, data)
-    console.print("[bold green]Ready:[/] retune run would start.")
+    console.print(
+        Text("Ready:", style="bold green").append(
+            " retune run would start.", style="not bold default"
+        )
+    )
 
 
 def _open(loaded: LoadedRecipe) -> tuple[RecipeRun, Inputs]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +15,8 @@ from retune.collecting.choices import ProviderName, RowKind
 from retune.errors import Interrupted
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from retune.collecting.records import CollectSettings
     from retune.collecting.writing import Collected
 
@@ -82,15 +83,16 @@ def collect_pages(
     Raises:
         RetuneError: Whatever stopped the run.
     """
-    from retune.cli.running import prepare_prefect
+    from retune.cli.consoles import open_console
+    from retune.cli.prefect_api import prepare_prefect
     from retune.cli.watching import TerminalWatcher
     from retune.collecting.writing import Collected, refuse_clobber
     from retune.watching import WATCHER
 
-    console = Console(stderr=as_json)
+    console = open_console(stderr=as_json)
     refuse_clobber(out, force=force)
-    prepare_prefect()
     with console.status("starting Prefect"):
+        prepare_prefect()
         from flows.collect import collect as collect_flow
     bound_interrupt(_INTERRUPT_SECONDS, _INTERRUPTED)
     try:
@@ -115,11 +117,11 @@ def show_collected(console: Console, collected: Collected) -> None:
         table.add_row(Text(status, style=styles[status]), Text(reason), str(pages))
     console.print(table)
     for reason, count in sorted(collected.dropped.items()):
-        console.print(f"  left out: {reason} ({count})", highlight=False)
+        console.print(Text(f"  left out: {reason} ({count})"))
     if collected.reused:
         console.print(
             f"  {collected.reused} pages came from the cache; --refresh fetches them again.",
             highlight=False,
         )
     for name, path in (("Rows:", collected.out), ("Outcomes:", collected.outcomes)):
-        console.print(f"{name:<9} {path}", highlight=False, markup=False, soft_wrap=True)
+        console.print(Text(f"{name:<9} {path}"), soft_wrap=True)

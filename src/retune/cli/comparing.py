@@ -156,17 +156,17 @@ def _flow(name: str) -> Callable[..., dict[str, Any]]:
 
 
 def _run(call: Callable[[], dict[str, Any]], *, as_json: bool) -> None:
-    from rich.console import Console
-
+    from retune.cli.consoles import open_console
     from retune.cli.interrupting import bound_interrupt
-    from retune.cli.running import INTERRUPT_SECONDS, prepare_prefect
+    from retune.cli.prefect_api import prepare_prefect
+    from retune.cli.running import INTERRUPT_SECONDS
     from retune.cli.watching import TerminalWatcher
     from retune.trials.results import TrialComparison
     from retune.watching import WATCHER
 
-    console = Console(stderr=as_json)
-    prepare_prefect()
+    console = open_console(stderr=as_json)
     with console.status("starting Prefect"):
+        prepare_prefect()
         _flow("compare")
     bound_interrupt(INTERRUPT_SECONDS)
     with TerminalWatcher(console) as watcher:
@@ -190,7 +190,7 @@ def show_trials(console: Console, comparison: TrialComparison) -> None:
     for note in comparison.notes:
         console.print(Text(f"note: {note}", style="yellow"))
     page = comparison.folder / "compare.html"
-    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    console.print(Text(f"Report: {page}"), soft_wrap=True)
 
 
 def _table(comparison: TrialComparison) -> Table:

@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 
 import httpx
-from rich.console import Console
+from rich.text import Text
 
+from retune.cli.consoles import open_console
+from retune.cli.prefect_settings import read_prefect_settings
 from retune.errors import ServiceError
 from retune.recipe.loading import load_recipe
-from retune.tracking import check_tracking, default_artifact_root, default_uri
+from retune.tracking import Tracking, check_tracking, choose_tracking, default_artifact_root
 
 _START_SECONDS = 90.0
 _STOP_SECONDS = 10.0
@@ -31,9 +33,13 @@ def serve_dashboards(recipe: Path | None, store: Path) -> None:
     Raises:
         ServiceError: A server does not come up.
     """
-    console = Console()
-    root, uri = _locations(recipe, store)
+    console = open_console()
+    root, tracking = _locations(recipe, store)
+    for note in tracking.notes:
+        console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+    uri = tracking.uri
     check_tracking(uri)
+    read_prefect_settings()
     prefect_port, mlflow_port = free_port(), free_port()
     servers = {
         "Prefect": (start_prefect(prefect_port), f"http://127.0.0.1:{prefect_port}", "/api/health"),
@@ -48,7 +54,7 @@ def serve_dashboards(recipe: Path | None, store: Path) -> None:
         for name, (process, address, health) in servers.items():
             with console.status(f"starting {name}"):
                 wait_until_healthy(name, process, address + health)
-            console.print(f"{name.ljust(8)} {address}", highlight=False)
+            console.print(Text(f"{name.ljust(8)} {address}"))
         console.print("Ctrl-C stops both.")
         while all(process.poll() is None for process, _, _ in servers.values()):
             time.sleep(0.5)
@@ -64,13 +70,17 @@ def _raise_interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _locations(recipe: Path | None, store: Path) -> tuple[Path, str]:
+def _locations(recipe: Path | None, store: Path) -> tuple[Path, Tracking]:
     if recipe is None:
         root = store.resolve()
-        return root, default_uri(root)
+        return root, choose_tracking(
+            None, None, name="", store_root=root, resolve=lambda path: path.expanduser().absolute()
+        )
+    from tasks.running import track
+
     loaded = load_recipe(recipe)
     root = loaded.resolve(loaded.recipe.store.folder)
-    return root, loaded.recipe.tracking.uri or default_uri(root)
+    return root, track(loaded, root)
 
 
 def free_port() -> int:

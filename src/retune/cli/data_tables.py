@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from retune.data.findings import LeakReport, QualityReport
 from retune.data.reporting import DataReport
 
 _MOST_SHOWN = 6
-_STATES = {"within": "[green]within", "over": "[bold red]over", "no limit": "[dim]no limit"}
+_STATE_STYLES = {"within": "green", "over": "bold red", "no limit": "dim"}
 
 
 def print_findings(console: Console, report: DataReport) -> None:
@@ -38,7 +38,7 @@ def _sources(quality: QualityReport) -> Table:
     table.add_column("dropped, by reason")
     for source in quality.sources:
         table.add_row(
-            escape(source.name),
+            Text(source.name),
             source.format,
             "held out" if source.held_out else "training",
             f"{source.read:,}",
@@ -70,14 +70,14 @@ def _counts(quality: QualityReport) -> Table:
             f"median {spread['p50']:,} characters, 99 % up to {spread['p99']:,}, "
             f"longest {spread['max']:,}",
         )
-    table.add_row("unprintable", _listed(quality.unprintable) or "none")
-    table.add_row("secrets", _listed(quality.secrets) or "none")
-    table.add_row("personal data", _listed(quality.personal_data) or "none")
+    table.add_row("unprintable", _listed(quality.unprintable) or Text("none"))
+    table.add_row("secrets", _listed(quality.secrets) or Text("none"))
+    table.add_row("personal data", _listed(quality.personal_data) or Text("none"))
     for source in quality.sources:
         for column in source.columns:
             if column.rewords_question or column.repeats_question:
                 table.add_row(
-                    escape(f"column {column.name}"),
+                    Text(f"column {column.name}"),
                     f"unused; says the question again in other words in "
                     f"{column.rewords_question:,} rows, in the same words in "
                     f"{column.repeats_question:,}",
@@ -112,13 +112,14 @@ def _limits(report: DataReport) -> Table:
     table.add_column("")
     for line in report.limits:
         limit = "" if line.limit is None else f"{line.limit:.1%}"
-        table.add_row(line.name, f"{line.rows:,}", f"{line.of:,}", limit, _STATES[line.state])
+        state = Text(line.state, style=_STATE_STYLES[line.state])
+        table.add_row(line.name, f"{line.rows:,}", f"{line.of:,}", limit, state)
     return table
 
 
-def _listed(counts: Mapping[str, int]) -> str:
+def _listed(counts: Mapping[str, int]) -> Text:
     # Labels come from the rows: one such as [/INST] is no markup.
     first = list(counts.items())[:_MOST_SHOWN]
-    shown = [escape(f"{name} {count:,}") for name, count in first if count]
+    shown = [f"{name} {count:,}" for name, count in first if count]
     more = len(counts) - _MOST_SHOWN
-    return ", ".join([*shown, f"{more} more"] if more > 0 else shown)
+    return Text(", ".join([*shown, f"{more} more"] if more > 0 else shown))

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-from rich.console import Console
+from rich.text import Text
 
-from retune.cli.running import prepare_prefect
+from retune.cli.consoles import open_console
+from retune.cli.prefect_api import prepare_prefect
 from retune.errors import RetuneError, ServiceError
 from retune.provenance import library_versions
 from retune.tracking import check_tracking, default_uri
@@ -28,7 +29,7 @@ def examine() -> None:
     Raises:
         ServiceError: A check failed; the line says which.
     """
-    console = Console()
+    console = open_console()
     checks: dict[str, Callable[[], str]] = {
         "versions": _versions,
         "memory": _memory,
@@ -43,9 +44,8 @@ def examine() -> None:
         with console.status(f"looking at {name}"):
             found, fine = _attempt(check)
         failed += [] if fine else [name]
-        mark = "[green]ok  [/]" if fine else "[red]FAIL[/]"
-        console.print(f"{mark} {name.ljust(9)}", end=" ")
-        console.print(found, highlight=False, markup=False, soft_wrap=True)
+        mark = ("ok  ", "green") if fine else ("FAIL", "red")
+        console.print(Text.assemble(mark, f" {name.ljust(9)} {found}"), soft_wrap=True)
     if failed:
         raise ServiceError(f"Not ready: {', '.join(failed)}.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from retune.calibrating import read_calibration
+from retune.commands import set_options
 from retune.data.prepared import PreparedData
 from retune.errors import ConfigError, DataError, RetuneError, StageDied, StageError
 from retune.inputs import Inputs, locate_inputs
@@ -144,7 +147,10 @@ def _ask(request: dict[str, Any]) -> TrainingEstimate:
                 *("-P", "-m", "retune.training.estimating", str(asked), str(answer)),
             ],
             capture_output=True,
-            text=True,
+            # The message is read back: neither side may go by the user's terminal.
+            encoding="utf-8",
+            errors="replace",
+            env={**os.environ, "PYTHONIOENCODING": "utf-8:backslashreplace"},
             check=False,
         )
         if done.returncode == 0:
@@ -173,15 +179,16 @@ def print_estimate(console: Console, found: TrainingEstimate, recipe: Recipe) ->
     console.print(_parts_table(found))
     console.print(fit_text(found), style="green" if found.fits else "bold red", soft_wrap=True)
     for advice in found.advice:
-        console.print(f"  --set {' --set '.join(advice.overrides)}: {_size(advice.peak_bytes)}")
+        line = f"  {set_options(advice.overrides)}: {_size(advice.peak_bytes)}"
+        console.print(Text(line), soft_wrap=True)
     if not found.fits and not found.advice:
         console.print("  no single change was found with which it would fit")
     table = Table(show_header=False, box=None, padding=(0, 1))
     for name, text in _work_lines(found, recipe):
-        table.add_row(name, text)
+        table.add_row(name, Text(text))
     console.print(table)
     for note in found.notes:
-        console.print(f"note: {note}", style="yellow", soft_wrap=True)
+        console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
 
 
 def _parts_table(found: TrainingEstimate) -> Table:
@@ -228,10 +235,7 @@ def refuse_unfit(found: TrainingEstimate) -> None:
     needed = found.memory.total - found.memory.allocator
     if needed <= found.capacity_bytes:
         return
-    ways = [
-        f"--set {' --set '.join(each.overrides)} ({_size(each.peak_bytes)})"
-        for each in found.advice
-    ]
+    ways = [f"{set_options(each.overrides)} ({_size(each.peak_bytes)})" for each in found.advice]
     instead = f"It would fit with: {'; '.join(ways)}." if ways else "No single change makes it fit."
     raise ConfigError(
         f"device.memory: {_size(found.capacity_bytes)}, but this training needs at least "

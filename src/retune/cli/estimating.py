@@ -31,12 +31,11 @@ def estimate(
     """Say what a training will take before it starts: memory by part, tokens, time, cost."""
     if device not in (None, "cpu", "cuda"):
         raise ConfigError(f"--device: {device} is neither cpu nor cuda.")
-    from rich.console import Console
-
+    from retune.cli.consoles import open_console
     from retune.cli.estimates import as_mapping, estimate_run, prepare, print_estimate
     from retune.recipe.loading import load_recipe
 
-    console = Console(stderr=as_json)
+    console = open_console(stderr=as_json)
     loaded = load_recipe(recipe, overrides or [])
     with console.status("preparing rows"):
         run, source, data = prepare(loaded)

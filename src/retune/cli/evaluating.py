@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from retune.cli.consoles import open_console
 from retune.cli.interrupting import bound_interrupt
-from retune.cli.running import INTERRUPT_SECONDS, prepare_prefect
+from retune.cli.prefect_api import prepare_prefect
+from retune.cli.running import INTERRUPT_SECONDS
 from retune.cli.watching import TerminalWatcher
 from retune.inputs import locate_inputs
 from retune.recipe.loading import load_recipe
@@ -42,11 +44,11 @@ def evaluate_models(
     Raises:
         RetuneError: The recipe or a model is wrong, or a stage failed.
     """
-    console = Console(stderr=as_json)
+    console = open_console(stderr=as_json)
     # What is wrong or missing is said before anything is started.
     locate_inputs(load_recipe(recipe, overrides), with_weights=False)
-    prepare_prefect()
     with console.status("starting Prefect"):
+        prepare_prefect()
         from flows.evaluating import evaluate as evaluate_flow
     bound_interrupt(INTERRUPT_SECONDS)
     with TerminalWatcher(console) as watcher:
@@ -71,7 +73,7 @@ def show_comparison(console: Console, comparison: ModelComparison) -> None:
     for note in comparison.notes:
         console.print(Text(f"note: {note}", style="yellow"))
     page = comparison.folder / "comparison.html"
-    console.print(f"Report: {page}", highlight=False, soft_wrap=True)
+    console.print(Text(f"Report: {page}"), soft_wrap=True)
 
 
 def _figures_table(comparison: ModelComparison) -> Table:

@@ -7,9 +7,9 @@ import signal
 import threading
 from types import FrameType
 
-from rich.console import Console
 from rich.text import Text
 
+from retune.cli.consoles import open_console
 from retune.errors import INTERRUPTED, Interrupted
 
 
@@ -26,7 +26,7 @@ def bound_interrupt(seconds: float, message: str = INTERRUPTED) -> None:
     """
 
     def leave() -> None:
-        console = Console(stderr=True)
+        console = open_console(stderr=True)
         console.show_cursor(True)
         console.print(Text(message, style="bold red"), soft_wrap=True)
         os._exit(Interrupted.exit_code)

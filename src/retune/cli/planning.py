@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
+from retune.cli.consoles import open_console
 from retune.cli.watching import stage_text
 from retune.recipe.loading import load_recipe
 from retune.tracking import check_tracking
@@ -32,7 +34,7 @@ class _PlanWatcher:
 
     def note(self, text: str) -> None:
         """Print a note."""
-        self._console.print(f"  note: {text}", style="yellow", soft_wrap=True)
+        self._console.print(Text(f"  note: {text}", style="yellow"), soft_wrap=True)
 
 
 def plan_recipe(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> None:
@@ -46,7 +48,7 @@ def plan_recipe(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> Non
     Raises:
         RetuneError: The recipe or an input is wrong.
     """
-    console = Console(stderr=as_json)
+    console = open_console(stderr=as_json)
     WATCHER.set(_PlanWatcher(console))
     loaded = load_recipe(recipe, overrides)
 

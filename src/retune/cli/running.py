@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from retune.cli import settings
+from retune.cli.consoles import open_console
 from retune.cli.interrupting import bound_interrupt
+from retune.cli.prefect_api import prepare_prefect
 from retune.cli.watching import TerminalWatcher
-from retune.errors import ServiceError
+from retune.commands import shell_line
 from retune.inputs import locate_inputs
 from retune.recipe.loading import load_recipe
 from retune.records import Metric, Role
 from retune.release.showing import ROLE_LABELS, is_rate, label_of, show_metric
 from retune.release.summary import HEADLINE, RunSummary
 from retune.stage_process import STOP_GRACE_SECONDS
+from retune.tracking import shown_uri
 from retune.watching import WATCHER
 
-_API_TIMEOUT_SECONDS = 5.0
 INTERRUPT_SECONDS = STOP_GRACE_SECONDS + 5.0
 """How long a flow with a stage process may take to end on Ctrl-C."""
 
@@ -41,11 +40,11 @@ def run_recipe(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> None
     Raises:
         RetuneError: Whatever stopped the run.
     """
-    console = Console(stderr=as_json)
+    console = open_console(stderr=as_json)
     # What is wrong or missing is said before anything is started.
     locate_inputs(load_recipe(recipe, overrides))
-    prepare_prefect()
     with console.status("starting Prefect"):
+        prepare_prefect()
         from flows.finetune import finetune
     bound_interrupt(INTERRUPT_SECONDS)
     with TerminalWatcher(console) as watcher:
@@ -57,41 +56,13 @@ def run_recipe(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> None
         print(json.dumps(result))
 
 
-def prepare_prefect() -> None:
-    """Set Prefect up for a terminal: quiet, no telemetry, and its API answering.
-
-    Raises:
-        ServiceError: An API address is configured and does not answer.
-    """
-    if not settings.debug:
-        # Quiet here, where the watcher speaks; Prefect's UI gets the log all the same.
-        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-        os.environ.setdefault("PREFECT_LOGGING_SERVER_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    # Two busy cores can take longer than the default 20 s.
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    from prefect.settings import PREFECT_API_URL
-
-    address = PREFECT_API_URL.value()
-    if not address:
-        return
-    try:
-        httpx.get(f"{address}/health", timeout=_API_TIMEOUT_SECONDS).raise_for_status()
-    except httpx.HTTPError as error:
-        raise ServiceError(
-            f"Prefect's API at {address} does not answer ({type(error).__name__}). Start it with "
-            "`prefect server start`, correct PREFECT_API_URL, or unset it "
-            "(`prefect config unset PREFECT_API_URL`) to run with a server of retune's own."
-        ) from error
-
-
 def show_summary(console: Console, summary: RunSummary, recipe: Path) -> None:
     """Print tables, samples, the decision and where to look next."""
     console.print()
     console.print(scores_table(summary))
     for name, figures in summary.baselines.items():
         told = ", ".join(f"{label_of(key)} {show_metric(key, figures[key])}" for key in figures)
-        console.print(f"  {label_of(name)}: {told}", highlight=False, markup=False)
+        console.print(Text(f"  {label_of(name)}: {told}"))
     for sample in summary.samples:
         console.print(
             _sample_table(sample.question, sample.reference, sample.answers, sample.right)
@@ -102,27 +73,33 @@ def show_summary(console: Console, summary: RunSummary, recipe: Path) -> None:
         Text(f"Decision: {verdict}", style="bold green" if decision.promote else "bold red")
     )
     for reason in decision.reasons:
-        console.print(f"  {reason}", highlight=False)
+        console.print(Text(f"  {reason}"))
     registered = summary.registered
-    console.print(
-        f"Registered: {registered.model_name} version {registered.version}, "
-        f"alias {registered.alias}",
-        highlight=False,
-    )
-    console.print(f"Report:     {summary.report / 'report.html'}", highlight=False, soft_wrap=True)
-    console.print(f"Dashboards: retune ui --recipe {recipe}", highlight=False, soft_wrap=True)
-    console.print(
-        f"MLflow:     mlflow ui --backend-store-uri {summary.tracking_uri}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    for what, text in (
+        (
+            "Registered",
+            f"{registered.model_name} version {registered.version}, alias {registered.alias}",
+        ),
+        ("Report", str(summary.report / "report.html")),
+        ("Dashboards", shell_line("retune", "ui", "--recipe", recipe)),
+        ("MLflow", _look_at_mlflow(summary.tracking_uri)),
+    ):
+        console.print(Text(f"{what + ':':<11} {text}"), soft_wrap=True)
+
+
+def _look_at_mlflow(uri: str) -> str:
+    # `mlflow ui` is for a database; a server shows itself.
+    if uri.startswith(("http://", "https://")):
+        return shown_uri(uri)
+    return shell_line("mlflow", "ui", "--backend-store-uri", uri)
 
 
 def scores_table(summary: RunSummary) -> Table:
     """Return the table of all models on the same rows, with intervals below the values."""
     first = next(iter(summary.models.values()))
     rows = first["perplexity" if "perplexity" in first else "macro_f1"].n
-    table = Table(title=f"{summary.recipe}: {rows} held-out rows, 95 % intervals", show_lines=True)
+    title = Text(f"{summary.recipe}: {rows} held-out rows, 95 % intervals")
+    table = Table(title=title, show_lines=True)
     table.add_column("")
     for role in summary.models:
         table.add_column(ROLE_LABELS[role].lower(), justify="right")

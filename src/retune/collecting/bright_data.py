@@ -26,6 +26,7 @@ from retune.collecting.failures import PageFailed
 from retune.collecting.providers import PageProvider
 from retune.collecting.records import CollectSettings, FetchedPage
 from retune.errors import ConfigError
+from retune.proxies import refuse_lost_proxy
 
 API = "https://api.brightdata.com/request"
 TOKEN_VARIABLE = "BRIGHTDATA_API_TOKEN"
@@ -122,6 +123,7 @@ async def open_bright_data(
             f"not set. Run `export {TOKEN_VARIABLE}=...` (Bright Data: account settings, API "
             "keys), or leave out --provider to fetch from this machine."
         )
+    refuse_lost_proxy("Asking Bright Data")
     async with httpx.AsyncClient(
         headers={"authorization": f"Bearer {token}"}, timeout=None, transport=transport
     ) as client:

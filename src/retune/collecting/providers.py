@@ -18,6 +18,7 @@ from retune.collecting.answers import (
     httpx_failures,
 )
 from retune.collecting.records import CollectSettings, FetchedPage
+from retune.proxies import refuse_lost_proxy
 
 AGENT = "retune"
 """The name that robots.txt may address."""
@@ -134,7 +135,11 @@ def http_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.Asyn
 
     Args:
         transport: In place of the network, for tests.
+
+    Raises:
+        ConfigError: The environment names a proxy that cannot be used.
     """
+    refuse_lost_proxy("Fetching pages")
     return httpx.AsyncClient(
         headers={
             "user-agent": USER_AGENT,

@@ -24,6 +24,6 @@ def recipe_schema_text() -> str:
     """Write the schema as `conf/recipe.schema.json` holds it.
 
     Returns:
-        JSON with a final line break.
+        JSON in ASCII, since it goes through a terminal or a pipe, with a final line break.
     """
-    return json.dumps(recipe_schema(), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(recipe_schema(), indent=2) + "\n"

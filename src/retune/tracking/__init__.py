@@ -1,14 +1,13 @@
 """MLflow: what a run says. Importing this loads neither mlflow nor torch."""
 
-from retune.tracking.connecting import (
-    check_tracking,
-    connect,
+from retune.tracking.addresses import (
+    Tracking,
+    choose_tracking,
     default_artifact_root,
     default_uri,
-    open_experiment,
     shown_uri,
-    unreachable,
 )
+from retune.tracking.connecting import check_tracking, connect, open_experiment, unreachable
 from retune.tracking.entries import flatten_params
 from retune.tracking.mirror import STAGE_KEY_TAG, Mirror, RunStatus
 
@@ -16,7 +15,9 @@ __all__ = [
     "STAGE_KEY_TAG",
     "Mirror",
     "RunStatus",
+    "Tracking",
     "check_tracking",
+    "choose_tracking",
     "connect",
     "default_artifact_root",
     "default_uri",

@@ -1,4 +1,4 @@
-"""Reaching MLflow: addresses, the SQLite database, and a client that never waits for minutes."""
+"""Reaching MLflow: the SQLite database, and a client that never waits for minutes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 import socket
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from retune.errors import ConfigError, ServiceError
+from retune.errors import ServiceError
 from retune.recipe.credentials import masked
+from retune.tracking.addresses import is_sqlite, setting_of, shown_uri, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,42 +30,9 @@ _ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
 }
+_NAMES_OF_SERVERS = ("databricks", "databricks-uc")
 _CONNECT_SECONDS = 3.0
 _LOCK_SECONDS = 120.0
-
-
-def default_uri(store_root: Path) -> str:
-    """Return the address of the SQLite database that MLflow uses without a server.
-
-    Args:
-        store_root: The artifact store's folder.
-
-    Returns:
-        ``sqlite:///<store_root>/mlflow/mlflow.db``.
-
-    Raises:
-        ConfigError: The folder's name has a character that MLflow reads as part of an address.
-    """
-    path = store_root.resolve() / "mlflow" / "mlflow.db"
-    if found := sorted(set("%?#") & set(str(path))):
-        raise ConfigError(
-            f"store.folder: {store_root.resolve()} has {' '.join(found)} in its path, which MLflow "
-            "reads as part of an address. Use another folder, or set tracking.uri."
-        )
-    return f"sqlite:///{path}"
-
-
-def default_artifact_root(store_root: Path) -> str:
-    """Return the folder of artifacts for a database without a server."""
-    return str(store_root.resolve() / "mlflow" / "artifacts")
-
-
-def shown_uri(uri: str) -> str:
-    """Return an address without user, password and query, for messages."""
-    parts = urlsplit(uri)
-    if is_sqlite(uri) or not parts.netloc:
-        return masked(uri)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def check_tracking(uri: str) -> None:
@@ -95,10 +62,11 @@ def unreachable(uri: str, error: Exception) -> ServiceError:
     # What urllib3 names last is what happened; before it stands the whole request.
     told = str(error).replace(uri, shown_uri(uri)).rpartition("Caused by ")[2]
     cause = masked(told).strip().splitlines() or [""]
+    setting = setting_of(uri)
     advice = (
         "Make its folder writable, or set tracking.uri to another database"
         if is_sqlite(uri)
-        else "Start it (mlflow server), correct tracking.uri, or remove it to use SQLite"
+        else f"Start it (mlflow server), correct {setting}, or remove it to use SQLite"
     )
     return ServiceError(
         f"MLflow at {shown_uri(uri)} cannot be used ({type(error).__name__}: {cause[0]:.300}). "
@@ -157,13 +125,8 @@ def open_experiment(client: MlflowClient, name: str, artifact_root: str) -> str:
     return str(found.experiment_id)
 
 
-def is_sqlite(uri: str) -> bool:
-    """Tell whether an address is that of a SQLite file."""
-    return uri.startswith("sqlite:")
-
-
 def _make_sqlite(uri: str) -> None:
-    path = Path(uri.removeprefix("sqlite:///"))
+    path = sqlite_path(uri)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Two processes that migrate an empty database at once break it.
     with FileLock(f"{path}.lock", timeout=_LOCK_SECONDS):
@@ -177,10 +140,11 @@ def _make_sqlite(uri: str) -> None:
 
 
 def _refuse_file_store(uri: str) -> None:
-    if urlsplit(uri).scheme in ("", "file"):
+    if urlsplit(uri).scheme in ("", "file") and uri not in _NAMES_OF_SERVERS:
         raise ServiceError(
-            f"tracking.uri: {uri} is a folder, and MLflow 3 no longer keeps runs in folders. Use "
-            "sqlite:///PATH/mlflow.db, the http address of a server, or remove it for the default."
+            f"{setting_of(uri)}: {uri} is a folder, and MLflow 3 no longer keeps runs in folders. "
+            "Use sqlite:///PATH/mlflow.db, the http address of a server, or remove it for the "
+            "default."
         )
 
 

@@ -37,7 +37,7 @@ def measure_training(trainer: Trainer, artifact: Path, *, resumed_from: int) -> 
     assert model is not None
     device = next(model.parameters()).device.type
     held = tensor_bytes(model)
-    with _counted_tokens(trainer) as tokens, watch_memory(device) as memory:
+    with watch_memory(device) as memory, _counted_tokens(trainer, memory.sample) as tokens:
         started = time.perf_counter()
         yield
         seconds = time.perf_counter() - started
@@ -84,6 +84,10 @@ def _scales(state: Any) -> list[torch.Tensor]:
 class MemoryWatch:
     """What is held before and at most while something runs.
 
+    The kernel knows the highest resident size of a process exactly, but only where it lets us start
+    it anew is that the one of this block. Else it is where it has grown meanwhile; where it has
+    not, what was held is looked at now and then, and whenever `sample` is called.
+
     Args:
         device: cpu or cuda.
     """
@@ -92,6 +96,7 @@ class MemoryWatch:
         self.before = 0
         self.peak = 0
         self._device = device
+        self._highest_ever = 0
         self._ended = threading.Event()
         self._sampler: threading.Thread | None = None
 
@@ -101,25 +106,33 @@ class MemoryWatch:
             torch.cuda.reset_peak_memory_stats()
             self.before = int(torch.cuda.memory_allocated())
             return
+        is_anew = _reset_peak()
+        self._highest_ever = 0 if is_anew else read_status("VmHWM")
         self.before = self.peak = read_status("VmRSS")
-        if not _reset_peak():
-            # A container may forbid it: look often instead, which misses a short peak.
-            self._sampler = threading.Thread(target=self._sample, daemon=True)
+        if not is_anew:
+            self._sampler = threading.Thread(target=self._look_often, daemon=True)
             self._sampler.start()
+
+    def sample(self) -> None:
+        """Look at what is held now; a busy machine may not let the watch itself run in time."""
+        if self._sampler is not None:
+            self.peak = max(self.peak, read_status("VmRSS"))
 
     def stop(self) -> None:
         """Take the peak."""
         self._ended.set()
         if self._device == "cuda":
             self.peak = int(torch.cuda.max_memory_allocated())
-        elif self._sampler is None:
-            self.peak = max(self.peak, read_status("VmHWM"))
-        else:
+            return
+        if self._sampler is not None:
             self._sampler.join()
+        highest = read_status("VmHWM")
+        if highest > self._highest_ever:
+            self.peak = max(self.peak, highest)
 
-    def _sample(self) -> None:
+    def _look_often(self) -> None:
         while not self._ended.wait(_SAMPLE_SECONDS):
-            self.peak = max(self.peak, read_status("VmRSS"))
+            self.sample()
 
 
 @contextmanager
@@ -160,8 +173,11 @@ def _reset_peak() -> bool:
 
 
 @contextmanager
-def _counted_tokens(trainer: Trainer) -> Iterator[Callable[[], int]]:
-    """Count what a loss is learned from; a checkpoint's skipped batches never come there."""
+def _counted_tokens(trainer: Trainer, sample: Callable[[], None]) -> Iterator[Callable[[], int]]:
+    """Count what a loss is learned from; a checkpoint's skipped batches never come there.
+
+    Memory is looked at where a step holds most: after the forward pass, before the backward one.
+    """
     step, loss = trainer.training_step, trainer.compute_loss
     counts, learning = [0], [False]
 
@@ -178,7 +194,9 @@ def _counted_tokens(trainer: Trainer) -> Iterator[Callable[[], int]]:
     ) -> Any:
         # Evaluations come here too.
         counts[0] += count_tokens(inputs) if learning[0] else 0
-        return loss(model, inputs, *rest, **named)
+        found = loss(model, inputs, *rest, **named)
+        sample()
+        return found
 
     trainer.training_step, trainer.compute_loss = training_step, compute_loss
     try:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.flows.conftest import environment
+from tests.waiting import GUARD_SECONDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.service]
 
@@ -33,10 +34,10 @@ def test_both_dashboards_answer_until_they_are_stopped(tmp_path: Path) -> None:
             break
     assert len(addresses) == 2
     for address in addresses:
-        page = httpx.get(address, timeout=30, follow_redirects=True)
+        page = httpx.get(address, timeout=GUARD_SECONDS, follow_redirects=True)
         assert page.is_success and "<html" in page.text.lower()
     servers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
-    _, alive = psutil.wait_procs(servers, timeout=10)
+    assert process.wait(GUARD_SECONDS) == 0
+    _, alive = psutil.wait_procs(servers, timeout=GUARD_SECONDS)
     assert alive == []

@@ -12,6 +12,7 @@ from retune.data.tables import read_rows
 from retune.records import BaseRef, ChatRef
 from retune.requests import TrainInputs, TrainSection
 from retune.stage import Workdir
+from retune.training import measuring
 from retune.training.measuring import count_tokens, read_measured, tensor_bytes, watch_memory
 from retune.training.supervised import train_adapter
 from tests.making import section_of
@@ -63,11 +64,33 @@ def test_an_old_training_has_no_figures(tmp_path: Path) -> None:
 
 
 def test_the_peak_is_what_was_held_at_once() -> None:
-    """64 MiB that are written and freed: the peak knows them, what is held afterwards does not."""
+    """64 MiB that are written and freed: the peak knows them, what is held afterwards does not.
+
+    Looked at while they are held, as a training does in each step: no thread has to be in time.
+    """
     with watch_memory("cpu") as memory:
         held = np.ones(64 * MIB, dtype=np.uint8)
+        memory.sample()
         del held
     assert memory.peak - memory.before == pytest.approx(64 * MIB, rel=0.1)
+
+
+def test_a_new_peak_of_the_process_is_known_without_looking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Resident 100, highest ever 150, no reset allowed: a highest of 300 afterwards is this one's.
+
+    Had it stayed at 150, the peak would be the 100 that were seen.
+    """
+    sizes = {"VmRSS": 100, "VmHWM": 150}
+    monkeypatch.setattr(measuring, "_reset_peak", lambda: False)
+    monkeypatch.setattr(measuring, "read_status", lambda name: sizes[name])
+    with watch_memory("cpu") as memory:
+        sizes["VmHWM"] = 300
+    assert (memory.before, memory.peak) == (100, 300)
+    with watch_memory("cpu") as memory:
+        pass
+    assert (memory.before, memory.peak) == (100, 100)
 
 
 def test_an_earlier_peak_is_not_told() -> None:

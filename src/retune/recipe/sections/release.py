@@ -76,11 +76,11 @@ class TrackingConfig(Section):
     """Where MLflow writes runs."""
 
     uri: Text | None = None
-    """Address of the MLflow server or database, without password. null: SQLite in
-    the store folder."""
+    """Address of the MLflow server or database, without password; the path in `sqlite:///PATH` is
+    relative to the project's root. null: MLFLOW_TRACKING_URI, else SQLite in the store folder."""
 
     experiment: Text | None = None
-    """Name of the MLflow experiment. null: the recipe's name."""
+    """Name of the MLflow experiment. null: MLFLOW_EXPERIMENT_NAME, else the recipe's name."""
 
 
 class StoreConfig(Section):

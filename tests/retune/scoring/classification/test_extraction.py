@@ -91,9 +91,9 @@ def test_labels_that_cannot_be_told_apart_are_refused(
 def test_a_megabyte_is_read_in_linear_time(piece: str) -> None:
     """No pattern goes back over what it has read: seconds would be minutes."""
     labels = ("positivo", "muito positivo", "1", "muito  muito")
-    start = time.monotonic()
+    start = time.process_time()
     extract_label(piece * (1_000_000 // len(piece)), labels)
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
 
 
 @settings(deadline=None)

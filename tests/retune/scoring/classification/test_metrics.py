@@ -174,9 +174,9 @@ def test_rows_that_share_a_group_widen_the_interval() -> None:
 def test_thirty_labels_and_five_thousand_rows_take_seconds() -> None:
     generator = np.random.default_rng(0)
     gold, predicted = generator.integers(0, 30, (2, 5000))
-    start = time.monotonic()
+    start = time.process_time()
     estimate_figures(gold, predicted, [str(at) for at in range(30)])
-    assert time.monotonic() - start < 30
+    assert time.process_time() - start < 30
 
 
 def test_ece_by_hand() -> None:

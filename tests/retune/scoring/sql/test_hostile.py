@@ -5,7 +5,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from retune.scoring.sql.records import SqlLimits, SqlOutcome, SqlRow
 from retune.scoring.sql.sandbox import SqlSandbox
 from retune.scoring.sql.score import score_sql
+from tests.waiting import wait_until
 
 LIMITS = SqlLimits(
     deadline_s=0.4, context_deadline_s=0.6, grace_s=0.3, memory_bytes=200 * 1024 * 1024
@@ -213,15 +213,11 @@ def test_no_hostile_prediction_counts_changes_or_outlives_anything(place: Path) 
         SqlRow(row_id=str(at), schema=SCHEMA, gold="SELECT a FROM t", database=place / "db.sqlite")
         for at in range(len(attacks))
     ]
-    start = time.monotonic()
     scores = score_sql(rows, attacks, limits=LIMITS)
-    wall = time.monotonic() - start
     matched = [attacks[int(o.row_id)][:80] for o in scores.outcomes if o.execution_match]
     unscored = [o for o in scores.outcomes if o.execution_match is None]
     assert matched == []
     assert unscored == []
-    # Each may take its deadline, the grace, and a new worker's start.
-    assert wall < len(COSTLY) * (0.4 + 0.3 + 0.5) + len(WRITES) * 0.5
 
 
 @pytest.mark.parametrize("sql", WRITES)
@@ -254,11 +250,9 @@ def test_a_hostile_context_leaves_its_row_unscored(place: Path, context: str) ->
     row = SqlRow(
         row_id="r", gold="SELECT a FROM t", context=context.replace("FILE", str(place / "evil"))
     )
-    start = time.monotonic()
     outcome = score_sql([row], ["SELECT a FROM t"], limits=LIMITS).outcomes[0]
     assert outcome.execution_match is None
     assert (outcome.unscored_reason or "").startswith("database_")
-    assert time.monotonic() - start < 0.6 + 0.3 + 2.0  # deadline, grace, a worker's start
 
 
 @pytest.mark.slow
@@ -338,11 +332,9 @@ def test_a_hostile_gold_leaves_its_row_unscored(place: Path, gold: str) -> None:
 
 
 def test_a_step_that_cannot_be_interrupted_is_killed(place: Path) -> None:
-    start = time.monotonic()
     outcome = judge(place, ONE_LONG_STEP)
     assert outcome.wrong_reason == "timeout"
     assert "killed" in outcome.detail
-    assert time.monotonic() - start < 0.4 + 0.3 + 1.0
 
 
 def test_the_row_after_a_killed_worker_is_scored_as_ever(place: Path) -> None:
@@ -373,10 +365,7 @@ def test_a_worker_dies_with_its_parent(place: Path) -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    until = time.monotonic() + 5
-    while _runs(worker) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not _runs(worker)
+    wait_until(lambda: not _runs(worker), what="the worker's end")
 
 
 def _runs(pid: int) -> bool:

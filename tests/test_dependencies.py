@@ -1,0 +1,63 @@
+"""What is imported is declared: a dependency of a dependency may go any day."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+
+import pytest
+
+from tests.tiny_models import REPOSITORY
+
+OWN = {"retune", "tasks", "flows"}
+WITH_ANOTHER = {"pydantic_core": "pydantic", "distributed": "prefect-dask", "_typeshed": ""}
+"""Modules that come with what is declared: pydantic pins its core, and typeshed is of mypy."""
+
+
+def imported(folder: str) -> set[str]:
+    """Return the first parts of all absolute imports below a folder."""
+    found = set()
+    for path in (REPOSITORY / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {each.name for each in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                found.add(str(node.module))
+    return {name.partition(".")[0] for name in found}
+
+
+def declared() -> set[str]:
+    """Return the names of all dependencies, extras included, as PEP 503 writes them."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    lines = [*project["dependencies"], *(line for extra in extras for line in extra)]
+    return {normal(re.split(r"[<>=\[;]", line)[0]) for line in lines}
+
+
+def normal(name: str) -> str:
+    """Return a distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+@pytest.mark.parametrize("folder", ["src/retune", "tasks", "flows"])
+def test_what_is_imported_is_declared(folder: str) -> None:
+    """Each module that is neither ours nor Python's belongs to a declared distribution."""
+    known, by_module = declared(), packages_distributions()
+    missing = {}
+    for module in imported(folder) - OWN - sys.stdlib_module_names:
+        owners = by_module.get(WITH_ANOTHER.get(module, module), [WITH_ANOTHER.get(module, module)])
+        if not any(normal(owner) in known or not owner for owner in owners):
+            missing[module] = owners
+    assert missing == {}
+
+
+def test_each_pin_is_of_what_is_declared() -> None:
+    """Every dependency has its exact version in constraints.txt, but for what extras bring."""
+    lines = (REPOSITORY / "constraints.txt").read_text("utf-8").splitlines()
+    pinned = {normal(line.partition("==")[0]) for line in lines if "==" in line}
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    for line in project["dependencies"]:
+        assert normal(re.split(r"[<>=\[;]", line)[0]) in pinned, line
