@@ -73,6 +73,8 @@ def _extract(page: FetchResult, settings: CollectSettings) -> Iterator[Document 
             status="failed" if unread else "empty",
             reason=failure.reason,
             detail=failure.detail,
+            letters=sum(failure.left_out.values()),
+            left_out=failure.left_out,
             reused=page.reused,
         )
 
