@@ -25,8 +25,20 @@ _CAPTIONED = re.compile(
 )
 _ADMONITIONS = frozenset(
     {
-        *("admonition", "admonitionblock", "callout", "alert", "theme-admonition", "note", "warning"),
-        *("tip", "caution", "important", "danger", "hint", "attention", "error", "info", "seealso"),
+        *("admonition", "admonitionblock", "callout", "alert", "theme-admonition"),
+        *(
+            "note",
+            "warning",
+            "tip",
+            "caution",
+            "important",
+            "danger",
+            "hint",
+            "attention",
+            "error",
+            "info",
+            "seealso",
+        ),
         *("custom-block", "notice", "infobox", "message", "starlight-aside", "markdown-alert"),
     }
 )

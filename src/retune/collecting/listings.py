@@ -24,7 +24,7 @@ _BUTTONS = frozenset(
     }
 )
 _LANGUAGE_CLASS = re.compile(
-    r"(?:^|\s)(?:language|lang|highlight-source|highlight|brush:|sourceCode)[-\s]*([\w+#.-]+)"
+    r"(?:^|\s)(?:(?:language|lang|highlight-source|highlight)-|brush:\s*|sourceCode\s+)([\w+#.-]+)"
 )
 _NO_LANGUAGE = {"default", "none", "text", "plaintext", "source", "notranslate"}
 _NEAR = 3
@@ -121,7 +121,11 @@ def _is_gutter(element: Any) -> bool:
 
 
 def _language(element: Any) -> str:
-    places = [*element.iterchildren("code"), element, *element.iterancestors()][: _NEAR + 1]
+    # Line numbers stand in a table with the listing; what names its language is around that.
+    table = next(element.iterancestors("table"), None)
+    around = [] if table is None else [table, *table.iterancestors()][:_NEAR]
+    near = [*element.iterchildren("code"), element, *element.iterancestors()][: _NEAR + 1]
+    places = [*near, *around]
     for place in places:
         found = _LANGUAGE_CLASS.search(place.get("class") or "")
         named = found.group(1) if found else place.get("data-lang") or place.get("data-language")

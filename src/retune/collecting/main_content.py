@@ -89,7 +89,8 @@ def find_main(tree: Any, counted: Letters) -> Any:
     body = next(elements(tree, "body"), tree)
     main = _most_words([each for each in tree.iter() if _is_main(each)], counted)
     if main is not None and counted.all(main):
-        return _article_in(main, counted) or main
+        within = _article_in(main, counted)
+        return main if within is None else within
     article = _article_in(body, counted)
     if article is not None:
         return article

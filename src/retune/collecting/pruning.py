@@ -52,17 +52,18 @@ _MOST = 0.5
 """A name alone never takes more than this share of a page's text."""
 
 
-def find_left_out(tree: Any) -> LeftOut:
+def find_left_out(tree: Any, elsewhere: int = 0) -> LeftOut:
     """Find what only leads elsewhere, is not shown, or surrounds the text.
 
     Args:
         tree: A parsed page.
+        elsewhere: Letters of the page that are not in the tree.
 
     Returns:
         Elements that are left out, each with its reason.
     """
     left_out: LeftOut = {}
-    whole = _visible_letters(tree)
+    whole = _visible_letters(tree) + elsewhere
     for element in tree.iter():
         reason = _BY_TAG.get(element.tag) or _by_role(element)
         if reason is None:
