@@ -12,10 +12,13 @@ from retune.collecting.data_tables import is_data_table, table_lines
 from retune.collecting.elements import BLOCKS, text_of
 from retune.collecting.headings import asks, heading_level, is_admonition, is_api_list
 from retune.collecting.inline_text import InlineText
+from retune.collecting.letter_counts import LeftOut
 from retune.collecting.listings import is_listing, read_listing
 from retune.collecting.page_text import LINE_NUMBERS, MARKUP, OUTSIDE, letters
-from retune.collecting.pruning import LeftOut
 from retune.records import Record
+
+_DEEPEST_MARKS = 8
+"""Marks of lists and quotes before one block; tags that are never closed would pile them up."""
 
 
 class Block(Record):
@@ -182,8 +185,9 @@ class BlockReader:
         if self._admonitions and self._admonitions[-1] is element:
             self._admonitions.pop()
         if self._opened and self._opened[-1][0] is element:
-            _, self._level = self._opened.pop()
-            self._blocks.append(Block(text="", level=self._level + 1, ends=True))
+            inner, (_, self._level) = self._level, self._opened.pop()
+            if inner != self._level:
+                self._blocks.append(Block(text="", level=self._level + 1, ends=True))
 
     def _head(self) -> None:
         assert self._heading is not None
@@ -213,7 +217,7 @@ class BlockReader:
         """Append a block, with the marks of the lists and quotes that it stands in."""
         if block.level:
             self._level = block.level
-        marks = "".join(mark for _, mark in self._prefixes)
+        marks = "".join(mark for _, mark in self._prefixes[-_DEEPEST_MARKS:])
         # An item has its mark once, and a listing that is indented is not verbatim any more.
         self._prefixes = [(each, m if m == "> " else "") for each, m in self._prefixes]
         if not block.level and not block.text.startswith("```") and block.text:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -68,11 +67,6 @@ def names(element: Any) -> frozenset[str]:
 def classes(element: Any) -> frozenset[str]:
     """Return an element's classes in the forms of `names`."""
     return _names(element.get("class") or "")
-
-
-def elements(tree: Any, *tags: str) -> Iterator[Any]:
-    """Yield the elements of some names below an element, itself included."""
-    yield from tree.iter(*tags)
 
 
 def text_of(element: Any) -> str:

@@ -8,12 +8,13 @@ from typing import Any
 
 from retune.collecting.content_blocks import Block, BlockReader
 from retune.collecting.failures import NO_CONTENT, PageFailed
-from retune.collecting.main_content import Letters, find_main, mark_links
+from retune.collecting.letter_counts import LeftOut, Letters
+from retune.collecting.main_content import find_main, mark_links
 from retune.collecting.navigation import refuse_licence, refuse_linked
 from retune.collecting.page_kinds import refuse_other_markup, refuse_text_elsewhere
 from retune.collecting.page_text import UNREAD, clean, fold
 from retune.collecting.parsing import parse_page
-from retune.collecting.pruning import LeftOut, find_left_out
+from retune.collecting.pruning import find_left_out
 from retune.collecting.records import Document
 from retune.collecting.sectioning import build_sections
 

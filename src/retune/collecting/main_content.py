@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from lxml import etree
 from trafilatura.xpaths import BODY_XPATH
 
-from retune.collecting.elements import HEADINGS, elements, names
-from retune.collecting.page_text import LINKS, NAVIGATION_TEXT, letters
-from retune.collecting.pruning import LeftOut
+from retune.collecting.elements import HEADINGS, names
+from retune.collecting.letter_counts import LeftOut, Letters
+from retune.collecting.page_text import LINKS, NAVIGATION_TEXT
 
 _NAMES = (
     *("main-content", "content-main", "document", "markdown-body", "theme-doc-markdown"),
@@ -25,56 +24,6 @@ _MOSTLY_LINKED = 0.8
 _ALL_LINKED = 0.85
 
 
-class Letters:
-    """Letters of elements, without what is left out, and how many of them are linked.
-
-    Args:
-        tree: The page.
-        left_out: What is left out of it.
-    """
-
-    def __init__(self, tree: Any, left_out: LeftOut) -> None:
-        self._left_out = left_out
-        self._all: dict[Any, int] = {}
-        self._linked: dict[Any, int] = {}
-        self._links: dict[Any, int] = {}
-        self._count(tree)
-
-    def words(self, element: Any) -> int:
-        """Return the letters that stand in no link."""
-        return self._all.get(element, 0) - self._linked.get(element, 0)
-
-    def all(self, element: Any) -> int:
-        """Return all letters."""
-        return self._all.get(element, 0)
-
-    def linked(self, element: Any) -> int:
-        """Return the letters that stand in links."""
-        return self._linked.get(element, 0)
-
-    def links(self, element: Any) -> int:
-        """Return how many links there are."""
-        return self._links.get(element, 0)
-
-    def _count(self, tree: Any) -> None:
-        # From the leaves up, since a page may be nested deeper than functions may call themselves.
-        for _, element in etree.iterwalk(tree, events=("end",)):
-            own = letters(element.text or "")
-            total = linked = links = 0
-            for child in element.iterchildren():
-                tail = letters(child.tail or "")
-                own += tail
-                if child in self._left_out:
-                    continue
-                total += self._all[child]
-                linked += self._linked[child]
-                links += self._links[child]
-            self._all[element] = own + total
-            is_link = element.tag == "a" and element.get("href")
-            self._linked[element] = self._all[element] if is_link else linked
-            self._links[element] = links + bool(is_link)
-
-
 def find_main(tree: Any, counted: Letters) -> Any:
     """Find the element that holds a page's text.
 
@@ -86,7 +35,7 @@ def find_main(tree: Any, counted: Letters) -> Any:
         The element: what the page says is its main part, else what its name says is, as long as
         most of the words stand in it, else the whole body.
     """
-    body = next(elements(tree, "body"), tree)
+    body = next(tree.iter("body"), tree)
     main = _most_words([each for each in tree.iter() if _is_main(each)], counted)
     if main is not None and counted.all(main):
         within = _article_in(main, counted)
@@ -159,4 +108,4 @@ def mark_links(main: Any, left_out: LeftOut, counted: Letters) -> None:
 
 
 def _has_heading(element: Any) -> bool:
-    return next(elements(element, *HEADINGS), None) is not None
+    return next(element.iter(*HEADINGS), None) is not None

@@ -13,7 +13,6 @@ from markdown_it.token import Token
 
 from retune.collecting.content_blocks import Block, BlockReader
 from retune.collecting.data_tables import VERBATIM
-from retune.collecting.elements import elements
 from retune.collecting.failures import NO_CONTENT, PageFailed
 from retune.collecting.markdown_dialects import plain_markdown
 from retune.collecting.markdown_inline import without_tags
@@ -102,9 +101,7 @@ def _read(tokens: list[Token], body: str) -> tuple[list[Block], Counter[str]]:
             written.append(_closed(piece))
     elsewhere = sum(block.letters for block in verbatim.values())
     tree = parse_page(f"<!DOCTYPE html><html><body>{chr(10).join(written)}</body></html>").tree
-    reader = BlockReader(
-        next(elements(tree, "body"), tree), find_left_out(tree, elsewhere), verbatim
-    )
+    reader = BlockReader(next(tree.iter("body"), tree), find_left_out(tree, elsewhere), verbatim)
     blocks = reader.read(tree)
     found = {element.tag for element in tree.iter()}
     # What a comment encloses that goes over several blocks.

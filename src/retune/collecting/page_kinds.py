@@ -6,7 +6,7 @@ import codecs
 import re
 from typing import Any
 
-from retune.collecting.elements import elements, names, text_of
+from retune.collecting.elements import names, text_of
 from retune.collecting.failures import (
     FRAMES,
     NEEDS_SCRIPTS,
@@ -116,7 +116,7 @@ def refuse_text_elsewhere(tree: Any, kept: int) -> None:
     if kept > _FEW:
         return
     frames = [each.get("src") or "" for each in tree.iter("frame")]
-    if frames or next(elements(tree, "frameset"), None) is not None:
+    if frames or next(tree.iter("frameset"), None) is not None:
         raise PageFailed(FRAMES, f"its text lies in {_listed(frames)}; collect those")
     target = _refresh(tree)
     if target:
@@ -146,7 +146,7 @@ def _refresh(tree: Any) -> str | None:
 
 
 def _needs_scripts(tree: Any, kept: int) -> str | None:
-    if next(elements(tree, "script"), None) is None:
+    if next(tree.iter("script"), None) is None:
         return None
     for element in tree.iter("div", "main", "section", "app-root"):
         if names(element) & _ROOTS or element.tag == "app-root":

@@ -16,6 +16,7 @@ _XHTML = re.compile(r"\A\s*<\?xml\b|\A\s*<!DOCTYPE[^>]{0,200}\bXHTML\b", re.I)
 _OWN_ENTITIES = re.compile(r"<!(?:ENTITY|ATTLIST)", re.I)
 _NAMED = re.compile(r"&([A-Za-z][A-Za-z0-9]*);")
 _OF_XML = frozenset({"amp", "lt", "gt", "quot", "apos"})
+_NAME = re.compile(r"[a-z_][a-z0-9_.-]*")
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", re.S | re.I)
 
 
@@ -50,7 +51,9 @@ def parse_page(text: str, *, as_xml: bool = False) -> Page:
     if tree is None:
         tree, unread = _as_html(text)
     for element in tree.iter(etree.Element):
-        element.tag = etree.QName(element).localname.rpartition(":")[2].lower() or "span"
+        name = element.tag.rpartition("}")[2].rpartition(":")[2].lower()
+        # Broken markup gives names that no element can have, such as "d<h4".
+        element.tag = name if _NAME.fullmatch(name) else "span"
     return Page(tree, unread)
 
 

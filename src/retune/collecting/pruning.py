@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from retune.collecting.chrome_names import COOKIES, MOSTLY_LINKS, REASON_BY_NAME
-from retune.collecting.elements import classes, elements, names, text_of
+from retune.collecting.elements import classes, names, text_of
+from retune.collecting.letter_counts import LeftOut, Letters
 from retune.collecting.page_text import (
     CHROME,
     CONTROLS,
@@ -17,11 +18,7 @@ from retune.collecting.page_text import (
     NOTES,
     PICTURES,
     SCRIPT,
-    letters,
 )
-
-LeftOut = dict[Any, str]
-"""Elements that are left out as a whole, with the reason."""
 
 _BY_TAG = {
     **dict.fromkeys(("head", "script", "style", "template", "link", "meta", "title"), SCRIPT),
@@ -63,13 +60,14 @@ def find_left_out(tree: Any, elsewhere: int = 0) -> LeftOut:
         Elements that are left out, each with its reason.
     """
     left_out: LeftOut = {}
-    whole = _visible_letters(tree) + elsewhere
+    counted = Letters(tree)
+    whole = _visible_letters(tree, counted) + elsewhere
     for element in tree.iter():
         reason = _BY_TAG.get(element.tag) or _by_role(element)
         if reason is None:
-            reason = _by_look(element)
+            reason = _by_look(element, counted)
             # What is most of a page is its text, whatever it is called and until a script shows it.
-            if reason is not None and letters(text_of(element)) > _MOST * whole:
+            if reason is not None and counted.all(element) > _MOST * whole:
                 reason = None
         if reason is not None:
             left_out[element] = reason
@@ -77,14 +75,14 @@ def find_left_out(tree: Any, elsewhere: int = 0) -> LeftOut:
     return left_out
 
 
-def _visible_letters(tree: Any) -> int:
+def _visible_letters(tree: Any, counted: Letters) -> int:
     """Letters outside of what is left out by its tag or role."""
-    total = letters(text_of(tree))
+    total = counted.all(tree)
     waiting = [tree]
     while waiting:
         element = waiting.pop()
         if element.tag in _BY_TAG or _by_role(element):
-            total -= letters(text_of(element))
+            total -= counted.all(element)
         else:
             waiting += element.iterchildren()
     return total
@@ -95,7 +93,7 @@ def _by_role(element: Any) -> str | None:
     return _BY_ROLE.get(role)
 
 
-def _by_look(element: Any) -> str | None:
+def _by_look(element: Any, counted: Letters) -> str | None:
     if element.tag in {"html", "body", "main"} or element.get("role") in {"main", "tabpanel"}:
         return None
     if _is_hidden(element):
@@ -106,27 +104,27 @@ def _by_look(element: Any) -> str | None:
         return NAVIGATION_TEXT
     if _is_site_header(element) or element.tag == "footer":
         return NAVIGATION_TEXT
-    return _by_name(element) or _by_words(element)
+    return _by_name(element, counted) or _by_words(element, counted)
 
 
-def _by_name(element: Any) -> str | None:
+def _by_name(element: Any, counted: Letters) -> str | None:
     own = names(element)
     reason = next((REASON_BY_NAME[name] for name in sorted(own & REASON_BY_NAME.keys())), None)
     if reason is None and any(COOKIES.search(name) for name in own):
         reason = CHROME
-    if reason is None and own & MOSTLY_LINKS and linked_share(element) > _MOST:
+    mostly_links = counted.linked(element) > _MOST * counted.all(element)
+    if reason is None and own & MOSTLY_LINKS and mostly_links:
         reason = NAVIGATION_TEXT
     if reason is None and element.tag == "sup" and "reference" in own:
         reason = NOTES
     return reason
 
 
-def _by_words(element: Any) -> str | None:
+def _by_words(element: Any, counted: Letters) -> str | None:
     if element.tag not in {"p", "div", "small", "address", "center", "td"}:
         return None
-    text = text_of(element) if len(element) < 10 else ""
-    short = 0 < len(text) <= _LONGEST_RIGHTS
-    return CHROME if short and _RIGHTS.match(text) else None
+    short = 0 < counted.all(element) <= _LONGEST_RIGHTS
+    return CHROME if short and _RIGHTS.match(text_of(element)) else None
 
 
 def _is_hidden(element: Any) -> bool:
@@ -149,7 +147,7 @@ def _links_to_itself(link: Any) -> bool:
 
 
 def _is_site_header(element: Any) -> bool:
-    if element.tag != "header" or next(elements(element, "h1", "h2"), None) is not None:
+    if element.tag != "header" or next(element.iter("h1", "h2"), None) is not None:
         return False
     return all(each.tag not in {"article", "main", "section"} for each in element.iterancestors())
 
@@ -159,14 +157,3 @@ def _titles_of_notes(tree: Any) -> Iterator[Any]:
     for element in tree.iter("p"):
         if "rubric" in classes(element) and text_of(element).strip().lower() in _NOTES_TITLES:
             yield element
-
-
-def linked_share(element: Any) -> float:
-    """Return the share of an element's letters that stand in links."""
-    total = letters(text_of(element))
-    return linked_letters(element) / total if total else 0.0
-
-
-def linked_letters(element: Any) -> int:
-    """Return how many of an element's letters stand in links."""
-    return sum(letters(text_of(each)) for each in element.iter("a") if each.get("href"))
