@@ -9,6 +9,7 @@ from retune.collecting.decoding import decode_page
 from retune.collecting.failures import EXTRACTOR, TOO_LARGE, UNREADABLE, PageFailed
 from retune.collecting.fetching import FetchResult, Progress
 from retune.collecting.html_pages import read_html
+from retune.collecting.losses import lost_share
 from retune.collecting.markdown_pages import read_markdown
 from retune.collecting.page_cache import PageCache
 from retune.collecting.page_kinds import refuse_other_files
@@ -69,14 +70,16 @@ def _extract(page: FetchResult, settings: CollectSettings) -> Iterator[Document 
     try:
         yield read_document(page.url, settings)
     except PageFailed as failure:
+        letters = sum(failure.left_out.values())
         unread = failure.reason in {UNREADABLE, TOO_LARGE, EXTRACTOR}
         yield Outcome(
             source=page.url,
             status="failed" if unread else "empty",
             reason=failure.reason,
             detail=failure.detail,
-            letters=sum(failure.left_out.values()),
+            letters=letters,
             left_out=failure.left_out,
+            lost=lost_share(letters, failure.left_out),
             reused=page.reused,
         )
 

@@ -152,6 +152,6 @@ def _needs_scripts(tree: Any, kept: int) -> str | None:
         if names(element) & _ROOTS or element.tag == "app-root":
             text = text_of(element).strip()
             if not letters(text) or _WAITS.fullmatch(text):
-                return f"its <{element.tag} id={element.get('id') or element.tag!r}> is empty"
+                return f"its <{element.tag} id={element.get('id') or element.tag}> is empty"
     asks = any(_ASKS_FOR_SCRIPTS.search(text_of(each)) for each in tree.iter("noscript"))
     return "it asks for JavaScript" if asks and kept < _FEW // 2 else None
