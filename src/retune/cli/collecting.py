@@ -124,10 +124,10 @@ def show_collected(console: Console, collected: Collected) -> None:
     console.print(table)
     for reason, count in sorted(collected.dropped.items()):
         console.print(f"  sections left out: {reason} ({count})", highlight=False)
-    if collected.left_out:
-        largest = sorted(collected.left_out.items(), key=lambda item: (-item[1], item[0]))
-        letters = ", ".join(f"{reason} {count:,}" for reason, count in largest)
-        console.print(f"  letters in no row: {letters}", highlight=False)
+    own, other = _split_letters(collected.left_out)
+    for name, counts in (("letters in no row", own), ("not counted as text", other)):
+        if counts:
+            console.print(f"  {name}: {counts}", highlight=False, soft_wrap=True)
     show_named(console, collected)
     if collected.reused:
         console.print(
@@ -155,3 +155,13 @@ def show_named(console: Console, collected: Collected) -> None:
         console.print(
             f"  and {collected.unnamed} more; the outcomes name all of them.", highlight=False
         )
+
+
+def _split_letters(left_out: dict[str, int]) -> tuple[str, str]:
+    """Letters by reason, the most first: of the pages' own text, and of what never was any."""
+    from retune.collecting.page_text import NEVER_CONTENT
+
+    ordered = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    own = [f"{name} {count:,}" for name, count in ordered if name not in NEVER_CONTENT]
+    other = [f"{name} {count:,}" for name, count in ordered if name in NEVER_CONTENT]
+    return "; ".join(own), "; ".join(other)

@@ -117,19 +117,16 @@ def refuse_text_elsewhere(tree: Any, kept: int) -> None:
         return
     frames = [each.get("src") or "" for each in tree.iter("frame")]
     if frames or next(tree.iter("frameset"), None) is not None:
-        raise PageFailed(FRAMES, f"its text lies in {_listed(frames)}; collect those")
+        raise PageFailed(FRAMES, f"its text lies in {_listed(frames)}")
     target = _refresh(tree)
     if target:
-        raise PageFailed(REDIRECT, f"to {target}; collect that")
+        raise PageFailed(REDIRECT, f"to {target}")
     why = _needs_scripts(tree, kept)
     if why:
-        raise PageFailed(
-            NEEDS_SCRIPTS,
-            f"{why}; save it from a browser, or collect the site's Markdown or printed form",
-        )
+        raise PageFailed(NEEDS_SCRIPTS, why)
     embedded = [each.get("src") or "" for each in tree.iter("iframe") if each.get("src")]
     if not kept and embedded:
-        raise PageFailed(FRAMES, f"its text lies in {_listed(embedded)}; collect those")
+        raise PageFailed(FRAMES, f"its text lies in {_listed(embedded)}")
 
 
 def _listed(addresses: list[str]) -> str:

@@ -49,7 +49,8 @@ def test_headings_may_stand_in_raw_html() -> None:
     """As <h2>, in details, inside of a <div>, with a name of their own."""
     text = (
         '<h1 align="center">Lamps</h1>\n\nOne.\n\n<div>\n\n## Bulbs <a name="b"></a> {#bulbs}\n\n'
-        "Two.\n\n</div>\n\n<details>\n<summary>How long?</summary>\n\nThree.\n\n</details>\n\nFour.\n"
+        "Two.\n\n</div>\n\n<details>\n<summary>How long?</summary>\n\nThree.\n\n</details>\n\n"
+        "Four.\n"
     )
     document = read_markdown("x.md", text)
     assert document.title == "Lamps"

@@ -191,7 +191,8 @@ def test_columns_of_a_table_stay_columns() -> None:
         "<pre>a  = 1\nb<button class='copybtn'>Copy</button></pre>",
         "<xmp>a  = 1\nb</xmp>",
         "<code style='white-space: pre'>a  = 1\nb</code>",
-        "<table class='rouge-table'><tr><td class='gutter gl'><pre>1\n2</pre><td><pre>a  = 1\nb</pre></table>",
+        "<table class='rouge-table'><tr><td class='gutter gl'><pre>1\n2</pre>"
+        "<td><pre>a  = 1\nb</pre></table>",
         "<pre>\r\na  = 1\r\nb\r\n</pre>",
     ],
 )
