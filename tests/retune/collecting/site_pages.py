@@ -7,8 +7,26 @@ from __future__ import annotations
 
 LAMP = "A lamp turns current into light, and a good one lasts for ten thousand hours or even more."
 BULB = "Bulbs are sold by their base: the wide one fits old lamps, the narrow one fits new lamps."
-CODE = 'def light(lamp):\n    if not lamp.on:\n\n        lamp.turn("on")  # twice  two\n    return lamp'
+CODE = """def light(lamp):
+    if not lamp.on:
+
+        lamp.turn("on")  # twice  two
+    return lamp"""
 _CODE_HTML = CODE.replace('"', "&quot;")
+
+
+def _in_lines(before: str, after: str) -> str:
+    """The listing with an element around each of its lines."""
+    return "".join(f"{before}{line}{after}" for line in _CODE_HTML.split("\n"))
+
+
+_DOCUSAURUS_LINES = _in_lines(
+    '<span class="token-line" style="color:#1"><span class="token plain">', "</span><br></span>"
+)
+_HUGO_LINES = _in_lines('<span class="line"><span class="cl">', "\n</span></span>")
+_GITBOOK_LINES = _in_lines(
+    '<span class="highlight-line"><span class="highlight-line-content">', "</span></span>\n"
+)
 
 SPHINX_CLASSIC = f"""<!DOCTYPE html><html lang="en"><head><title
 >Lamps &#8212; Light 1.0 documentation
@@ -50,11 +68,13 @@ class="headerlink" href="#l">¶</a></dt>
 <dl class="py method"><dt class="sig sig-object py" id="light.Lamp.on">on()<a class="headerlink"
 href="#o">¶</a></dt>
 <dt class="sig sig-object py">on(watts)</dt>
-<dd><p>Turns the lamp on, and waits until it shines as brightly as it ever will, which takes a second.</p>
+<dd><p>Turns the lamp on, and waits until it shines as brightly as it ever will, which takes
+a second.</p>
 <dl class="field-list simple"><dt class="field-odd">Parameters</dt><dd class="field-odd"><p><strong
 >watts</strong> – how \
 bright it is meant to be</p></dd></dl></dd></dl></dd></dl>
-<p>After the class there is more to say of the module as a whole: it holds no state of its own at all.</p>
+<p>After the class there is more to say of the module as a whole: it holds no state of its own at
+all.</p>
 </section></div></div><footer><div class="rst-footer-buttons">JUNK</div><p>© JUNK</p></footer></div
 ></body></html>"""
 
@@ -108,13 +128,7 @@ Bulbs" title="Direct link to Bulbs">​</a></h2><p>{BULB}</p>
 role="tab">Java</li></ul>
 <div role="tabpanel"><div class="language-python codeBlockContainer_Ckt0"><div
 class="codeBlockContent_biex"><pre
-class="prism-code language-python"><code>{
-    "".join(
-        f'<span class="token-line" style="color:#1"><span class="token plain">{line}</span><br
-></span>'
-        for line in _CODE_HTML.split(chr(10))
-    )
-}</code></pre><div class="buttonGroup__atx"><button>JUNK</button></div></div></div></div>
+class="prism-code language-python"><code>{_DOCUSAURUS_LINES}</code></pre><div class="buttonGroup__atx"><button>JUNK</button></div></div></div></div>
 <div role="tabpanel" hidden=""><p>In Java a lamp is an object like any other one.</p></div></div
 ></div>
 <footer class="theme-doc-footer docusaurus-mt-lg"><a class="theme-edit-this-page">JUNK</a></footer
@@ -204,7 +218,7 @@ tabindex="0" class="chroma"><code>
 </span><span class="lnt">2
 </span></code></pre></td><td class="lntd"><pre tabindex="0" class="chroma"><code
 class="language-python" data-lang="python">
-{"".join(f'<span class="line"><span class="cl">{line}{chr(10)}</span></span>' for line in _CODE_HTML.split(chr(10)))}</code></pre>
+{_HUGO_LINES}</code></pre>
 </td></tr></table></div></div><section class="td-page-feedback feedback"><h2>JUNK Feedback</h2
 ></section></div></main></div>
 </div></div><footer class="td-footer">JUNK</footer></body></html>"""
@@ -223,23 +237,16 @@ class="site-header">JUNK</header>
 <div class="flex"><aside class="page-api-block:xl sidebar"><a href="1">JUNK</a></aside><div
 class="flex-1"><main class="relative">
 <header class="max-w-3xl"><h1 class="text-4xl">Lamps</h1></header><div class="grid"><p
-class="mx-auto">{
-    LAMP
-}</p><div
+class="mx-auto">{LAMP}</p><div
 class="flex"><h2 class="group" id="bulbs"><div class="grid"><a href="#bulbs"
 aria-label="Direct link to heading"><svg></svg>
 </a></div><div class="flex-1">Bulbs</div></h2></div><p>{
     BULB
 }</p><div class="hint">Let a bulb cool down.</div>
 <div class="codeblock"><button>JUNK Copy</button><pre><code>{
-    "".join(
-        f'<span class="highlight-line"><span class="highlight-line-content">{line or " "}</span
-></span>{chr(10)}'.replace(
-            "> <", "><"
-        )
-        for line in _CODE_HTML.split(chr(10))
-    )
-}</code></pre></div></div><div class="page-navigation"><a>JUNK Previous</a></div><p class="last-updated">JUNK</p></main></div>
+    _GITBOOK_LINES
+}</code></pre></div></div><div
+class="page-navigation"><a>JUNK Previous</a></div><p class="last-updated">JUNK</p></main></div>
 </div></div></body></html>"""
 
 MEDIAWIKI = f"""<html lang="en"><head><title>Lamps - Wiki</title></head><body><div
