@@ -31,7 +31,8 @@ _NAVIGATION = """
     left-nav right-nav leftnav rightnav menu-main main-menu nav-menu menubar
     td-sidebar td-sidebar-toc td-page-meta book-menu book-toc book-header book-footer nav-path
     navpath widget-area chapter-nav nav-chapters mobile-nav-chapters sidebar-scrollbox
-    catlinks printfooter flex-header head-of-page foot-of-page doc-nav docs-nav docs-sidebar
+    catlinks printfooter out-of-band rustdoc-breadcrumbs
+    flex-header head-of-page foot-of-page doc-nav docs-nav docs-sidebar
 """
 _CHROME = """
     share sharing share-buttons share-links social social-share social-links social-media
@@ -51,7 +52,7 @@ _NOTES = """
 """
 _HIDDEN = """
     sr-only visually-hidden visuallyhidden screen-reader-text screen-reader-only show-for-sr
-    u-visually-hidden vp-visually-hidden noscript mw-hidden
+    u-visually-hidden vp-visually-hidden hideme noscript mw-hidden
 """
 
 REASON_BY_NAME = {

@@ -24,7 +24,7 @@ _BUTTONS = frozenset(
     }
 )
 _LANGUAGE_CLASS = re.compile(
-    r"(?:^|\s)(?:(?:language|lang|highlight-source|highlight)-|brush:\s*|sourceCode\s+)([\w+#.-]+)"
+    r"(?:^|\s)(?:(?:language|lang|src|highlight-source|highlight)-|brush:\s*|sourceCode\s+)([\w+#.-]+)"
 )
 _NO_LANGUAGE = {"default", "none", "text", "plaintext", "source", "notranslate"}
 _NEAR = 3
@@ -68,6 +68,7 @@ def read_listing(element: Any) -> tuple[Listing, int]:
         The listing, and the letters in it that are line numbers or buttons.
     """
     whole = letters(text_of(element))
+    # The numbers may also stand in a <pre> of their own, beside the listing.
     if _is_gutter(element):
         return Listing(text="", language=""), whole
     # HTML drops a line break right after <pre>; the last one belongs to the fence.
@@ -109,15 +110,18 @@ def _is_junk(element: Any) -> bool:
         return True
     if element.get("hidden") is not None or "display:none" in (element.get("style") or ""):
         return True
+    return numbers_lines(element)
+
+
+def numbers_lines(element: Any) -> bool:
+    """Return whether an element holds the numbers of a listing's lines and nothing else."""
     numbered = any(_NUMBERED.search(name) for name in classes(element))
     return numbered and bool(_NUMBERS.fullmatch(text_of(element)))
 
 
 def _is_gutter(element: Any) -> bool:
-    if not _NUMBERS.fullmatch(text_of(element)):
-        return False
     near = [element, *list(element.iterancestors())[:2]]
-    return any(_NUMBERED.search(name) for each in near for name in classes(each))
+    return any(map(numbers_lines, near))
 
 
 def _language(element: Any) -> str:

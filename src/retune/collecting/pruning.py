@@ -9,10 +9,12 @@ from typing import Any
 from retune.collecting.chrome_names import COOKIES, MOSTLY_LINKS, REASON_BY_NAME
 from retune.collecting.elements import classes, names, text_of
 from retune.collecting.letter_counts import LeftOut, Letters
+from retune.collecting.listings import numbers_lines
 from retune.collecting.page_text import (
     CHROME,
     CONTROLS,
     HIDDEN,
+    LINE_NUMBERS,
     NAVIGATION_TEXT,
     NOSCRIPT,
     NOTES,
@@ -117,6 +119,10 @@ def _by_name(element: Any, counted: Letters) -> str | None:
         reason = NAVIGATION_TEXT
     if reason is None and element.tag == "sup" and "reference" in own:
         reason = NOTES
+    if reason is None and element.tag != "pre" and own and counted.all(element):
+        # Beside a listing: the numbers of its lines, the name of its language.
+        label = element.tag == "span" and "lang" in own
+        reason = LINE_NUMBERS if label or numbers_lines(element) else None
     return reason
 
 

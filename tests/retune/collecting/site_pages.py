@@ -128,7 +128,8 @@ Bulbs" title="Direct link to Bulbs">​</a></h2><p>{BULB}</p>
 role="tab">Java</li></ul>
 <div role="tabpanel"><div class="language-python codeBlockContainer_Ckt0"><div
 class="codeBlockContent_biex"><pre
-class="prism-code language-python"><code>{_DOCUSAURUS_LINES}</code></pre><div class="buttonGroup__atx"><button>JUNK</button></div></div></div></div>
+class="prism-code language-python"><code>{_DOCUSAURUS_LINES}</code></pre><div
+class="buttonGroup__atx"><button>JUNK</button></div></div></div></div>
 <div role="tabpanel" hidden=""><p>In Java a lamp is an object like any other one.</p></div></div
 ></div>
 <footer class="theme-doc-footer docusaurus-mt-lg"><a class="theme-edit-this-page">JUNK</a></footer
