@@ -31,6 +31,7 @@ _NAVIGATION = """
     left-nav right-nav leftnav rightnav menu-main main-menu nav-menu menubar
     td-sidebar td-sidebar-toc td-page-meta book-menu book-toc book-header book-footer nav-path
     navpath widget-area chapter-nav nav-chapters mobile-nav-chapters sidebar-scrollbox
+    nav-panel footer page-footer titlearea main-nav
     catlinks printfooter out-of-band rustdoc-breadcrumbs
     flex-header head-of-page foot-of-page doc-nav docs-nav docs-sidebar
 """
@@ -44,6 +45,7 @@ _CHROME = """
     feedback page-feedback was-this-helpful helpful theme-doc-version-banner announcement
     announcement-bar announcementbar rst-other-versions copyright legal-copy site-info
     onetrust-banner-sdk onetrust-consent-sdk cc-window cc-banner gdpr gdpr-banner consent-banner
+    jp-inputprompt jp-outputprompt input-prompt output-prompt
     consent popup modal modal-dialog toast snackbar admin-bar
 """
 _NOTES = """

@@ -40,6 +40,7 @@ class BlockReader:
         main: The element whose text is wanted.
         left_out: Elements that are left out, with the reason.
         verbatim: Blocks by the name of the element that stands for them.
+        titles: Elements that head sections, though nothing but their look says so.
     """
 
     def __init__(
@@ -47,10 +48,12 @@ class BlockReader:
         main: Any,
         left_out: LeftOut,
         verbatim: Mapping[str, Block] | None = None,
+        titles: frozenset[Any] = frozenset(),
     ) -> None:
         self._main = main
         self._left_out = left_out
         self._verbatim = verbatim or {}
+        self._titles = titles
         self._blocks: list[Block] = []
         self._text = InlineText()
         self._inside = False
@@ -129,6 +132,8 @@ class BlockReader:
         return False
 
     def _heading_level(self, element: Any) -> int:
+        if element in self._titles:
+            return 2
         if self._admonitions or any(mark == "> " for _, mark in self._prefixes):
             return 0
         if element.tag == "dt" and self._opened and self._opened[-1][0] is _list_of(element):

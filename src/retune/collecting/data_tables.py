@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from retune.collecting.elements import HEADINGS, text_of
+from retune.collecting.elements import BLOCKS, HEADINGS, text_of
 from retune.collecting.listings import is_listing
 from retune.collecting.page_text import letters
 
@@ -15,6 +15,8 @@ VERBATIM = "retuneblock"
 _MOST_IN_A_CELL = 1000
 """Letters; a longer cell is a column of a page."""
 _MOST_SPAN = 100
+_MOST_IN_A_LINE = 300
+_OF_TABLES = frozenset({"tbody", "tr", "td"})
 _SECTIONS = frozenset({"thead", "tbody", "tfoot"})
 
 
@@ -34,9 +36,22 @@ def is_data_table(table: Any, left_out: dict[Any, str]) -> bool:
             return False
     rows = [list(_cells(row)) for row in _rows(table) if row not in left_out]
     headed = any(cell.tag == "th" for row in rows for cell in row)
-    if max(map(len, rows), default=0) < 2 or (len(rows) < 2 and not headed):
+    if max(map(len, rows), default=0) < 2:
         return False
+    if len(rows) < 2 and not headed:
+        return is_line(table)
     return all(letters(text_of(cell)) <= _MOST_IN_A_CELL for row in rows for cell in row)
+
+
+def is_line(table: Any) -> bool:
+    """Return whether a table only sets the words of one line apart, such as a signature's.
+
+    Args:
+        table: A table without a head.
+    """
+    if len(list(_rows(table))) != 1 or letters(text_of(table)) > _MOST_IN_A_LINE:
+        return False
+    return all(each.tag not in BLOCKS - _OF_TABLES for each in table.iterdescendants())
 
 
 def table_lines(table: Any, read_cell: Callable[[Any], str]) -> list[str]:
@@ -64,6 +79,8 @@ def table_lines(table: Any, read_cell: Callable[[Any], str]) -> list[str]:
     rows = [row for row in rows if any(row)]
     if not rows:
         return []
+    if is_line(table):
+        return [" ".join(cell for cell in rows[0] if cell)]
     width = max(map(len, rows))
     lines = ["| " + " | ".join(row + [""] * (width - len(row))) + " |" for row in rows]
     lines.insert(1, "|" + " --- |" * width)

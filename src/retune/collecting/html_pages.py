@@ -7,7 +7,9 @@ from collections import Counter
 from typing import Any
 
 from retune.collecting.content_blocks import Block, BlockReader
+from retune.collecting.elements import HEADINGS, classes
 from retune.collecting.failures import NO_CONTENT, PageFailed
+from retune.collecting.headings import find_bold_titles
 from retune.collecting.letter_counts import LeftOut, Letters
 from retune.collecting.main_content import find_main, mark_links
 from retune.collecting.navigation import refuse_licence, refuse_linked
@@ -20,6 +22,7 @@ from retune.collecting.sectioning import build_sections
 
 # A site's name after the page's: "Numbers — Python 3.12.1 documentation".
 _SITE_NAME = re.compile(r"\s+[|–—·»]\s+[^|–—·»]+$")
+_POST_TITLES = frozenset({"entry-title", "post-title", "article-title"})
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 
 
@@ -43,26 +46,31 @@ def read_html(source: str, text: str, *, as_xml: bool = False) -> Document:
     counted = Letters(page.tree, left_out)
     main = find_main(page.tree, counted)
     mark_links(main, left_out, counted)
-    reader = BlockReader(main, left_out)
+    reader = BlockReader(main, left_out, titles=find_bold_titles(main))
     blocks = reader.read(page.tree)
     reader.left_out[UNREAD] += page.unread
     kept = sum(block.letters for block in blocks)
     try:
         refuse_linked(counted.linked(main), counted.all(main))
         refuse_text_elsewhere(page.tree, kept)
-        return _document(source, page.tree, left_out, blocks, +reader.left_out)
+        return _document(source, page.tree, main, left_out, blocks, +reader.left_out)
     except PageFailed as failure:
         everything = +(reader.left_out + Counter({failure.reason: kept}))
         raise PageFailed(failure.reason, failure.detail, left_out=everything) from failure
 
 
 def _document(
-    source: str, tree: Any, left_out: LeftOut, blocks: list[Block], counted: Counter[str]
+    source: str,
+    tree: Any,
+    main: Any,
+    left_out: LeftOut,
+    blocks: list[Block],
+    counted: Counter[str],
 ) -> Document:
     sections = build_sections(blocks)
     document = Document(
         source=source,
-        title=_title(tree, left_out) or _first_heading(blocks),
+        title=_title(tree, main, left_out) or _first_heading(blocks),
         language=_language(tree),
         sections=sections,
         left_out=dict(counted),
@@ -77,11 +85,11 @@ def _first_heading(blocks: list[Block]) -> str:
     return next((block.text for block in blocks if block.level and block.text), "")
 
 
-def _title(tree: Any, left_out: LeftOut) -> str:
-    headings = [each for each in tree.iter("h1") if each not in left_out]
-    if len(headings) == 1:
+def _title(tree: Any, main: Any, left_out: LeftOut) -> str:
+    heading = _title_heading(tree, main, left_out)
+    if heading is not None:
         # Without the link to itself that documentation puts behind a heading.
-        blocks = BlockReader(headings[0], left_out).read(headings[0])
+        blocks = BlockReader(heading, left_out).read(heading)
         text = " ".join(block.text for block in blocks if block.level)
         if text:
             return text
@@ -92,6 +100,15 @@ def _title(tree: Any, left_out: LeftOut) -> str:
         if title.getparent() is not None and title.getparent().tag in {"head", "html", "body"}:
             return _SITE_NAME.sub("", fold(clean("".join(title.itertext()))).strip())
     return ""
+
+
+def _title_heading(tree: Any, main: Any, left_out: LeftOut) -> Any:
+    """The heading that names the page: on a blog the only <h1> outside may name the blog."""
+    inside = [each for each in main.iter("h1") if each not in left_out]
+    posts = [each for each in tree.iter(*HEADINGS) if classes(each) & _POST_TITLES]
+    everywhere = [each for each in tree.iter("h1") if each not in left_out]
+    found = (each[0] for each in (inside, posts, everywhere) if len(each) == 1)
+    return next(found, None)
 
 
 def _language(tree: Any) -> str | None:

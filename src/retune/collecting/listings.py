@@ -16,7 +16,9 @@ _WHITE_SPACE = re.compile(r"white-space\s*:\s*pre\b(?!-line)", re.I)
 _CONTROL_CHARACTERS = dict.fromkeys([*range(9), 11, 12, *range(14, 32), 127, 0xFEFF])
 _LINES = frozenset({"div", "li", "p", "tr"})
 _NUMBERS = re.compile(r"[\d\s.:|]*")
-_NUMBERED = re.compile(r"(^|[-_])(l(ine)?-?n(umber|um|o|t|r)?s?|gutter|blob-num|linenos?)([-_]|$)")
+_NUMBERED = re.compile(
+    r"(^|[-_])(l(ine)?-?n(umber|um|o|t|r)?s?|lines|gutter|blob-num|linenos?)([-_]|$)"
+)
 _BUTTONS = frozenset(
     {
         *("copybtn", "copy-btn", "copy-button", "btn-clipboard", "clipboard", "md-clipboard"),
@@ -48,6 +50,9 @@ def is_listing(element: Any) -> bool:
     """Return whether an element shows its text as it stands."""
     if element.tag in _TAGS:
         return True
+    if element.tag == "div" and "fragment" in classes(element):
+        # Doxygen: each line an element, and no <pre> around them.
+        return any("line" in classes(line) for line in element.iterchildren("div"))
     style = element.get("style")
     if not style or element.tag not in {"code", "div", "p"} or not _WHITE_SPACE.search(style):
         return False

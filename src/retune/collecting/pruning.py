@@ -119,6 +119,8 @@ def _by_name(element: Any, counted: Letters) -> str | None:
         reason = NAVIGATION_TEXT
     if reason is None and element.tag == "sup" and "reference" in own:
         reason = NOTES
+    if reason is None and element.tag == "a" and "src" in own:
+        reason = NAVIGATION_TEXT
     if reason is None and element.tag != "pre" and own and counted.all(element):
         # Beside a listing: the numbers of its lines, the name of its language.
         label = element.tag == "span" and "lang" in own

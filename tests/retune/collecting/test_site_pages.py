@@ -126,6 +126,66 @@ def test_a_heading_is_found_however_it_is_written(heading: str, level: int) -> N
 
 
 @pytest.mark.parametrize(
+    ("body", "paths"),
+    [
+        # A section within a section, each with an <h1>: the second stands below the first.
+        (
+            "<section><h1>A</h1><p>1.<section><h1>B</h1><p>2.</section></section>",
+            [("A",), ("A", "B")],
+        ),
+        # Two sections side by side, and one that only lays out.
+        (
+            "<section><h1>A</h1><p>1.</section><section><h1>B</h1><p>2.</section>",
+            [("A",), ("B",)],
+        ),
+        (
+            "<section><section><h1>A</h1><p>1.<h2>B</h2><p>2.</section></section>",
+            [("A",), ("A", "B")],
+        ),
+        # No heading at all, and lines that are bold or large throughout.
+        ("<center><b><font size=6>A</font></b></center><p>1.<p><b>B</b><p>2.", [("A",), ("B",)]),
+        ("<h1>A</h1><p>1.<p><font size='+1'>B</font><p>2.<p><b>C</b><p>3.", None),
+        # One such line is loud and no structure; nor is a sentence; nor are they beside headings.
+        ("<p>1.<p><b>B</b><p>2.", [()]),
+        ("<p>1.<p><b>Do not!</b><p>2.<p><b>Never.</b><p>3.", [()]),
+        ("<h1>A</h1><h2>B</h2><p>1.<p><b>C</b><p>2.<p><b>D</b><p>3.", [("A",), ("A", "B")]),
+        # Texinfo, Rust's and Doxygen's references.
+        (
+            "<h2>A</h2><p>1.<dl><dt class='deftypefn'>int f()</dt><dd>2.</dd></dl>",
+            [("A",), ("A", "int f()")],
+        ),
+        (
+            "<h1>A</h1><p>1.<details open><summary><section><a class='src rightside'>Source</a>"
+            "<h4>fn f()</h4></section></summary><p>2.</details>",
+            [("A",), ("A", "fn f()")],
+        ),
+        ("<div class='headertitle'><div class='title'>A</div></div><p>1.", [("A",)]),
+    ],
+)
+def test_sections_stand_below_each_other_as_the_page_means_it(
+    body: str, paths: list[tuple[str, ...]] | None
+) -> None:
+    """By nesting, by look where there is nothing else, by the manner of each reference."""
+    found = [part.path for part in _read(body).sections]
+    assert found == (paths or [("A",), ("A", "B"), ("A", "C")])
+
+
+def test_a_blog_names_its_posts_and_itself() -> None:
+    """The only <h1> of the page is the blog's; the post's title stands above its text."""
+    text = (
+        "<div id='x'><h1>My blog</h1></div><div><h3 class='post-title entry-title'>Lamps</h3>"
+        f"<div class='entry-content'><p>{site_pages.LAMP}</p></div></div>"
+    )
+    assert _read(text).title == "Lamps"
+
+
+def test_a_signature_in_a_table_is_one_line() -> None:
+    """Doxygen sets its words apart with cells."""
+    table = "<table><tr><td>void on</td><td>(</td><td>int</td><td>)</td></tr></table>"
+    assert _blocks(f"<h1>T</h1>{table}<p>Words.</p>") == ["void on ( int )", "Words."]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "<div class='card'><div class='title'>Bulbs</div></div>",
@@ -194,6 +254,11 @@ def test_columns_of_a_table_stay_columns() -> None:
         "<table class='rouge-table'><tr><td class='gutter gl'><pre>1\n2</pre>"
         "<td><pre>a  = 1\nb</pre></table>",
         "<pre>\r\na  = 1\r\nb\r\n</pre>",
+        "<div class='fragment'><div class='line'><span class='lineno'>1</span>a  = 1</div>"
+        "<div class='line'><span class='lineno'>2</span>b</div></div>",
+        "<table class='source_code'><tr><td><pre class='lines'>\n\n10\n11</pre>"
+        "<td><pre>a  = 1\nb</pre></table>",
+        "<div class='jp-InputPrompt'>In [1]:</div><pre>a  = 1\nb</pre>",
         "<div class='language-js'><span class='lang'>js</span><pre>a  = 1\nb</pre>"
         "<div class='line-numbers-wrapper'><span class='line-number'>1</span><br>2</div></div>",
     ],
