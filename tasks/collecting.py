@@ -14,12 +14,15 @@ from prefect.cache_policies import NO_CACHE
 from retune.collecting import extracting, fetching, rows, sourcing, writing
 from retune.collecting.extracting import Extraction
 from retune.collecting.fetching import FetchResult
+from retune.collecting.losses import name_pages
 from retune.collecting.records import CollectSettings
 from retune.collecting.rows import Rows
 from retune.collecting.sourcing import PageList, is_address
 from retune.collecting.writing import Collected
 from retune.watching import StageLine
 from tasks.watchers import current_watcher
+
+_MOST_SHOWN = 100
 
 refuse_clobber = writing.refuse_clobber
 
@@ -82,7 +85,7 @@ def make_rows(extraction: Extraction, pages: Pages, settings: CollectSettings) -
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def write_rows(made: Rows, out: Path, settings: CollectSettings, *, force: bool) -> Collected:
-    """Write rows and outcomes, and show the reasons in Prefect's dashboard."""
+    """Write rows and outcomes, and show reasons and pages to look at in Prefect's dashboard."""
     create_table_artifact(
         key="collected-pages",
         description=f"Pages by outcome; {len(made.rows)} rows",
@@ -91,6 +94,13 @@ def write_rows(made: Rows, out: Path, settings: CollectSettings, *, force: bool)
             for status, reason, pages in made.reasons()
         ],
     )
+    named = name_pages(made.outcomes, settings.most_lost)
+    if named:
+        create_table_artifact(
+            key="pages-to-look-at",
+            description="Pages that lose much of their text or give nothing",
+            table=[page.model_dump(mode="json") for page in named[:_MOST_SHOWN]],
+        )
     return writing.write_rows(made, out, settings, force=force)
 
 

@@ -44,6 +44,12 @@ def collect(
     attempts: Annotated[int, typer.Option(min=1, help="Requests for one page.")] = 4,
     min_characters: Annotated[int, typer.Option(min=1, help="Shortest section.")] = 80,
     max_characters: Annotated[int, typer.Option(min=200, help="Longest answer.")] = 4000,
+    most_lost: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of its text a page may lose unnamed.")
+    ] = 0.5,
+    most_empty: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of pages read that may give no row.")
+    ] = 0.5,
     cache: Annotated[Path, typer.Option(help="Folder of raw pages.")] = Path(".retune/pages"),
     refresh: Annotated[bool, typer.Option("--refresh", help="Fetch cached pages again.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Write over an earlier file.")] = False,
@@ -61,6 +67,8 @@ def collect(
         "attempts": attempts,
         "min_characters": min_characters,
         "max_characters": max_characters,
+        "most_lost": most_lost,
+        "most_empty": most_empty,
         "cache": cache,
         "refresh": refresh,
         **({"zone": zone} if zone else {}),
@@ -107,7 +115,7 @@ def collect_pages(
 
 
 def show_collected(console: Console, collected: Collected) -> None:
-    """Print the pages by reason, the sections that were left out, and where the files lie."""
+    """Print the pages by reason, what was left out, the pages to look at, and the files."""
     table = Table(title=f"{collected.rows} rows from {collected.kept} of {collected.pages} pages")
     for name in ("status", "reason"):
         table.add_column(name)
@@ -117,7 +125,12 @@ def show_collected(console: Console, collected: Collected) -> None:
         table.add_row(Text(status, style=styles[status]), Text(reason), str(pages))
     console.print(table)
     for reason, count in sorted(collected.dropped.items()):
-        console.print(Text(f"  left out: {reason} ({count})"))
+        console.print(Text(f"  sections left out: {reason} ({count})"))
+    own, other = _split_letters(collected.left_out)
+    for name, counts in (("letters in no row", own), ("not counted as text", other)):
+        if counts:
+            console.print(Text(f"  {name}: {counts}"), soft_wrap=True)
+    show_named(console, collected)
     if collected.reused:
         console.print(
             f"  {collected.reused} pages came from the cache; --refresh fetches them again.",
@@ -125,3 +138,32 @@ def show_collected(console: Console, collected: Collected) -> None:
         )
     for name, path in (("Rows:", collected.out), ("Outcomes:", collected.outcomes)):
         console.print(Text(f"{name:<9} {path}"), soft_wrap=True)
+
+
+def show_named(console: Console, collected: Collected) -> None:
+    """Print the pages that lose much of their text or give nothing, and what to do."""
+    if not collected.named:
+        return
+    console.print("Pages to look at:", style="yellow", highlight=False)
+    for page in collected.named:
+        what = page.reason
+        if page.status == "kept":
+            what = f"loses {page.lost:.0%} of its text, most of it: {page.reason}"
+        told = "; ".join(part for part in (page.detail, page.advice) if part)
+        console.print(Text(f"  {page.source}"), soft_wrap=True)
+        line = f"    {what}" + (f" ({told})" if told else "")
+        console.print(Text(line), soft_wrap=True)
+    if collected.unnamed:
+        console.print(
+            f"  and {collected.unnamed} more; the outcomes name all of them.", highlight=False
+        )
+
+
+def _split_letters(left_out: dict[str, int]) -> tuple[str, str]:
+    """Letters by reason, the most first: of the pages' own text, and of what never was any."""
+    from retune.collecting.page_text import NEVER_CONTENT
+
+    ordered = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    own = [f"{name} {count:,}" for name, count in ordered if name not in NEVER_CONTENT]
+    other = [f"{name} {count:,}" for name, count in ordered if name in NEVER_CONTENT]
+    return "; ".join(own), "; ".join(other)

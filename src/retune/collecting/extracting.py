@@ -9,12 +9,15 @@ from retune.collecting.decoding import decode_page
 from retune.collecting.failures import EXTRACTOR, TOO_LARGE, UNREADABLE, PageFailed
 from retune.collecting.fetching import FetchResult, Progress
 from retune.collecting.html_pages import read_html
+from retune.collecting.losses import lost_share
 from retune.collecting.markdown_pages import read_markdown
 from retune.collecting.page_cache import PageCache
+from retune.collecting.page_kinds import refuse_other_files
 from retune.collecting.records import CollectSettings, Document, Outcome
 from retune.collecting.sourcing import HTML_SUFFIXES, is_address
 
-_HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
+_XHTML = "application/xhtml+xml"
+_HTML_TYPES = frozenset({"text/html", _XHTML})
 _HTML_STARTS = ("<!doctype html", "<html", "<?xml")
 
 
@@ -67,12 +70,16 @@ def _extract(page: FetchResult, settings: CollectSettings) -> Iterator[Document 
     try:
         yield read_document(page.url, settings)
     except PageFailed as failure:
+        letters = sum(failure.left_out.values())
         unread = failure.reason in {UNREADABLE, TOO_LARGE, EXTRACTOR}
         yield Outcome(
             source=page.url,
             status="failed" if unread else "empty",
             reason=failure.reason,
             detail=failure.detail,
+            letters=letters,
+            left_out=failure.left_out,
+            lost=lost_share(letters, failure.left_out),
             reused=page.reused,
         )
 
@@ -90,18 +97,38 @@ def read_document(source: str, settings: CollectSettings) -> Document:
     Raises:
         PageFailed: The page cannot be read or has nothing to give.
     """
-    if is_address(source):
-        page = PageCache(settings.cache).load(source)
-        if page is None:
-            raise PageFailed(UNREADABLE, "the cached page is damaged; run again to fetch it")
-        text = decode_page(page.body, page.charset)
-        as_html = page.media_type in _HTML_TYPES
-        # Without a stated type, the page has to say it.
-        as_html |= not page.media_type and text.lstrip()[:15].lower().startswith(_HTML_STARTS)
-    else:
-        text = decode_page(_read_file(Path(source), settings.max_page_bytes), None)
-        as_html = Path(source).suffix.lower() in HTML_SUFFIXES
-    return read_html(source, text) if as_html else read_markdown(source, text)
+    body, charset, media_type = _load(source, settings)
+    refuse_other_files(body)
+    try:
+        text = decode_page(body, charset)
+        if not _is_html(source, media_type, text):
+            return read_markdown(source, text)
+        as_xml = media_type == _XHTML or source.lower().endswith(".xhtml")
+        return read_html(source, text, as_xml=as_xml)
+    except (PageFailed, MemoryError):
+        raise
+    except Exception as error:
+        # Pages are stranger than any library foresees, and one must not cost the others.
+        raise PageFailed(EXTRACTOR, f"{type(error).__name__}: {error}") from error
+
+
+def _load(source: str, settings: CollectSettings) -> tuple[bytes, str | None, str]:
+    """Body, charset as stated, and media type, empty where none is stated."""
+    if not is_address(source):
+        return _read_file(Path(source), settings.max_page_bytes), None, ""
+    page = PageCache(settings.cache).load(source)
+    if page is None:
+        raise PageFailed(UNREADABLE, "the cached page is damaged; run again to fetch it")
+    return page.body, page.charset, page.media_type
+
+
+def _is_html(source: str, media_type: str, text: str) -> bool:
+    if not is_address(source):
+        return Path(source).suffix.lower() in HTML_SUFFIXES
+    if media_type in {"", "text/plain"}:
+        # Servers that state nothing, or plain text for whatever they do not know.
+        return text.lstrip()[:15].lower().startswith(_HTML_STARTS)
+    return media_type in _HTML_TYPES
 
 
 def _read_file(path: Path, max_bytes: int) -> bytes:

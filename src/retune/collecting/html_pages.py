@@ -1,96 +1,118 @@
-"""An HTML page to a document: listings protected, navigation pruned, main content extracted."""
+"""An HTML page to a document: what is not its text left out, the rest as sections."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any
 
-from lxml import etree, html
-from trafilatura import bare_extraction
-
-from retune.collecting.content_blocks import BlockReader
-from retune.collecting.failures import EXTRACTOR, NO_CONTENT, PageFailed
-from retune.collecting.listings import take_listings
-from retune.collecting.navigation import prune_navigation, refuse_licence, refuse_navigation
+from retune.collecting.content_blocks import Block, BlockReader
+from retune.collecting.elements import HEADINGS, classes
+from retune.collecting.failures import NO_CONTENT, PageFailed
+from retune.collecting.headings import find_bold_titles
+from retune.collecting.letter_counts import LeftOut, Letters
+from retune.collecting.main_content import find_main, mark_links
+from retune.collecting.navigation import refuse_licence, refuse_linked
+from retune.collecting.page_kinds import refuse_other_markup, refuse_text_elsewhere
+from retune.collecting.page_text import UNREAD, clean, fold
+from retune.collecting.parsing import parse_page
+from retune.collecting.pruning import find_left_out
 from retune.collecting.records import Document
 from retune.collecting.sectioning import build_sections
 
 # A site's name after the page's: "Numbers — Python 3.12.1 documentation".
 _SITE_NAME = re.compile(r"\s+[|–—·»]\s+[^|–—·»]+$")
+_POST_TITLES = frozenset({"entry-title", "post-title", "article-title"})
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 
 
-def read_html(source: str, text: str) -> Document:
+def read_html(source: str, text: str, *, as_xml: bool = False) -> Document:
     """Read the main content of an HTML page.
 
     Args:
         source: Address or path, as it was given.
         text: The page.
+        as_xml: Whether it was served or named as XHTML.
 
     Returns:
         The document.
 
     Raises:
-        PageFailed: It is a navigation or licence page, or has no main content.
+        PageFailed: It is a navigation or licence page, has its text elsewhere, or has none.
     """
-    tree = _parse(text)
-    title, language = _title(tree), _language(tree)
-    listings = take_listings(tree)
-    prune_navigation(tree)
-    refuse_navigation(tree)
-    found = _extract(tree)
-    if found is None or found.body is None:
-        raise PageFailed(NO_CONTENT, "nothing but navigation and short fragments")
-    reader = BlockReader(listings)
-    sections = build_sections(reader.read(found.body))
+    refuse_other_markup(text)
+    page = parse_page(text, as_xml=as_xml)
+    left_out = find_left_out(page.tree)
+    counted = Letters(page.tree, left_out)
+    main = find_main(page.tree, counted)
+    mark_links(main, left_out, counted)
+    reader = BlockReader(main, left_out, titles=find_bold_titles(main))
+    blocks = reader.read(page.tree)
+    reader.left_out[UNREAD] += page.unread
+    kept = sum(block.letters for block in blocks)
+    try:
+        refuse_linked(counted.linked(main), counted.all(main))
+        refuse_text_elsewhere(page.tree, kept)
+        return _document(source, page.tree, main, left_out, blocks, +reader.left_out)
+    except PageFailed as failure:
+        everything = +(reader.left_out + Counter({failure.reason: kept}))
+        raise PageFailed(failure.reason, failure.detail, left_out=everything) from failure
+
+
+def _document(
+    source: str,
+    tree: Any,
+    main: Any,
+    left_out: LeftOut,
+    blocks: list[Block],
+    counted: Counter[str],
+) -> Document:
+    sections = build_sections(blocks)
     document = Document(
         source=source,
-        title=title or next((part.path[0] for part in sections if part.path), ""),
-        language=language,
+        title=_title(tree, main, left_out) or _first_heading(blocks),
+        language=_language(tree),
         sections=sections,
-        lost_listings=len(listings) - len(reader.placed),
+        left_out=dict(counted),
     )
     if not document.characters:
-        raise PageFailed(NO_CONTENT, "no paragraph")
+        raise PageFailed(NO_CONTENT, "nothing but navigation and short fragments")
     refuse_licence(source, document.title, "\n".join(part.text for part in sections))
     return document
 
 
-def _extract(tree: html.HtmlElement) -> Any:
-    # Without the library's own second opinions, which choose by length and would count a word
-    # for a listing; recall, since what leads elsewhere is gone already.
-    try:
-        return bare_extraction(
-            tree, fast=True, favor_recall=True, include_comments=False, include_formatting=True
-        )
-    except Exception as error:
-        # Pages are stranger than any library foresees, and one must not cost the others.
-        raise PageFailed(EXTRACTOR, f"{type(error).__name__}: {error}") from error
+def _first_heading(blocks: list[Block]) -> str:
+    return next((block.text for block in blocks if block.level and block.text), "")
 
 
-def _parse(text: str) -> html.HtmlElement:
-    # As bytes with a stated charset, since lxml refuses text that declares one itself; without
-    # huge_tree, since that lifts the limit on nesting.
-    parser = html.HTMLParser(encoding="utf-8", remove_comments=True)
-    try:
-        return html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
-    except etree.ParserError as error:
-        raise PageFailed(NO_CONTENT, "the page is empty") from error
-
-
-def _title(tree: html.HtmlElement) -> str:
-    headings = tree.xpath("//h1")
-    if len(headings) == 1:
+def _title(tree: Any, main: Any, left_out: LeftOut) -> str:
+    heading = _title_heading(tree, main, left_out)
+    if heading is not None:
         # Without the link to itself that documentation puts behind a heading.
-        parts = headings[0].xpath(".//text()[not(ancestor::a[normalize-space(.)='¶'])]")
-        text = " ".join("".join(parts).split(" ")).strip()
+        blocks = BlockReader(heading, left_out).read(heading)
+        text = " ".join(block.text for block in blocks if block.level)
         if text:
-            return re.sub(r"[ \t\n\r\f]+", " ", text)
-    named = tree.xpath("//meta[@property='og:title']/@content") or tree.xpath("//title/text()")
-    return _SITE_NAME.sub("", str(named[0]).strip()) if named else ""
+            return text
+    for meta in tree.iter("meta"):
+        if meta.get("property") == "og:title" and (meta.get("content") or "").strip():
+            return _SITE_NAME.sub("", fold(clean(meta.get("content"))).strip())
+    for title in tree.iter("title"):
+        if title.getparent() is not None and title.getparent().tag in {"head", "html", "body"}:
+            return _SITE_NAME.sub("", fold(clean("".join(title.itertext()))).strip())
+    return ""
 
 
-def _language(tree: html.HtmlElement) -> str | None:
-    stated = tree.xpath("/html/@lang | /html/@xml:lang")
-    found = _LANGUAGE.fullmatch(str(stated[0]).strip()) if stated else None
+def _title_heading(tree: Any, main: Any, left_out: LeftOut) -> Any:
+    """The heading that names the page: on a blog the only <h1> outside may name the blog."""
+    inside = [each for each in main.iter("h1") if each not in left_out]
+    posts = [each for each in tree.iter(*HEADINGS) if classes(each) & _POST_TITLES]
+    everywhere = [each for each in tree.iter("h1") if each not in left_out]
+    found = (each[0] for each in (inside, posts, everywhere) if len(each) == 1)
+    return next(found, None)
+
+
+def _language(tree: Any) -> str | None:
+    stated = tree.get("lang") or tree.get("{http://www.w3.org/XML/1998/namespace}lang")
+    stated = stated or tree.get("xml:lang")
+    found = _LANGUAGE.fullmatch(stated.strip()) if stated else None
     return found.group().replace("_", "-") if found else None

@@ -1,37 +1,11 @@
-"""Parts of a page and whole pages that help to find or to license text, and are none."""
+"""Whole pages that help to find or to license text, and are none."""
 
 from __future__ import annotations
 
 import re
 from urllib.parse import urlsplit
 
-from lxml import html
-
 from retune.collecting.failures import LICENCE, NAVIGATION, PageFailed
-
-# Contents inside the page, notes and the marks that lead to them, links of a heading to itself.
-_NAMES = (
-    *("contents", "toc", "toctree-wrapper", "headerlink", "anchorjs-link"),
-    *("footnote", "footnotes", "footnote-list", "footnote-reference"),
-)
-_PARTS = " | ".join(
-    [
-        "//nav | //form | //script | //style | //template | //noscript",
-        *(
-            f"//*[@role='{role}']"
-            for role in ("navigation", "search", "banner", "contentinfo", "doc-toc")
-        ),
-        *(
-            f"//*[contains(concat(' ', normalize-space(@class), ' '), ' {name} ')]"
-            for name in _NAMES
-        ),
-        "//*[@id='toc' or @id='table-of-contents'] | //*[@role='doc-endnotes']",
-        "//*[@role='doc-noteref']",
-    ]
-)
-_SELF_LINKS = "//a[normalize-space(.)='¶' or normalize-space(.)='#' or normalize-space(.)='§']"
-_RUBRICS = "//*[contains(concat(' ', @class, ' '), ' rubric ')]"
-_NOTES_TITLES = {"footnotes", "notas", "notas de rodapé"}
 
 _MOST_LINKED = 0.6
 """Above this share of linked text a page leads elsewhere."""
@@ -56,37 +30,6 @@ _LEGAL = tuple(
     )
 )
 _SURELY_LEGAL, _NAMED_LEGAL = 6, 2
-
-
-def prune_navigation(tree: html.HtmlElement) -> None:
-    """Take out of a page what only leads elsewhere.
-
-    Args:
-        tree: The page; it is changed.
-    """
-    for part in [*tree.xpath(_PARTS), *tree.xpath(_SELF_LINKS)]:
-        if part.getparent() is not None:
-            part.drop_tree()
-    for rubric in tree.xpath(_RUBRICS):
-        # The notes went above; their title would stand alone.
-        if str(rubric.text_content()).strip().lower() in _NOTES_TITLES:
-            rubric.drop_tree()
-
-
-def refuse_navigation(tree: html.HtmlElement) -> None:
-    """Refuse a page that is mostly links, such as an index or a list of articles.
-
-    Args:
-        tree: The page after `prune_navigation`.
-
-    Raises:
-        PageFailed: Most of its text is linked.
-    """
-    bodies = tree.xpath("//main | //*[@role='main']") or tree.xpath("//body") or [tree]
-    body = bodies[0]
-    total = _letters(str(body.text_content()))
-    linked = sum(_letters(str(a.text_content())) for a in body.xpath(".//a[@href]"))
-    refuse_linked(linked, total)
 
 
 def refuse_linked(linked: int, total: int) -> None:
@@ -121,7 +64,3 @@ def refuse_licence(source: str, title: str, text: str) -> None:
     named = bool(_LICENCE_NAME.search(title) or _LICENCE_NAME.search(last))
     if phrases >= _SURELY_LEGAL or (named and phrases >= _NAMED_LEGAL):
         raise PageFailed(LICENCE, f"{phrases} kinds of legal phrases")
-
-
-def _letters(text: str) -> int:
-    return sum(not character.isspace() for character in text)

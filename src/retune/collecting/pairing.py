@@ -42,7 +42,7 @@ def pair_sections(
     dropped: Counter[str] = Counter()
     parts_by_heading: Counter[str] = Counter()
     for section in document.sections:
-        reason = _reason_to_drop(document, section, min_characters, boilerplate)
+        reason = reason_to_drop(document, section, min_characters, boilerplate)
         if reason:
             dropped[reason] += 1
             continue
@@ -140,9 +140,20 @@ def find_boilerplate(documents: Iterable[Document], pages: int) -> frozenset[str
     return frozenset(digest for digest, count in seen.items() if count >= pages)
 
 
-def _reason_to_drop(
+def reason_to_drop(
     document: Document, section: Section, shortest: int, boilerplate: frozenset[str]
 ) -> str | None:
+    """Return why a section gives no pair.
+
+    Args:
+        document: Its page.
+        section: The section.
+        shortest: A shorter body gives none.
+        boilerplate: Digests of bodies that many pages repeat.
+
+    Returns:
+        The reason, None where it gives one.
+    """
     if not section.blocks:
         return NO_BODY
     if len(section.text) < shortest:

@@ -39,6 +39,12 @@ class CollectSettings(Record):
     """A shorter section body gives no pair; documents are measured as a whole."""
     max_characters: int = Field(default=4000, ge=200)
     """A longer section is split between blocks; a block, such as a listing, is never cut."""
+    most_lost: float = Field(default=0.5, ge=0, le=1)
+    """A page that loses more than this share of its text, navigation and the like not counted, is
+    named at the end."""
+    most_empty: float = Field(default=0.5, ge=0, le=1)
+    """Where more than this share of the pages that were read gives no row, the run is an error.
+    Navigation and licence pages do not count, and neither do pages that could not be fetched."""
     boilerplate_pages: int = Field(default=3, ge=2)
     """The same section body on this many pages or more is boilerplate and dropped."""
     cache: Path = Path(".retune/pages")
@@ -67,9 +73,18 @@ class Section(Record):
     path: tuple[str, ...]
     """Headings from the outermost to this one; empty before the first heading."""
     level: int
-    """Of its heading, 1 to 6; 0 before the first heading."""
+    """Of its heading: 1 to 6, more for a term below one; 0 before the first heading."""
     blocks: tuple[str, ...]
     """Paragraphs, list items, tables and fenced listings as Markdown, in order."""
+    heading_letters: int = 0
+    """How many of the page's letters stand in the heading ..."""
+    block_letters: tuple[int, ...] = ()
+    """... and in each block."""
+
+    @property
+    def letters(self) -> int:
+        """How many of the page's letters stand in it."""
+        return self.heading_letters + sum(self.block_letters)
 
     @property
     def text(self) -> str:
@@ -86,8 +101,8 @@ class Document(Record):
     language: str | None
     """As the page states it."""
     sections: tuple[Section, ...]
-    lost_listings: int = 0
-    """Listings of the page that did not make it into a section."""
+    left_out: dict[str, int] = Field(default_factory=dict)
+    """Letters of the page that stand in no section, by reason."""
 
     @property
     def characters(self) -> int:
@@ -120,6 +135,13 @@ class Outcome(Record):
     characters: int = 0
     rows: int = 0
     dropped: dict[str, int] = Field(default_factory=dict)
-    """What of a page gave no row, by reason."""
+    """Sections that gave no row, by reason."""
+    letters: int = 0
+    """All letters of the page, without white space."""
+    left_out: dict[str, int] = Field(default_factory=dict)
+    """Letters that stand in no row, by reason."""
+    lost: float = 0.0
+    """Share of the page's own text that stands in no row: navigation, what is hidden, scripts and
+    the like count neither as text nor as lost."""
     reused: bool = False
     """Whether the page came from the cache."""

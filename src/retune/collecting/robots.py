@@ -60,7 +60,8 @@ class Robots:
                 # RFC 9309, 2.3.1.4: a host in trouble is to be left alone.
                 raise PageFailed("robots.txt unavailable", failure.reason) from failure
             raise
-        return Protego.parse(page.body[:_MOST_BYTES].decode("utf-8", "replace"))
+        # A byte-order mark before the first "User-agent" would hide the rules that follow.
+        return Protego.parse(page.body[:_MOST_BYTES].decode("utf-8-sig", "replace"))
 
 
 def _means_no_file(reason: str) -> bool:

@@ -8,11 +8,15 @@ from typing import Any
 
 from retune.collecting.extracting import Extraction
 from retune.collecting.failures import NO_CONTENT
-from retune.collecting.pairing import TOO_SHORT, find_boilerplate, pair_sections
+from retune.collecting.losses import lost_share
+from retune.collecting.pairing import (
+    TOO_SHORT,
+    find_boilerplate,
+    pair_sections,
+    reason_to_drop,
+)
 from retune.collecting.records import CollectSettings, Document, Outcome
-from retune.collecting.sentences import pair_sentences
-
-LOST_LISTING = "listing outside the main content"
+from retune.collecting.sentences import NO_PROSE, TOO_FEW, is_prose, pair_sentences
 
 
 class Rows:
@@ -58,8 +62,8 @@ def make_rows(
     outcomes = [*refused, *extraction.outcomes]
     for document, reused in extraction.documents:
         made, dropped = _rows_of(document, settings, boilerplate)
-        if document.lost_listings:
-            dropped[LOST_LISTING] += document.lost_listings
+        left_out = Counter(document.left_out) + _left_out(document, settings, boilerplate)
+        letters = sum(document.left_out.values()) + sum(each.letters for each in document.sections)
         rows += made
         outcomes.append(
             Outcome(
@@ -69,6 +73,9 @@ def make_rows(
                 characters=document.characters,
                 rows=len(made),
                 dropped=dict(sorted(dropped.items())),
+                letters=letters,
+                left_out=dict(sorted(left_out.items())),
+                lost=lost_share(letters, left_out),
                 reused=reused,
             )
         )
@@ -92,6 +99,27 @@ def _rows_of(
             boilerplate=boilerplate,
         )
     return [pair.model_dump(mode="json") for pair in pairs], dropped
+
+
+def _left_out(
+    document: Document, settings: CollectSettings, boilerplate: frozenset[str]
+) -> Counter[str]:
+    """Letters of a document's sections that stand in no row, by reason."""
+    left_out: Counter[str] = Counter()
+    short = settings.rows == "documents" and document.characters < settings.min_characters
+    few = settings.rows == "sentences" and not pair_sentences(document)[0]
+    for section in document.sections:
+        reason: str | None = None
+        if settings.rows == "pairs":
+            reason = reason_to_drop(document, section, settings.min_characters, boilerplate)
+        elif short or few:
+            reason = TOO_SHORT if short else TOO_FEW
+        elif settings.rows == "sentences":
+            blocks = zip(section.blocks, section.block_letters, strict=True)
+            left_out[NO_PROSE] += sum(count for block, count in blocks if not is_prose(block))
+        if reason:
+            left_out[reason] += section.letters
+    return +left_out
 
 
 def _document_row(document: Document) -> dict[str, Any]:

@@ -12,22 +12,25 @@ def build_sections(blocks: Iterable[Block]) -> tuple[Section, ...]:
     """Group blocks by heading.
 
     Args:
-        blocks: Headings and bodies, in order.
+        blocks: Headings, bodies and ends of sections, in order.
 
     Returns:
         Sections; one whose heading is followed by the next heading has no blocks.
     """
     sections: list[Section] = []
-    open_headings: list[Block] = []
-    body: list[str] = []
+    path: list[Block] = []
+    body: list[Block] = []
+    opened: Block | None = None
 
     def close() -> None:
-        if body or open_headings:
+        if body or opened:
             sections.append(
                 Section(
-                    path=tuple(each.text for each in open_headings),
-                    level=open_headings[-1].level if open_headings else 0,
-                    blocks=tuple(body),
+                    path=tuple(each.text for each in path),
+                    level=path[-1].level if path else 0,
+                    blocks=tuple(block.text for block in body),
+                    heading_letters=opened.letters if opened else 0,
+                    block_letters=tuple(block.letters for block in body),
                 )
             )
             body.clear()
@@ -35,9 +38,10 @@ def build_sections(blocks: Iterable[Block]) -> tuple[Section, ...]:
     for block in blocks:
         if block.level:
             close()
-            open_headings = [each for each in open_headings if each.level < block.level]
-            open_headings.append(block)
+            path = [each for each in path if each.level < block.level]
+            opened = None if block.ends else block
+            path += [opened] if opened else []
         else:
-            body.append(block.text)
+            body.append(block)
     close()
     return tuple(sections)

@@ -15,6 +15,7 @@ from retune.collecting.pairing import make_pair
 from retune.collecting.records import Document, Pair, Section
 
 TOO_FEW = "fewer than two sentences"
+NO_PROSE = "listing or table"
 
 _END = re.compile(r"(?<=[.!?…])([\"'”’»)\]]*)\s+")
 _OPENING = "\"'“‘«([¿¡*_"
@@ -23,7 +24,7 @@ _ABBREVIATION = re.compile(
     r"|sra|dra|sto|sta|av|pág|págs|p|ex|núm|art|inc|al))\.$",
     re.I,
 )
-_NO_PROSE = ("```", "~~~", "|", "    ")
+_LISTED = ("```", "~~~", "|", "    ")
 _ITEM_MARK = re.compile(r"^(?:[-*+]|\d+[.)]|>)\s+")
 
 
@@ -78,9 +79,14 @@ def split_sentences(paragraph: str) -> Iterator[str]:
     yield from _worded(paragraph[start:])
 
 
+def is_prose(block: str) -> bool:
+    """Return whether a block has sentences: listings and tables have none."""
+    return not block.startswith(_LISTED)
+
+
 def _section_sentences(section: Section) -> Iterator[str]:
     for block in section.blocks:
-        if not block.startswith(_NO_PROSE):
+        if is_prose(block):
             yield from split_sentences(_ITEM_MARK.sub("", block))
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import zlib
 from collections.abc import AsyncIterator
 from gzip import BadGzipFile, GzipFile
 from pathlib import Path
+from typing import Any
 
 from lxml import etree
 
@@ -21,6 +23,8 @@ _MOST_BYTES = 50 * 1024 * 1024
 """The protocol's own limit, unpacked."""
 _MOST_SITEMAPS = 1000
 _GZIP = b"\x1f\x8b"
+_MARK = b"\xef\xbb\xbf"
+_BARE_AMPERSAND = re.compile(rb"&(?!(?:#\d+|#x[0-9a-fA-F]+|\w+);)")
 
 
 def read_sitemap(url: str, settings: CollectSettings) -> list[str]:
@@ -120,14 +124,7 @@ def parse_sitemap(content: bytes, name: str) -> tuple[list[str], list[str]]:
     Raises:
         DataError: It is no sitemap.
     """
-    # Entities off: a sitemap needs none, and they can read files and fill the memory.
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False)
-    try:
-        root = etree.fromstring(_unpack(content, name), parser)
-    except etree.XMLSyntaxError as error:
-        raise DataError(
-            f"{name} is not a sitemap: {error.msg}. Expected XML with <urlset> or <sitemapindex>."
-        ) from error
+    root = _parse(_unpack(content, name), name)
     kind = etree.QName(root).localname
     if kind not in {"urlset", "sitemapindex"}:
         raise DataError(
@@ -137,6 +134,30 @@ def parse_sitemap(content: bytes, name: str) -> tuple[list[str], list[str]]:
     found = root.xpath("./*/*[local-name()='loc']/text()")
     addresses = [str(text).strip() for text in found if str(text).strip()]
     return (addresses, []) if kind == "urlset" else ([], addresses)
+
+
+def _parse(content: bytes, name: str) -> Any:
+    # Entities off: a sitemap needs none, and they can read files and fill the memory.
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False)
+    try:
+        return etree.fromstring(content, parser)
+    except etree.XMLSyntaxError as error:
+        try:
+            return etree.fromstring(_repaired(content), parser)
+        except etree.XMLSyntaxError:
+            raise DataError(
+                f"{name} is not a sitemap: {error.msg}. Expected XML with <urlset> or "
+                "<sitemapindex>."
+            ) from error
+
+
+def _repaired(content: bytes) -> bytes:
+    """Without what writers of sitemaps get wrong: blanks before the declaration, a bare ``&``."""
+    stripped = content.lstrip().removeprefix(_MARK).lstrip()
+    # In CDATA it is right, and in UTF-16 it is none.
+    if b"CDATA" in stripped or b"\x00" in stripped:
+        return stripped
+    return _BARE_AMPERSAND.sub(b"&amp;", stripped)
 
 
 def _unpack(content: bytes, name: str) -> bytes:

@@ -16,8 +16,8 @@ from retune.collecting.sitemaps import read_sitemap, read_sitemap_file
 from retune.errors import DataError
 from retune.records import Record
 
-HTML_SUFFIXES = frozenset({".html", ".htm", ".xhtml"})
-MARKDOWN_SUFFIXES = frozenset({".md", ".markdown"})
+HTML_SUFFIXES = frozenset({".html", ".htm", ".xhtml", ".xht", ".shtml"})
+MARKDOWN_SUFFIXES = frozenset({".md", ".markdown", ".mdown", ".mkd", ".mdx"})
 _PAGE_SUFFIXES = HTML_SUFFIXES | MARKDOWN_SUFFIXES
 _SITEMAP_ENDINGS = (".xml", ".xml.gz", ".gz")
 _COMMENT = re.compile(r"(^|\s)#.*")

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from retune.collecting.failures import NO_CONNECTION
+from retune.collecting.losses import NamedPage, name_pages, refuse_empty
 from retune.collecting.records import CollectSettings
 from retune.collecting.rows import Rows
 from retune.errors import ConfigError, DataError
 from retune.records import Record
 from retune.store import disk_error
+
+_MOST_NAMED = 20
 
 
 class Collected(Record):
@@ -33,6 +39,12 @@ class Collected(Record):
     """Status, reason, pages."""
     dropped: dict[str, int]
     """Sections that gave no row, by reason, over all pages."""
+    left_out: dict[str, int] = Field(default_factory=dict)
+    """Letters that stand in no row, by reason, over all pages."""
+    named: tuple[NamedPage, ...] = ()
+    """Pages to look at: what loses much of its text first, then what gave nothing."""
+    unnamed: int = 0
+    """How many more there are; the outcomes name all."""
 
 
 def refuse_clobber(out: Path, *, force: bool) -> None:
@@ -69,7 +81,8 @@ def write_rows(made: Rows, out: Path, settings: CollectSettings, *, force: bool)
         What was written.
 
     Raises:
-        DataError: There is no row; the outcomes are written all the same.
+        DataError: There is no row, or too many of the pages that were read gave none; the outcomes
+            are written all the same.
         ConfigError: A file has appeared in the meantime.
         ArtifactError: The disk does not take it.
     """
@@ -78,11 +91,9 @@ def write_rows(made: Rows, out: Path, settings: CollectSettings, *, force: bool)
     _write_lines(beside, (outcome.model_dump(mode="json") for outcome in made.outcomes))
     if not made.rows:
         raise DataError(explain_nothing(made, settings, beside))
+    refuse_empty(made.outcomes, settings, beside)
     _write_lines(out, made.rows)
-    dropped: dict[str, int] = {}
-    for outcome in made.outcomes:
-        for reason, count in outcome.dropped.items():
-            dropped[reason] = dropped.get(reason, 0) + count
+    named = name_pages(made.outcomes, settings.most_lost)
     return Collected(
         out=out,
         outcomes=beside,
@@ -91,7 +102,10 @@ def write_rows(made: Rows, out: Path, settings: CollectSettings, *, force: bool)
         kept=sum(each.status == "kept" for each in made.outcomes),
         reused=sum(each.reused for each in made.outcomes),
         reasons=tuple(made.reasons()),
-        dropped=dropped,
+        dropped=_summed(outcome.dropped for outcome in made.outcomes),
+        left_out=_summed(outcome.left_out for outcome in made.outcomes),
+        named=tuple(named[:_MOST_NAMED]),
+        unnamed=max(0, len(named) - _MOST_NAMED),
     )
 
 
@@ -125,6 +139,13 @@ def explain_nothing(made: Rows, settings: CollectSettings, beside: Path) -> str:
     return (
         f"{pages} pages gave no {settings.rows}: {counts}. {advice} Each page's outcome: {beside}"
     )
+
+
+def _summed(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for each in counts:
+        total.update(each)
+    return dict(total)
 
 
 def _write_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:

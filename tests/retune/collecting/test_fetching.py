@@ -56,6 +56,12 @@ def test_robots_txt_keeps_us_out(web: Web, fetch: Fetching) -> None:
     assert web.asked[A + "x/private/1"] == 0
 
 
+def test_a_byte_order_mark_hides_no_rule_of_robots_txt(web: Web, fetch: Fetching) -> None:
+    """The mark stands before the first "User-agent" and is no part of it."""
+    web.say(A + "robots.txt", page("\ufeffUser-agent: *\nDisallow: /private", "text/plain"))
+    assert _reasons(fetch([A + "private", A + "b"])) == ["disallowed by robots.txt", None]
+
+
 def test_robots_txt_may_speak_to_us_by_name(web: Web, fetch: Fetching) -> None:
     """A group for `retune` wins over the one for all."""
     rules = "User-agent: *\nDisallow: /\n\nUser-agent: retune\nDisallow: /b"

@@ -117,6 +117,36 @@ def test_what_is_no_sitemap_is_named(content: bytes, complaint: str) -> None:
     assert "map.xml" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + SITEMAP.encode(),
+        b"\n " + SITEMAP.encode(),
+        b"\xef\xbb\xbf\n" + SITEMAP.encode(),
+        SITEMAP.replace("&amp;", "&").encode(),
+        SITEMAP.replace("UTF-8", "UTF-16").encode("utf-16"),
+        SITEMAP.replace("?x=1&amp;y=2", "")
+        .replace("</loc></url>\n", "?x=1&amp;y=2</loc></url>\n")
+        .replace(
+            "<loc>https://a.example/2?x=1&amp;y=2", "<loc><![CDATA[https://a.example/2?x=1&y=2]]>"
+        )
+        .encode(),
+        SITEMAP.replace("<loc>", "<s:loc>")
+        .replace("</loc>", "</s:loc>")
+        .replace("xmlns=", "xmlns:s=")
+        .encode(),
+        SITEMAP.replace(
+            "</loc></url>",
+            "</loc><i:image xmlns:i='urn:i'><i:loc>https://a.example/i.png</i:loc></i:image></url>",
+        ).encode(),
+    ],
+)
+def test_sitemaps_that_are_not_quite_right_are_read(content: bytes) -> None:
+    """Marks, blanks before the declaration, a bare ampersand, CDATA, prefixes, pictures."""
+    assert parse_sitemap(content, "map.xml") == (PAGES, [])
+    assert parse_sitemap(gzip.compress(content), "map.xml.gz") == (PAGES, [])
+
+
 def test_a_sitemap_reads_no_other_file(tmp_path: Path) -> None:
     """An entity that names a file stays empty."""
     secret = tmp_path / "secret"
@@ -138,3 +168,14 @@ def test_a_source_without_pages_is_an_error(tmp_path: Path, kind: str) -> None:
         source.write_text("# nothing\n")
     with pytest.raises(DataError, match=r"source\.txt (does not exist|names no page)"):
         list_pages(str(source), CollectSettings())
+
+
+def test_a_folder_gives_its_pages_whatever_they_are_called(tmp_path: Path) -> None:
+    """Blanks, accents, signs of globs; .mdx too; hidden files and pictures are no pages."""
+    names = ["a b.md", "c[1].html", "d.mdx", "é/ü.xhtml", "#1?.htm"]
+    for name in [*names, ".hidden.md", "p.png", ".git/x.md"]:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x", "utf-8")
+    found = list_pages(str(tmp_path), CollectSettings()).pages
+    assert sorted(found) == sorted(f"{tmp_path}/{name}" for name in names)

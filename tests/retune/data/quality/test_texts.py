@@ -98,7 +98,7 @@ def test_content_is_the_same_wherever_it_stands() -> None:
 
 
 def test_a_row_without_tools_keeps_its_hash() -> None:
-    """Its side depends on the hash: columns for tools, and empty fields of turns, do not move it."""
+    """Its side depends on the hash: neither columns for tools nor empty fields of turns move it."""
     old = {"history": [{"role": "user", "content": "u"}], "question": "q", "context": "c"}
     old |= {"thinking": None, "answer": "a", "label": None, "db_id": None}
     new = {**old, "steps": [], "calls": None, "learned": None, "tools": None}
