@@ -152,6 +152,8 @@ def _score_sql(
         batch_size=scoring.runtime.batch_size,
     )
     asked = [at for at, answer in enumerate(answers) if answer.text is not None]
+    if not asked:
+        return _measured(None, watched, len(rows))
     scores = score_sql(
         read_sql_rows([rows[at] for at in asked], side),
         [extract_sql(answers[at].text or "") for at in asked],

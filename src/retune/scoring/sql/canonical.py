@@ -1,34 +1,56 @@
 """Canonical exact match: two queries are written alike up to what SQL says means the same.
 
-Parsed by sqlglot in the declared dialect, exactly one statement, names resolved with the schema.
-Then: names in lower case, every column with its table, table aliases replaced by their tables,
-output names dropped, inner joins (also comma joins) as a sorted list of tables with their ON
-conditions among the WHERE conditions, AND and OR operands sorted, `a > b` as `b < a`, operands of
-= and <> sorted, explicit ASC dropped. Literals, the order of columns, DISTINCT, outer joins and
-everything else stay as written. Every step is an identity of SQL, so that a yes is never false; a
-no is common (972 real predictions on spider_dev: 61.7 % yes against 80.0 % execution matches).
+Parsed by sqlglot in the declared dialect, exactly one statement, names resolved with the schema
+(`names`). Then: names in lower case, every column with its table, table aliases replaced by their
+tables, output names dropped, inner joins (also comma joins) as a sorted list of tables with their
+ON conditions among the WHERE conditions, AND and OR operands sorted, `a > b` as `b < a`, operands
+of = and <> sorted, explicit ASC dropped, an output's place as the output. Literals, functions, the
+order of columns, DISTINCT, outer joins and everything else stay as written. Every step is an
+identity of SQL, so that a yes is never false where both queries run; whether they do `exact` asks
+SQLite. A no is common (972 real predictions on spider_dev: 61.7 % yes against 80.0 % execution
+matches).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import lru_cache
-from itertools import islice, pairwise, permutations, product
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice, permutations, product
 from typing import NamedTuple
 
-import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.schema import MappingSchema
 
-from retune.scoring.sql.lexing import read_tokens
+from retune.scoring.sql.catalogue import Columns, read_schema
+from retune.scoring.sql.lexing import Token, read_tokens
+from retune.scoring.sql.names import list_sources, resolve_names
+from retune.scoring.sql.parsing import (
+    Dialect,
+    ExactSQLite,
+    UnreadableError,
+    library_errors,
+    parse_query,
+)
 
-_MAX_CHARS = 20_000
-_MAX_TOKENS = 3_000  # parsed in some 0.3 s; this runs in the scoring process
-_MAX_DEPTH = 100
+__all__ = ["Canonical", "canonicalize_sql", "read_schema"]
+
 _MAX_NAMINGS = 24  # four copies of one table
+_MAX_NAMED_TOKENS = 6_000  # written in some 0.5 s, over all namings
 _MIRRORED: dict[type[exp.Expr], type[exp.Expr]] = {exp.GT: exp.LT, exp.GTE: exp.LTE}
+_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]*\Z")
+_ROW_NUMBERS = ("rowid", "oid", "_rowid_")
+_SAME_FUNCTIONS = {
+    "substring": "substr",
+    "ifnull": "coalesce",
+    "printf": "format",
+    "ceiling": "ceil",
+    "power": "pow",
+    "string_agg": "group_concat",
+}
+"""Other names of the same function in SQLite."""
+
+_CAPITALS = str.maketrans({chr(code): chr(code + 32) for code in range(65, 91)})
 _Source = tuple[int, str]  # number of a SELECT, and the name of one of its sources
 
 
@@ -41,92 +63,43 @@ class Canonical(NamedTuple):
 
 
 def canonicalize_sql(sql: str, schema: str, *, dialect: str = "sqlite") -> Canonical:
-    """Write a query in its canonical form.
+    """Write a query in its canonical form; never fails, whatever the texts are.
 
     Args:
         sql: One query.
-        schema: CREATE TABLE statements of its database.
+        schema: CREATE statements of its database.
         dialect: What both are written in, as sqlglot names it.
 
     Returns:
         The text, or one of the reasons `empty`, `too_long`, `not_parsed`, `several_statements`,
         `not_a_query`, `unknown_name`, `schema_unreadable`.
     """
-    if not sql.strip():
-        return Canonical(None, "empty")
-    tokens = read_tokens(sql[: _MAX_CHARS + 1])
-    too_deep = any(token.depth > _MAX_DEPTH for token in tokens)
-    if len(sql) > _MAX_CHARS or len(tokens) > _MAX_TOKENS or too_deep:
-        return Canonical(None, "too_long", f"{len(sql)} characters, {len(tokens)} tokens")
-    if tokens and tokens[0].folded.strip(";(") not in ("", "select", "with", "values"):
-        # sqlglot would log a warning for each command that it does not know.
-        return Canonical(None, "not_a_query", f"starts with {tokens[0].text[:40]!r}")
+    reader: Dialect = ExactSQLite if dialect == "sqlite" else dialect
     try:
+        query = parse_query(sql, reader)
         columns = read_schema(schema, dialect)
-    except (SqlglotError, RecursionError, ValueError) as error:
-        return Canonical(None, "schema_unreadable", str(error)[:300])
-    try:
-        parsed = [statement for statement in sqlglot.parse(sql, read=dialect) if statement]
-    except (SqlglotError, RecursionError, ValueError) as error:
-        return Canonical(None, "not_parsed", str(error)[:300])
-    if len(parsed) != 1:
-        return Canonical(None, "several_statements" if parsed else "empty")
-    if not isinstance(parsed[0], exp.Query):
-        return Canonical(None, "not_a_query", type(parsed[0]).__name__)
-    try:
-        return Canonical(_canonical_text(parsed[0], columns, dialect))
-    except (SqlglotError, RecursionError, ValueError) as error:
-        return Canonical(None, "unknown_name", str(error)[:300])
+        with library_errors("unknown_name"):
+            return Canonical(_canonical_text(query, sql, columns, reader, _mirrors(sql, schema)))
+    except UnreadableError as unreadable:
+        return Canonical(None, unreadable.reason, unreadable.detail)
 
 
-@lru_cache(maxsize=256)
-def read_schema(schema: str, dialect: str) -> dict[str, dict[str, str]]:
-    """Read the tables and columns of CREATE TABLE statements, in lower case.
-
-    Args:
-        schema: The statements; others among them are passed over.
-        dialect: What they are written in.
-
-    Returns:
-        Column types by table and column.
-
-    Raises:
-        ParseError: sqlglot cannot read the statements.
-    """
-    try:
-        statements = sqlglot.parse(schema, read=dialect)
-    except SqlglotError:
-        # SQLite does without a comma before a table's constraint, and real schemas leave it out.
-        statements = sqlglot.parse(_separate_constraints(schema), read=dialect)
-    tables = {}
-    for statement in statements:
-        if not isinstance(statement, exp.Create) or not isinstance(statement.this, exp.Schema):
-            continue
-        defined = statement.this.find_all(exp.ColumnDef)
-        tables[statement.this.this.name.lower()] = {
-            column.name.lower(): column.kind.sql() if column.kind else "TEXT" for column in defined
-        }
-    return tables
+def _mirrors(sql: str, schema: str) -> bool:
+    """Say whether a comparison may be turned round: with COLLATE the left side decides."""
+    return "collate" not in sql.lower() and "collate" not in schema.lower()
 
 
-def _separate_constraints(schema: str) -> str:
-    pieces, done = [], 0
-    tokens = read_tokens(schema)
-    for before, token in pairwise(tokens):
-        if token.folded == "foreign" and before.text not in (",", "("):
-            pieces += [schema[done : token.start], ", "]
-            done = token.start
-    return "".join([*pieces, schema[done:]])
-
-
-def _canonical_text(query: exp.Query, columns: dict[str, dict[str, str]], dialect: str) -> str:
-    if dialect == "sqlite":
-        _read_texts(query, columns)
-    for name in query.find_all(exp.Identifier):
-        name.set("this", name.name.lower())
-        name.set("quoted", False)
-    known = {column for table in columns.values() for column in table}
-    _expand_output_names(query, known)
+def _canonical_text(
+    query: exp.Query | exp.Values, sql: str, columns: Columns, dialect: Dialect, mirrors: bool
+) -> str:
+    sqlite = dialect is ExactSQLite
+    if isinstance(query, exp.Values) and sqlite:
+        return str(query.sql(dialect=dialect, comments=False))
+    tokens = read_tokens(sql)
+    columns = _with_row_numbers(columns, tokens) if sqlite else columns
+    _fold_names(query)
+    resolve_names(query, columns, sql=sql, tokens=tokens, texts_in_quotes=sqlite)
+    _mark_merged(query)
     qualified = qualify(
         query,
         schema=MappingSchema(dict(columns), dialect=dialect, normalize=False),
@@ -134,43 +107,66 @@ def _canonical_text(query: exp.Query, columns: dict[str, dict[str, str]], dialec
         quote_identifiers=False,
         identify=False,
         validate_qualify_columns=bool(columns),
+        expand_alias_refs=False,
         expand_stars=False,
     )
-    _expand_output_names(qualified, known)  # qualify puts output names into ORDER BY
+    _expand_output_names(qualified)  # qualify puts output names into ORDER BY
     _drop_outer_names(qualified)
+    most = max(1, min(_MAX_NAMINGS, _MAX_NAMED_TOKENS // max(1, len(tokens))))
     texts = (
-        _normalize(renamed).sql(dialect=dialect, comments=False)
-        for renamed in islice(_namings(qualified), _MAX_NAMINGS)
+        _normalize(renamed, mirrors).sql(dialect=dialect, comments=False)
+        for renamed in islice(_namings(qualified), most)
     )
     # A table joined with itself has no first copy: of all ways to number them the least text.
     return str(min(texts))
 
 
-def _read_texts(query: exp.Query, columns: dict[str, dict[str, str]]) -> None:
-    """Make literals of double-quoted words that name nothing, as SQLite does."""
-    known = {column for table in columns.values() for column in table} | set(columns)
-    known |= {alias.alias.lower() for alias in query.find_all(exp.Alias, exp.TableAlias)}
-    for column in list(query.find_all(exp.Column)):
-        name = column.this
-        plain = isinstance(name, exp.Identifier) and name.quoted and not column.table
-        if plain and name.name.lower() not in known:
-            column.replace(exp.Literal.string(name.name))
+def _with_row_numbers(columns: Columns, tokens: Sequence[Token]) -> Columns:
+    asked = [name for name in _ROW_NUMBERS if any(token.folded == name for token in tokens)]
+    if not asked:
+        return columns
+    numbers = dict.fromkeys(asked, "INTEGER")
+    return {table: {**numbers, **found} for table, found in columns.items()}
 
 
-def _expand_output_names(query: exp.Query, known: set[str]) -> None:
-    """Replace an output name in ORDER BY, GROUP BY and HAVING by what it stands for.
+def _fold_names(query: exp.Expr) -> None:
+    """Fold names as SQLite does: only ASCII letters; what is no plain name stays quoted."""
+    for name in query.find_all(exp.Identifier):
+        name.set("this", name.name.translate(_CAPITALS))
+        name.set("quoted", not _PLAIN_NAME.match(name.name))
+    for call in query.find_all(exp.Anonymous):
+        if isinstance(call.this, str):
+            called = call.this.translate(_CAPITALS)
+            call.set("this", _SAME_FUNCTIONS.get(called, called))
 
-    A bare ORDER BY term is an output name before it is a column; everywhere else the column wins.
-    """
+
+def _mark_merged(query: exp.Expr) -> None:
+    """Keep the columns that USING and NATURAL merge where `*` shows them: qualify makes ONs."""
+    for select in query.find_all(exp.Select):
+        merged = [
+            ", ".join(sorted(name.name for name in join.args.get("using") or []))
+            or str(join.method)
+            for join in select.args.get("joins") or []
+            if join.args.get("using") or join.method
+        ]
+        if merged and _has_star(select):
+            select.meta["merged"] = "; ".join(merged)
+
+
+def _has_star(select: exp.Select) -> bool:
+    """Say whether a SELECT shows all columns of all tables, in the tables' order."""
+    return any(isinstance(item, exp.Star) for item in select.expressions)
+
+
+def _expand_output_names(query: exp.Expr) -> None:
     for select in query.find_all(exp.Select):
         named = {
             item.alias: item.this for item in select.expressions if isinstance(item, exp.Alias)
         }
         for clause in (select.args.get(part) for part in ("order", "group", "having")):
             for column in list(clause.find_all(exp.Column)) if clause else []:
-                wins = isinstance(column.parent, exp.Ordered) or column.name not in known
                 own = not column.table and column.parent_select is select
-                if own and wins and column.name in named:
+                if own and column.name in named:
                     column.replace(named[column.name].copy())
 
 
@@ -221,9 +217,7 @@ def _ancestors(node: exp.Expr) -> Iterator[exp.Expr]:
 
 
 def _sources(select: exp.Select) -> list[exp.Expr]:
-    first = [select.args["from_"].this] if select.args.get("from_") else []
-    joined = [join.this for join in select.args.get("joins") or []]
-    return [source for source in first + joined if source.alias_or_name]
+    return [source for source in list_sources(select) if source.alias_or_name]
 
 
 def _renamed(original: exp.Expr, names: dict[_Source, str]) -> exp.Expr:
@@ -243,34 +237,45 @@ def _renamed(original: exp.Expr, names: dict[_Source, str]) -> exp.Expr:
     return query
 
 
-def _normalize(query: exp.Expr) -> exp.Expr:
+def _normalize(query: exp.Expr, mirrors: bool) -> exp.Expr:
     for ordered in query.find_all(exp.Ordered):
         if not ordered.args.get("desc"):
             ordered.set("desc", None)
     # Innermost first, so that what is sorted by its text has its final text.
     for node in reversed(list(query.walk(bfs=True))):
         if isinstance(node, exp.Select):
-            _sort_joins(node)
+            _sort_joins(node, mirrors)
+            _show_merged(node)
         for part in ("where", "having"):
             clause = node.args.get(part)
             if isinstance(node, exp.Select) and clause:
-                clause.set("this", _sort_operands(clause.this))
+                clause.set("this", _sort_operands(clause.this, mirrors))
     return query
 
 
-def _sort_joins(select: exp.Select) -> None:
+def _show_merged(select: exp.Select) -> None:
+    merged = select.meta.get("merged")
+    if merged:
+        stars = [item for item in select.expressions if isinstance(item, exp.Star)]
+        for star in stars:
+            columns = exp.Literal.string(str(merged))
+            star.replace(exp.Anonymous(this="all_but_merged", expressions=[columns]))
+
+
+def _sort_joins(select: exp.Select, mirrors: bool) -> None:
     """Write inner joins as a sorted list of tables, their conditions among WHERE's."""
     joins: list[exp.Join] = select.args.get("joins") or []
     if not joins or any(not _is_inner(join) for join in joins):
         for join in joins:
             if join.args.get("on"):
-                join.set("on", _sort_operands(join.args["on"]))
+                join.set("on", _sort_operands(join.args["on"], mirrors))
         return
     sources = [select.args["from_"].this, *(join.this for join in joins)]
     conditions = [join.args["on"] for join in joins if join.args.get("on")]
     if select.args.get("where"):
         conditions.append(select.args["where"].this)
-    sources.sort(key=lambda source: str(source.sql(comments=False)))
+    if not _has_star(select):  # whose columns come in the order of the tables
+        sources.sort(key=lambda source: str(source.sql(comments=False)))
     select.set("from_", exp.From(this=sources[0]))
     select.set("joins", [exp.Join(this=source) for source in sources[1:]])
     if conditions:
@@ -282,22 +287,22 @@ def _is_inner(join: exp.Join) -> bool:
     return not any(join.args.get(part) for part in outer) and join.kind in ("", "INNER", "CROSS")
 
 
-def _sort_operands(condition: exp.Expr) -> exp.Expr:
+def _sort_operands(condition: exp.Expr, mirrors: bool) -> exp.Expr:
     """Sort AND and OR operands and the sides of comparisons, at every level of a condition."""
     condition = condition.unnest()
     if isinstance(condition, exp.And | exp.Or):
         kind = exp.And if isinstance(condition, exp.And) else exp.Or
-        parts = [_sort_operands(part) for part in _flatten(condition, kind)]
+        parts = [_sort_operands(part, mirrors) for part in _flatten(condition, kind)]
         parts.sort(key=lambda part: str(part.sql(comments=False)))
         return exp.and_(*parts) if kind is exp.And else exp.or_(*parts)
     if isinstance(condition, exp.Not):
-        inner = _sort_operands(condition.this)
+        inner = _sort_operands(condition.this, mirrors)
         wrap = isinstance(inner, exp.Connector | exp.Predicate)
         return exp.Not(this=exp.Paren(this=inner) if wrap else inner)
     mirrored = _MIRRORED.get(type(condition))
-    if mirrored is not None:
+    if mirrored is not None and mirrors:
         return mirrored(this=condition.expression.copy(), expression=condition.this.copy())
-    if isinstance(condition, exp.EQ | exp.NEQ):
+    if isinstance(condition, exp.EQ | exp.NEQ) and mirrors:
         sides = sorted(
             (condition.this.copy(), condition.expression.copy()),
             key=lambda side: str(side.sql(comments=False)),

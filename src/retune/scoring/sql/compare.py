@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 RELATIVE_TOLERANCE = 1e-6
 
@@ -90,34 +90,40 @@ def _bags_match(left: list[_Column], right: list[_Column]) -> bool:
     # Columns with few partners first; equal partners are tried once.
     order = sorted(range(len(left)), key=lambda at: len(candidates[at]))
     start = [0] * len(left[0])
-    return _extend(left, right, candidates, order, frozenset(), start, start)
-
-
-def _extend(
-    left: list[_Column],
-    right: list[_Column],
-    candidates: list[list[int]],
-    order: list[int],
-    used: frozenset[int],
-    left_rows: list[int],
-    right_rows: list[int],
-) -> bool:
-    if not order:
-        return True
-    column, *rest = order
-    tried = set()
-    for at in candidates[column]:
-        if at in used or right[at] in tried:
+    levels = [_Level(iter(candidates[order[0]]), set(), start, start)]
+    taken: dict[int, None] = {}  # the right column that each level but the last has, in order
+    # A loop, not a recursion: a result may have more columns than Python's stack has room for.
+    while levels:
+        level, column = levels[-1], order[len(levels) - 1]
+        at = next((at for at in level.candidates if right[at] not in level.tried), None)
+        if at is None:
+            levels.pop()
+            if taken:
+                taken.popitem()
             continue
-        tried.add(right[at])
+        if at in taken:
+            continue
+        level.tried.add(right[at])
         numbered: dict[Hashable, int] = {}
-        new_left = _number(left_rows, left[column], numbered)
-        new_right = _number(right_rows, right[at], numbered)
-        if Counter(new_left) == Counter(new_right) and _extend(
-            left, right, candidates, rest, used | {at}, new_left, new_right
-        ):
+        new_left = _number(level.left_rows, left[column], numbered)
+        new_right = _number(level.right_rows, right[at], numbered)
+        if Counter(new_left) != Counter(new_right):
+            continue
+        if len(levels) == len(order):
             return True
+        taken[at] = None
+        following = candidates[order[len(levels)]]
+        levels.append(_Level(iter(following), set(), new_left, new_right))
     return False
+
+
+class _Level(NamedTuple):
+    """One left column: which right ones are still to try, and the rows up to it."""
+
+    candidates: Iterator[int]
+    tried: set[_Column]
+    left_rows: list[int]
+    right_rows: list[int]
 
 
 def _number(rows: list[int], column: _Column, numbered: dict[Hashable, int]) -> list[int]:

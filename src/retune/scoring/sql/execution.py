@@ -14,9 +14,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import sqlglot
-from sqlglot.errors import SqlglotError
-
 from retune.scoring.sql.lexing import (
     is_deterministic,
     name_double_quoted,
@@ -24,6 +21,7 @@ from retune.scoring.sql.lexing import (
     read_tokens,
     split_statements,
 )
+from retune.scoring.sql.parsing import UnreadableError, translate_sql
 from retune.scoring.sql.records import SqlLimits, SqlRow
 from retune.scoring.sql.sandbox import SqlSandbox
 from retune.scoring.sql.ties import tie_probes
@@ -41,14 +39,6 @@ _CREATES_VIEW = re.compile(r"\bcreate\s+(?:temp\w*\s+)?view\b", re.IGNORECASE)
 
 Verdict = dict[str, Any]
 """Fields of `SqlOutcome` that execution decides."""
-
-
-class _RefusedError(Exception):
-    """The text is not one query that may run."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.detail = reason, detail
 
 
 class ExecutionJudge:
@@ -96,7 +86,7 @@ class ExecutionJudge:
             return [problem] * len(predictions)
         try:
             gold = self._runnable(row.gold)
-        except _RefusedError as refused:
+        except UnreadableError as refused:
             return [_unscored("gold_" + refused.reason, refused.detail)] * len(predictions)
         reply = self._ask("gold", sql=gold)
         if reply["status"] != "ok":
@@ -128,7 +118,7 @@ class ExecutionJudge:
     def _judge_prediction(self, prediction: str, *, ordered: bool) -> Verdict:
         try:
             sql = self._runnable(prediction)
-        except _RefusedError as refused:
+        except UnreadableError as refused:
             return _wrong(refused.reason, refused.detail)
         reply = self._ask("prediction", sql=sql, ordered=ordered)
         if reply["status"] != "ok":
@@ -171,8 +161,8 @@ class ExecutionJudge:
             if len(row.context) > self._limits.max_context_chars:
                 return {"status": "too_long", "detail": f"{len(row.context)} characters"}
             try:
-                where["context"] = self._translate(row.context)
-            except _RefusedError as refused:
+                where["context"] = translate_sql(row.context, self._dialect)
+            except UnreadableError as refused:
                 return {"status": refused.reason, "detail": refused.detail}
             if _has_view_of_clock(where["context"]):
                 return {"status": "not_deterministic", "detail": "a view reads the clock"}
@@ -183,34 +173,26 @@ class ExecutionJudge:
     def _runnable(self, sql: str) -> str:
         """Return the one query in a text as SQLite is to run it, or refuse it."""
         if not sql.strip():
-            raise _RefusedError("empty")
+            raise UnreadableError("empty")
         if len(sql) > self._limits.max_sql_chars:
-            raise _RefusedError("too_long", f"{len(sql)} characters")
-        sql = self._translate(sql)
+            raise UnreadableError("too_long", f"{len(sql)} characters")
+        sql = translate_sql(sql, self._dialect)
         statements = split_statements(read_tokens(sql))
         if not statements:
-            raise _RefusedError("empty")
+            raise UnreadableError("empty")
         if len(statements) > 1:
-            raise _RefusedError("several_statements", f"{len(statements)} statements")
+            raise UnreadableError("several_statements", f"{len(statements)} statements")
         return self._checked(sql, statements[0][0].folded)
 
     def _checked(self, sql: str, first_word: str) -> str:
         if first_word in _WRITING_WORDS:
-            raise _RefusedError("unsafe", f"starts with {first_word.upper()}")
+            raise UnreadableError("unsafe", f"starts with {first_word.upper()}")
         if first_word not in _QUERY_WORDS:
-            raise _RefusedError("not_a_query", f"starts with {first_word[:40]!r}")
+            raise UnreadableError("not_a_query", f"starts with {ascii(first_word[:40])}")
         tokens = read_tokens(sql)
         if not is_deterministic(tokens):
-            raise _RefusedError("not_deterministic", "reads the clock or draws random numbers")
+            raise UnreadableError("not_deterministic", "reads the clock or draws random numbers")
         return name_double_quoted(sql, tokens)
-
-    def _translate(self, sql: str) -> str:
-        if self._dialect == "sqlite":
-            return sql
-        try:
-            return ";\n".join(sqlglot.transpile(sql, read=self._dialect, write="sqlite"))
-        except (SqlglotError, RecursionError, ValueError) as error:
-            raise _RefusedError("not_in_dialect", f"{self._dialect}: {error}"[:300]) from error
 
 
 def _has_view_of_clock(context: str) -> bool:

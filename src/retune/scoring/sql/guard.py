@@ -14,11 +14,21 @@ from collections.abc import Iterable
 SQLITE_FUNCTION = 31  # sqlite3 names neither of these two
 SQLITE_RECURSIVE = 33
 
+STATEMENT_LIMITS = (
+    (sqlite3.SQLITE_LIMIT_ATTACHED, 0),
+    (sqlite3.SQLITE_LIMIT_COMPOUND_SELECT, 100),
+    (sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 500),
+    (sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 500),
+    (sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH, 0),
+    (sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 0),
+    (sqlite3.SQLITE_LIMIT_WORKER_THREADS, 0),
+)
+
 _CLOCK = frozenset({"current_date", "current_time", "current_timestamp"})
 _DRAWS = frozenset({"random", "randomblob"})
 # Functions of their arguments alone. Not here, on purpose: load_extension, readfile, writefile,
 # edit, fts3_tokenizer, sqlite_*, zeroblob, changes, total_changes, last_insert_rowid.
-_PURE_FUNCTIONS = frozenset(
+PURE_FUNCTIONS = frozenset(
     """
     abs avg char coalesce concat concat_ws count cume_dist date datetime dense_rank first_value
     format glob group_concat hex ifnull iif instr json json_array json_array_length json_extract
@@ -73,7 +83,14 @@ class ReadingGuard:
     def _may_call(self, function: str) -> bool:
         if function in _CLOCK or function in _DRAWS:
             self.not_deterministic = True
-        return function in _PURE_FUNCTIONS or function in _CLOCK
+        return function in PURE_FUNCTIONS or function in _CLOCK
+
+
+class PreparingGuard(ReadingGuard):
+    """Allows to prepare what reads tables by any function: it is never run."""
+
+    def _may_call(self, function: str) -> bool:
+        return function != "load_extension"
 
 
 class BuildingGuard:
@@ -113,7 +130,7 @@ class BuildingGuard:
             return True
         if action == SQLITE_FUNCTION:
             # DEFAULT CURRENT_TIMESTAMP is common in dumps; both queries see the same rows.
-            return second.lower() in _PURE_FUNCTIONS or second.lower() in _CLOCK
+            return second.lower() in PURE_FUNCTIONS or second.lower() in _CLOCK
         if action == sqlite3.SQLITE_UPDATE:
             # CREATE TABLE asks for this itself; an UPDATE of the catalogue by hand SQLite refuses.
             return first.lower() in _CATALOGUES

@@ -24,9 +24,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Literal
 
-import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
+
+from retune.scoring.sql.parsing import UnreadableError, library_errors, parse_query
 
 Hardness = Literal["easy", "medium", "hard", "extra"]
 HARDNESS: tuple[Hardness, ...] = ("easy", "medium", "hard", "extra")
@@ -43,12 +43,17 @@ def rate_hardness(sql: str, *, dialect: str = "sqlite") -> Hardness | None:
         dialect: What it is written in, as sqlglot names it.
 
     Returns:
-        The class; None when it cannot be parsed or is no query.
+        The class; None when it cannot be parsed, is too long to be, or is no query.
     """
     try:
-        query = sqlglot.parse_one(sql, read=dialect)
-    except (SqlglotError, RecursionError, ValueError):
+        query = parse_query(sql, dialect)
+        with library_errors("not_rated"):
+            return _rate(query)
+    except UnreadableError:
         return None
+
+
+def _rate(query: exp.Expr) -> Hardness | None:
     nested = 0
     while isinstance(query, exp.SetOperation | exp.Subquery):
         nested = max(nested, int(isinstance(query, exp.SetOperation)))

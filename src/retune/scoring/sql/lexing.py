@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+from retune.scoring.sql.guard import PURE_FUNCTIONS
+
 _TOKEN = re.compile(
     r"""
     (?P<space>\s+)
@@ -29,15 +31,19 @@ _TOKEN = re.compile(
 _PLAIN_NAME = re.compile(r"[^\W\d]\w*\Z")
 _COMPARISONS = frozenset({"=", "==", "!=", "<>", "<", ">", "<=", ">="})
 _BEFORE_VALUE = _COMPARISONS | {
-    *("||", "like", "glob", "match", "regexp", "is", "not", "between", "then", "else", "escape")
+    *("||", "like", "glob", "match", "regexp", "is", "not", "between", "when", "then", "else"),
+    "escape",
 }
-_LISTS_OF_VALUES = frozenset({"in", "values"})
-_AGGREGATES = frozenset({"count", "sum", "avg", "min", "max", "total", "group_concat"})
+_VALUES_FOLLOW = _BEFORE_VALUE | {"in", "values"}
+_AGGREGATES = frozenset({"count", "sum", "avg", "min", "max", "total", "group_concat", "string_agg"})
 _DATE_FUNCTIONS = frozenset(
     {"date", "time", "datetime", "julianday", "unixepoch", "strftime", "timediff"}
 )
 _CLOCK_WORDS = frozenset({"current_timestamp", "current_date", "current_time"})
 _RANDOM_FUNCTIONS = frozenset({"random", "randomblob"})
+_BEFORE_KIND = frozenset(
+    {"temp", "temporary", "virtual", "or", "replace", "materialized", "global", "local", "unlogged"}
+)
 
 
 class Token(NamedTuple):
@@ -53,6 +59,17 @@ class Token(NamedTuple):
     start: int
     depth: int
     opener: str
+
+
+class Creation(NamedTuple):
+    """A statement that creates something with columns.
+
+    `kind` is `table`, `view` or `virtual`, `text` as it stands, without a semicolon.
+    """
+
+    kind: str
+    text: str
+    tokens: list[Token]
 
 
 def read_tokens(sql: str) -> list[Token]:
@@ -89,6 +106,34 @@ def split_statements(tokens: Sequence[Token]) -> list[list[Token]]:
         else:
             statements[-1].append(token)
     return [statement for statement in statements if statement]
+
+
+def read_creations(script: str) -> list[Creation]:
+    """Take the statements that create tables and views out of a script.
+
+    Args:
+        script: SQL, which may fill the tables as well.
+
+    Returns:
+        The statements as they stand, in their order.
+    """
+    found = []
+    for tokens in split_statements(read_tokens(script)):
+        kind = _kind_created(tokens)
+        if kind:
+            end = tokens[-1].start + len(tokens[-1].text)
+            found.append(Creation(kind, script[tokens[0].start : end], tokens))
+    return found
+
+
+def _kind_created(tokens: Sequence[Token]) -> str:
+    if tokens[0].folded != "create":
+        return ""
+    words = [token.folded for token in tokens[1:6]]
+    kind = next((word for word in words if word not in _BEFORE_KIND), "")
+    if kind == "table" and "virtual" in words[: words.index(kind)]:
+        return "virtual"
+    return kind if kind in ("table", "view") else ""
 
 
 def orders_rows(tokens: Sequence[Token]) -> bool:
@@ -171,9 +216,7 @@ def name_double_quoted(sql: str, tokens: Sequence[Token]) -> str:
     SQLite reads `"colunm"` as the text 'colunm' when no such column exists, so that
     `count("colunm")` counts rows. Python 3.11 cannot switch that off (`setconfig` came with
     3.12), but a back-quoted name is never a text. Double quotes stay only where a text is meant
-    by place: after a comparison, LIKE, BETWEEN, THEN, ELSE or `||`, in an IN list, against a
-    name on the other side of a comparison, or as a function's argument that is no plain name
-    (`strftime("%Y", day)`). There SQLite decides as it always did: real golds write so.
+    by place: `find_texts`. There SQLite decides as it always did: real golds write so.
 
     Args:
         sql: The statement.
@@ -182,33 +225,55 @@ def name_double_quoted(sql: str, tokens: Sequence[Token]) -> str:
     Returns:
         The statement with those names back-quoted and everything else as it was.
     """
+    texts = find_texts(tokens)
     pieces, done = [], 0
-    for at, token in enumerate(tokens):
-        if token.kind == "double" and not _may_be_text(tokens, at):
+    for token in tokens:
+        if token.kind == "double" and token.start not in texts:
             name = token.text[1:].removesuffix('"').replace('""', '"')
             pieces += [sql[done : token.start], "`", name.replace("`", "``"), "`"]
             done = token.start + len(token.text)
     return "".join([*pieces, sql[done:]])
 
 
-def _may_be_text(tokens: Sequence[Token], at: int) -> bool:
-    token = tokens[at]
-    before = tokens[at - 1].folded if at else ""
+def find_texts(tokens: Sequence[Token]) -> set[int]:
+    """Find the double-quoted words that stand where a text is meant.
+
+    After a comparison, LIKE, BETWEEN, WHEN, THEN, ELSE or `||`, also in parentheses or a tuple; in
+    an IN list; against a name on the other side of a comparison; and as a function's argument. An
+    aggregate's first one, and those of date functions, only when it is no plain name: the column
+    of `count("colunm")` and `date("colunm")` is a slip.
+
+    Args:
+        tokens: Of one statement.
+
+    Returns:
+        Their offsets.
+    """
+    found: set[int] = set()
+    values = [False]  # for each open parenthesis: do values stand in it?
+    for at, token in enumerate(tokens):
+        before = tokens[at - 1].folded if at else ""
+        starts_value = before in ("(", ",") and values[-1]
+        if token.text == "(":
+            values.append(before in _VALUES_FOLLOW or starts_value)
+        elif token.text == ")" and len(values) > 1:
+            values.pop()
+        elif token.kind == "word" and token.folded in ("values", "select"):
+            values[-1] = token.folded == "values"
+        elif token.kind == "double" and (starts_value or _may_be_text(tokens, at, before)):
+            found.add(token.start)
+    return found
+
+
+def _may_be_text(tokens: Sequence[Token], at: int, before: str) -> bool:
     if before in _BEFORE_VALUE or _ends_between(tokens, at) or _faces_a_name(tokens, at):
         return True
-    if before in ("(", ","):
-        if token.opener in _LISTS_OF_VALUES:
-            return True
-        is_call = _calls_function(token.opener)
-        return is_call and not _PLAIN_NAME.match(token.text[1:-1])
-    return False
-
-
-def _calls_function(opener: str) -> bool:
-    """Say whether the word before a parenthesis calls a function that takes texts."""
-    is_name = bool(_PLAIN_NAME.match(opener))
-    keywords = {"in", "values", "and", "or", "not", "on", "where", "by", "from", "select", "as"}
-    return is_name and opener not in keywords and opener not in _AGGREGATES
+    opener = tokens[at].opener
+    if before not in ("(", ",") or opener not in PURE_FUNCTIONS:
+        return False
+    # No time value is a plain word, and what is counted or summed up is a column.
+    takes_column = opener in _DATE_FUNCTIONS or (opener in _AGGREGATES and before == "(")
+    return not (takes_column and _PLAIN_NAME.match(tokens[at].text[1:-1]))
 
 
 def _ends_between(tokens: Sequence[Token], at: int) -> bool:

@@ -1,9 +1,9 @@
 """Text-to-SQL scores: canonical exact match and execution match over rows.
 
-`sql_exact_match`: share of rows whose canonical text (`canonical`) equals the gold's; unscored
-where the gold has none. `sql_execution_match`: share of rows where both queries give the same
-result on the row's own database (`execution`, `compare`); unscored where the gold or the database
-cannot say. Both in [0, 1], higher is better; a prediction that cannot run is wrong, not left out.
+`sql_exact_match`: share of rows whose canonical text (`canonical`) equals the gold's and whose
+query runs (`exact`); unscored where the gold has none or does not run. `sql_execution_match`: share
+of rows where both queries give the same result on the row's own database (`execution`, `compare`);
+unscored where the gold or the database cannot say. Both in [0, 1], higher is better; a prediction that cannot run is wrong, not left out.
 Execution match agrees with `exec_match_keep_distinct` of taoyds/test-suite-sql-eval on one
 database. Intervals: Wilson; where rows share a group (a database), widened to the bootstrap over
 groups (`uncertainty.estimate_rate`).
@@ -15,10 +15,9 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from typing import Any
 
 from retune.errors import ScoringError
-from retune.scoring.sql.canonical import Canonical, canonicalize_sql
+from retune.scoring.sql.exact import ExactJudge
 from retune.scoring.sql.execution import ExecutionJudge, database_key
 from retune.scoring.sql.hardness import rate_hardness
 from retune.scoring.sql.records import SqlLimits, SqlOutcome, SqlRow, SqlScores
@@ -97,8 +96,9 @@ def score_sql(
         # The sandbox lives in the thread that started it: its workers end with that thread.
         with SqlSandbox(limits) as sandbox:
             judge = ExecutionJudge(sandbox, limits, dialect)
+            exact = ExactJudge(sandbox, limits, dialect)
             for at in share:
-                outcome = _judge_row(judge, rows[at], predictions[at], dialect)
+                outcome = _judge_row(judge, exact, rows[at], predictions[at], dialect)
                 with lock:
                     outcomes[at] = outcome
                     if report_progress is not None:
@@ -124,30 +124,10 @@ def _share_rows(rows: Sequence[SqlRow], workers: int) -> list[list[int]]:
     return shares
 
 
-def _judge_row(judge: ExecutionJudge, row: SqlRow, prediction: str, dialect: str) -> SqlOutcome:
-    exact = compare_canonically(row, prediction, dialect=dialect)
+def _judge_row(
+    judge: ExecutionJudge, exact: ExactJudge, row: SqlRow, prediction: str, dialect: str
+) -> SqlOutcome:
     verdict = judge.judge(row, prediction)
+    matched = exact.judge(row, prediction, verdict)
     hardness = rate_hardness(row.gold, dialect=dialect)
-    return SqlOutcome(row_id=row.row_id, hardness=hardness, **exact, **verdict)
-
-
-def compare_canonically(row: SqlRow, prediction: str, *, dialect: str) -> dict[str, Any]:
-    """Judge the exact match of one row.
-
-    Args:
-        row: Gold query and schema.
-        prediction: The predicted query.
-        dialect: What all are written in.
-
-    Returns:
-        `exact_match`, and `exact_unscored_reason` when the gold has no canonical form.
-    """
-    gold = _canonical(row, row.gold, dialect)
-    if gold.text is None:
-        reason = gold.reason if gold.reason == "schema_unreadable" else f"gold_{gold.reason}"
-        return {"exact_match": None, "exact_unscored_reason": reason}
-    return {"exact_match": _canonical(row, prediction, dialect).text == gold.text}
-
-
-def _canonical(row: SqlRow, sql: str, dialect: str) -> Canonical:
-    return canonicalize_sql(sql, row.schema, dialect=dialect)
+    return SqlOutcome(row_id=row.row_id, hardness=hardness, **matched, **verdict)

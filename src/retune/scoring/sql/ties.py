@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
+
+from retune.scoring.sql.parsing import UnreadableError, library_errors, parse_query
 
 
 @lru_cache(maxsize=8192)  # the golds of one side are asked for once per model
@@ -28,10 +28,11 @@ def tie_probes(sql: str) -> tuple[str, ...]:
     if "limit" not in sql.lower():
         return ()
     try:
-        query = sqlglot.parse_one(sql, read="sqlite")
-        found = [_probe(node) for node in query.find_all(exp.Query) if _is_cut(node)]
-        return tuple(probe.sql(dialect="sqlite") for probe in found)
-    except (SqlglotError, RecursionError, ValueError):
+        query = parse_query(sql, "sqlite")
+        with library_errors("no_probe"):
+            found = [_probe(node) for node in query.find_all(exp.Query) if _is_cut(node)]
+            return tuple(probe.sql(dialect="sqlite") for probe in found)
+    except UnreadableError:
         return ()
 
 

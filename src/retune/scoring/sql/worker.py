@@ -25,7 +25,7 @@ import urllib.parse
 from typing import Any
 
 from retune.scoring.sql.compare import Row, results_match
-from retune.scoring.sql.guard import BuildingGuard, ReadingGuard
+from retune.scoring.sql.guard import STATEMENT_LIMITS, BuildingGuard, PreparingGuard, ReadingGuard
 
 Reply = dict[str, Any]
 
@@ -34,16 +34,6 @@ _OPEN_FILES = 16
 _STEPS_BETWEEN_LOOKS = 10_000
 _PAGE_BYTES = 4096
 _DETAIL_CHARS = 300
-_LIMITS = (
-    (sqlite3.SQLITE_LIMIT_ATTACHED, 0),
-    (sqlite3.SQLITE_LIMIT_COMPOUND_SELECT, 100),
-    (sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 500),
-    (sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 500),
-    (sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH, 0),
-    (sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 0),
-    (sqlite3.SQLITE_LIMIT_WORKER_THREADS, 0),
-)
-
 
 class _StatementError(Exception):
     """A statement gave no result; carries the status and SQLite's words."""
@@ -68,7 +58,7 @@ class Worker:
         self._deadline = 0.0
 
     def answer(self, request: dict[str, Any]) -> Reply:
-        """Do one request: `open` a database, run the `gold`, a `probe`, or judge a `prediction`."""
+        """Do one request: `open` a database, run the `gold`, a `probe`, `prepare`, or judge."""
         seconds = float(request["deadline_s"])
         self._deadline = time.monotonic() + seconds
         # Twice the deadline: by then the parent has killed this process, if it still can.
@@ -89,6 +79,8 @@ class Worker:
             self._gold = []
             self._gold = self._run(request["sql"], self._limits["max_rows"])
             return {"status": "ok", "rows": len(self._gold)}
+        if request["op"] == "prepare":
+            return self._prepare_alone(request["context"], request["sql"])
         if request["op"] == "probe":  # the gold's rows stay in hand
             return {"status": "ok", "rows": len(self._run(request["sql"], 1, cut=True))}
         # One row more than the gold is enough to know that the prediction is wrong.
@@ -110,20 +102,33 @@ class Worker:
             self._connection = sqlite3.connect(
                 source, uri=True, isolation_level=None, cached_statements=0
             )
-            self._prepare(self._connection)
+            self._restrict(self._connection)
             if context is not None:
                 self._build(self._connection, context)
             return self._close_for_writing(self._connection)
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
             raise _StatementError("unreadable", str(error)) from error
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
+    def _prepare_alone(self, context: str, sql: str) -> Reply:
+        """Say whether SQLite can prepare a query over tables without rows; nothing is run."""
+        try:
+            with contextlib.closing(sqlite3.connect(":memory:", cached_statements=0)) as empty:
+                self._restrict(empty)
+                empty.executescript(context)
+                found = empty.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+                empty.set_authorizer(PreparingGuard(name for (name,) in found.fetchall()))
+                empty.execute("EXPLAIN " + sql).close()
+        except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
+            raise _StatementError("failed", str(error)) from error
+        return {"status": "ok"}
+
+    def _restrict(self, connection: sqlite3.Connection) -> None:
         connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
         pages = self._limits["memory_bytes"] // 4 // _PAGE_BYTES
         for pragma in ("temp_store=2", "trusted_schema=0", f"max_page_count={pages}"):
             connection.execute(f"PRAGMA {pragma}").fetchall()
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, self._limits["max_value_bytes"])
-        for limit, value in _LIMITS:
+        for limit, value in STATEMENT_LIMITS:
             connection.setlimit(limit, value)
         connection.set_progress_handler(self._is_late, _STEPS_BETWEEN_LOOKS)
 
