@@ -12,6 +12,7 @@ from retune.data.findings import LeakReport, QualityReport
 from retune.data.reporting import DataReport
 
 _MOST_SHOWN = 6
+_MOST_COLUMNS = 20
 _STATES = {"within": "[green]within", "over": "[bold red]over", "no limit": "[dim]no limit"}
 
 
@@ -74,6 +75,10 @@ def _counts(quality: QualityReport) -> Table:
     table.add_row("secrets", _listed(quality.secrets) or "none")
     table.add_row("personal data", _listed(quality.personal_data) or "none")
     for source in quality.sources:
+        unused = [column for column in source.columns if column.used_as is None and column.filled]
+        if unused:
+            shown = _listed({column.name: column.filled for column in unused}, most=_MOST_COLUMNS)
+            table.add_row("not used", f"of {escape(source.name)}, with rows that have it: {shown}")
         for column in source.columns:
             if column.rewords_question or column.repeats_question:
                 table.add_row(
@@ -116,9 +121,9 @@ def _limits(report: DataReport) -> Table:
     return table
 
 
-def _listed(counts: Mapping[str, int]) -> str:
+def _listed(counts: Mapping[str, int], most: int = _MOST_SHOWN) -> str:
     # Labels come from the rows: one such as [/INST] is no markup.
-    first = list(counts.items())[:_MOST_SHOWN]
+    first = list(counts.items())[:most]
     shown = [escape(f"{name} {count:,}") for name, count in first if count]
-    more = len(counts) - _MOST_SHOWN
+    more = len(counts) - most
     return ", ".join([*shown, f"{more} more"] if more > 0 else shown)

@@ -431,4 +431,6 @@ def _ignoring(key: str) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, list | dict):
         return f"a filled {kind_of(value)}"
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{ascii_of(value):.40}"
