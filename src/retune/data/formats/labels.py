@@ -29,10 +29,12 @@ def label_name(key: str, value: Any, labels: tuple[str, ...] | None) -> str:
         DataError: There is none, there are several, or it is none of `labels`.
     """
     written = _written(key, value)
-    if labels is None or written in labels:
+    if labels is not None and written in labels:
         return written
     whole = _WHOLE.fullmatch(written)
     number = whole.group(1) if whole else written
+    if labels is None:
+        return number
     if number.isascii() and number.isdecimal() and len(number) < 10 and int(number) < len(labels):
         return labels[int(number)]
     if written.lower() in _TRUTH and len(labels) == len(_TRUTH):

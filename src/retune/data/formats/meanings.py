@@ -78,7 +78,7 @@ MEDIA = Meaning(
         "imagem",
         "imagens",
     ),
-    "pictures, films or sounds, which are not supported",
+    "that there are pictures, films or sounds, which are not supported",
     in_turns=True,
     instead="leave such rows out",
 )
@@ -180,7 +180,7 @@ MEANINGS: tuple[Meaning, ...] = (
             "negatives",
             "hard_negatives",
         ),
-        "an answer that is wanted beside one that is not: a pair of preferences",
+        "which answer is wanted and which is not: a pair of preferences, no row to learn from",
         layouts=frozenset(NAMES),
         in_turns=True,
         instead=PAIRS,
@@ -233,50 +233,56 @@ MEANINGS: tuple[Meaning, ...] = (
     ),
     Meaning(
         ("documents", "passages", "retrieved_documents", "retrieved_contexts"),
-        "texts that the answer is taken from, which no prompt of this layout shows",
+        "which texts the answer is taken from; no prompt of this layout shows them",
         layouts=_ASKED,
         instead="put them into the question, or name one in data.columns.context",
     ),
     Meaning(
         ("context", "passage"),
-        "a text that the answer is taken from, which no prompt of this layout shows",
+        "which text the answer is taken from; no prompt of this layout shows it",
         layouts=_CHATS,
         instead="put it into the question's turn",
     ),
     Meaning(
         ("choices", "options", "alternatives", "alternativas", "opcoes"),
-        "answers to choose from, which no prompt of this layout shows",
+        "which answers there are to choose from; no prompt of this layout shows them",
         layouts=frozenset({"instruction", "prompt_completion"}),
         instead="put them into the question, or name the key in data.columns.context",
     ),
     Meaning(
         ("a", "b", "c", "d"),
-        "answers to choose from, which no prompt of this layout shows",
+        "which answers there are to choose from; no prompt of this layout shows them",
         layouts=frozenset({"instruction", "prompt_completion"}),
         instead="put them into the question",
         together=True,
     ),
     Meaning(
+        ("question", "pergunta", "instruction", "prompt", "sentence2", "text_b"),
+        "more of what is asked; no prompt of this layout shows it",
+        layouts=frozenset({"text_label"}),
+        instead="name the two in data.columns.question and data.columns.context",
+    ),
+    Meaning(
         ("evidence", "hint"),
-        "what the question means in this database, which no prompt shows",
+        "what the question means in this database; no prompt shows it",
         layouts=frozenset({"text_to_sql"}),
         instead="put it into the question",
     ),
     Meaning(
         (*SYSTEM_NAMES, *HISTORY_NAMES),
-        "what is said before the question, and nothing is in this layout",
+        "what comes before the text; this layout has no place for it",
         layouts=frozenset({"text", "harmony"}),
         instead="put it into the text",
     ),
     Meaning(
         THINKING_NAMES,
-        "what the answer is preceded by, which this layout has no place for",
+        "what is thought before the answer; this layout has no place for it",
         layouts=frozenset({"text", "text_label", "harmony", "pairs"}),
         instead="put it into the text, or take another layout",
     ),
     Meaning(
         TOOL_NAMES,
-        "tools that the model may call, which this layout has no place for",
+        "which tools may be called; this layout has no place for them",
         layouts=frozenset({"text", "text_label", "text_to_sql", "harmony", "pairs"}),
         instead="bring the rows to the layout messages",
     ),
@@ -363,7 +369,7 @@ def check_row(row: Row, layout: FormatName | Other, used: Collection[str] = ()) 
         value = row[key]
         if meaning is MEDIA and key not in used and is_blank(value) and _has_placeholder(row):
             raise DataError(
-                f"a text has a place for {meaning.says}, as {ascii_of(key)} has: "
+                f"a text has a place for what {ascii_of(key)} shows: it says {meaning.says}; "
                 f"{meaning.instead}, or {_ignoring(key)}"
             )
         if key in used or is_blank(value):
@@ -410,10 +416,38 @@ def is_learned(turn: Row, number: int) -> bool:
     return learned
 
 
-def means_something(name: str) -> bool:
-    """Say whether a name is in the table, so that `data.ignore` may pass over it in turns."""
-    folded = fold_name(name)
-    return any(folded in meaning.names for meaning in MEANINGS) or folded in THINKING_NAMES
+def table_lines() -> list[str]:
+    """Return the table as lines of Markdown, as docs/data.md shows it."""
+    lines = []
+    for meaning in MEANINGS:
+        names = ", ".join(f"`{name}`" for name in meaning.names)
+        where = ["row"] * meaning.in_rows + ["turn"] * meaning.in_turns
+        lines.append(
+            f"| {names} | {' and '.join(where)} | {_layouts_text(meaning)} | {meaning.says} | "
+            f"{_DONE[meaning.reading]} |"
+        )
+    return lines
+
+
+_DONE: dict[Reading, str] = {
+    "refused": "refused where it is filled",
+    "verdict": "good: read; bad or unclear: refused, of a turn: no loss on it",
+    "counter_verdict": "not bad: read; bad or unclear: refused, of a turn: no loss on it",
+    "weight": "1: read; another: refused",
+    "mark": "0: no loss on the turn; 1: read; another: refused",
+    "counter_mark": "1: no loss on the turn; 0: read; another: refused",
+}
+
+
+def _layouts_text(meaning: Meaning) -> str:
+    if not meaning.in_rows:
+        return "turns"
+    here, all_of = meaning.layouts - {"pairs"}, frozenset(NAMES)
+    if here == all_of:
+        return "all"
+    if here == _ASKED:
+        return "all but text, text_label"
+    return ", ".join(sorted(here))
 
 
 def _has_placeholder(value: Any) -> bool:

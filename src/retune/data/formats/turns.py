@@ -59,6 +59,11 @@ def list_of_turns(key: str, value: Any) -> list[Any]:
         DataError: It is no list.
     """
     value = as_list(value)
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        raise DataError(
+            f"{ascii_of(key)} is text that begins like a list and is no JSON, such as a Python "
+            "list: write it by json.dumps"
+        )
     if not isinstance(value, list):
         found = kind_of(value)
         raise DataError(f"{ascii_of(key)} must be a list of turns, found {found} (mixed types)")
