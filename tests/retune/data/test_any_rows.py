@@ -15,7 +15,7 @@ from retune.data.formats.turn import CONTENT_KEYS, ROLE_KEYS, ROLES
 from retune.errors import DataError
 from retune.recipe.sections.data import ColumnsConfig
 
-_ROWS = 9000
+_ROWS = 8200
 _KEYS = sorted(
     {name for names in NAMES.values() for known in names.values() for name in known}
     | {name for meaning in MEANINGS for name in meaning.names}

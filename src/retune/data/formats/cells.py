@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from retune.data.formats.names import NAMES, keys_for
@@ -99,8 +100,11 @@ class Cells:
         keys = keys_for(NAMES[self.format].get(role, ()), tuple(row))
         if not keys:
             return keys
-        taken = {getattr(self.columns, other) for other in TEXT_ROLES}
-        return tuple(key for key in keys if key not in taken)
+        return tuple(key for key in keys if key not in self._taken)
+
+    @cached_property
+    def _taken(self) -> frozenset[str | None]:
+        return frozenset(getattr(self.columns, role) for role in TEXT_ROLES)
 
     def value(self, row: Row, role: str) -> tuple[str, Any]:
         """Return key and value of a role that the row must have.

@@ -122,7 +122,8 @@ def _refuse_plain(look: Look) -> None:
     if look.labels:
         raise DataError(
             f"data.labels names classes, but no column is known to hold them (found "
-            f"{', '.join(map(ascii_of, look.row)):.300}): name it in data.columns.answer"
+            f"{', '.join(map(ascii_of, look.row)):.300}): name it in data.columns.answer, or "
+            "state format: text for a source of plain text"
         )
     if look.columns.answer is not None:
         return

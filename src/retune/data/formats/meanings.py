@@ -322,19 +322,28 @@ def verdict_of(value: Any) -> bool | None:
     return True if word in _GOOD else False if word in _BAD else None
 
 
+@lru_cache(maxsize=64)
+def _index(layout: FormatName | Other, in_turns: bool) -> dict[str, list[Meaning]]:
+    """Return the meanings of each name, but for names that the layout reads."""
+    read = {} if layout in ("pairs", "turns") else NAMES[layout]
+    own = {name for names in read.values() for name in names}
+    found: dict[str, list[Meaning]] = {}
+    for meaning in MEANINGS:
+        fits = meaning.in_turns if in_turns else meaning.in_rows and layout in meaning.layouts
+        for name in meaning.names if fits else ():
+            if name not in own:
+                found.setdefault(name, []).append(meaning)
+    return found
+
+
 @lru_cache(maxsize=1024)
 def _meanings_of(
     keys: tuple[str, ...], layout: FormatName | Other, in_turns: bool
 ) -> tuple[tuple[str, Meaning], ...]:
-    read = {} if layout in ("pairs", "turns") else NAMES[layout]
-    own = {name for names in read.values() for name in names}
-    folded = {key: fold_name(key) for key in keys}
-    found = []
-    for meaning in MEANINGS:
-        fits = meaning.in_turns if in_turns else meaning.in_rows and layout in meaning.layouts
-        if not fits or (meaning.together and not set(meaning.names) <= set(folded.values())):
-            continue
-        found += [(key, meaning) for key in keys if folded[key] in set(meaning.names) - own]
+    known = _index(layout, in_turns)
+    names = {fold_name(key) for key in keys}
+    found = [(key, meaning) for key in keys for meaning in known.get(fold_name(key), ())]
+    found = [each for each in found if not each[1].together or names >= set(each[1].names)]
     return tuple(found)
 
 

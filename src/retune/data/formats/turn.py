@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from retune.data.formats.cells import (
     Row,
@@ -65,8 +64,7 @@ _TEXT_PARTS = ("text", "input_text", "output_text")
 _SHOWN = 60
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """A turn in the one spelling.
 
     Attributes:
