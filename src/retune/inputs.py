@@ -218,6 +218,12 @@ def _refuse_unfit(recipe: Recipe, rows: tuple[RowInput, ...]) -> None:
     formats = {row.located.format for row in rows}
     found = f"found: {', '.join(sorted(formats))}"
     _refuse_without_labels(recipe, rows)
+    if recipe.data.labels is not None and "text_label" not in formats:
+        raise ConfigError(
+            f"data.labels names classes, but no source of rows is text_label ({found}). Name the "
+            "text and its label in data.columns (question, answer) and state format: text_label, "
+            "or remove data.labels."
+        )
     metric, asks_sql = recipe.gate.metric, "text_to_sql" in formats
     if metric in ("macro_f1", "accuracy") and "text_label" not in formats:
         raise ConfigError(

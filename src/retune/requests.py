@@ -71,6 +71,8 @@ class LoadInputs(Record):
     labels: tuple[str, ...] | None
     max_row_bytes: int
     max_rows: int | None
+    ignore: tuple[str, ...] = ()
+    """Keys that are passed over."""
     databases: DatabasesRef | None = None
     """What `db_id` has to name; None where rows bring their own, or are not SQL."""
 

@@ -76,7 +76,7 @@ LOAD_DATABASES = Stage(
 )
 LOAD_ROWS = Stage(
     name="load_rows",
-    version=3,
+    version=4,
     function="retune.data.rows:load_rows",
     inputs=requests.LoadInputs,
     section=requests.NoSection,

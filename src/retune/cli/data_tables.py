@@ -13,6 +13,7 @@ from retune.data.reporting import DataReport
 
 _MOST_SHOWN = 6
 _STATE_STYLES = {"within": "green", "over": "bold red", "no limit": "dim"}
+_MOST_COLUMNS = 20
 
 
 def print_findings(console: Console, report: DataReport) -> None:
@@ -74,6 +75,11 @@ def _counts(quality: QualityReport) -> Table:
     table.add_row("secrets", _listed(quality.secrets) or Text("none"))
     table.add_row("personal data", _listed(quality.personal_data) or Text("none"))
     for source in quality.sources:
+        unused = [column for column in source.columns if column.used_as is None and column.filled]
+        if unused:
+            shown = _listed({column.name: column.filled for column in unused}, most=_MOST_COLUMNS)
+            of = Text(f"of {source.name}, with rows that have it: ")
+            table.add_row("not used", of.append_text(shown))
         for column in source.columns:
             if column.rewords_question or column.repeats_question:
                 table.add_row(
@@ -117,9 +123,9 @@ def _limits(report: DataReport) -> Table:
     return table
 
 
-def _listed(counts: Mapping[str, int]) -> Text:
+def _listed(counts: Mapping[str, int], most: int = _MOST_SHOWN) -> Text:
     # Labels come from the rows: one such as [/INST] is no markup.
-    first = list(counts.items())[:_MOST_SHOWN]
+    first = list(counts.items())[:most]
     shown = [f"{name} {count:,}" for name, count in first if count]
-    more = len(counts) - _MOST_SHOWN
+    more = len(counts) - most
     return Text(", ".join([*shown, f"{more} more"] if more > 0 else shown))

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retune.data.formats.cells import as_text, name_keys
-from retune.data.formats.turns import fields_of_turns
+from retune.data.formats.preferences import read_pair
 from retune.data.jsonl import read_jsonl
 from retune.data.sources import locate_source
 from retune.data.splitting import choose_side
@@ -16,7 +15,6 @@ from retune.errors import DataError
 from retune.records import Source
 
 _SHOWN = 5
-_KEYS = ("prompt", "chosen", "rejected")
 
 
 @dataclass(frozen=True)
@@ -29,18 +27,22 @@ class Preference:
         question: What is answered.
         chosen: The answer that is to become likelier.
         rejected: The other one.
+        context: A text beside the question; empty where there is none.
     """
 
     line: int
-    history: tuple[dict[str, str], ...]
+    history: tuple[dict[str, Any], ...]
     question: str
     chosen: str
     rejected: str
+    context: str = ""
 
     @property
     def prompt_name(self) -> str:
         """The prompt as one text: what pairs of one prompt have in common."""
-        return json.dumps([*self.history, self.question], ensure_ascii=False, sort_keys=True)
+        # Without a context the name is as it always was: it decides on the pair's side.
+        asked = [self.question, self.context] if self.context else [self.question]
+        return json.dumps([*self.history, *asked], ensure_ascii=False, sort_keys=True)
 
 
 def locate_preferences(path: Path) -> Source:
@@ -64,8 +66,8 @@ def read_preferences(path: Path) -> list[Preference]:
     """Read a file of pairs as a whole.
 
     Args:
-        path: One JSON object per line: `prompt` (a text, or a list of messages), `chosen`,
-            `rejected`; other keys are passed over.
+        path: One JSON object per line: a prompt, a chosen and a rejected answer, in one of the
+            layouts of `formats.preferences`.
 
     Returns:
         The pairs, in the order of the file.
@@ -113,17 +115,7 @@ def is_held_back(pair: Preference, validation_fraction: float) -> bool:
 
 
 def _read_pair(line: int, row: dict[str, Any]) -> Preference:
-    missing = [key for key in _KEYS if key not in row]
-    if missing:
-        raise DataError(f"no {missing[0]!r}; the line has {name_keys(row)}")
-    chosen, rejected = (as_text(key, row[key]) for key in ("chosen", "rejected"))
-    if chosen.strip() == rejected.strip():
-        raise DataError("chosen and rejected are the same text, so that nothing is preferred")
-    prompt = row["prompt"]
-    turns = prompt if isinstance(prompt, list) else [_as_user(prompt)]
-    fields = fields_of_turns([*turns, {"role": "assistant", "content": chosen}])
-    return Preference(line, tuple(fields["history"]), fields["question"], chosen, rejected)
-
-
-def _as_user(prompt: Any) -> dict[str, str]:
-    return {"role": "user", "content": as_text("prompt", prompt)}
+    found = read_pair(row)
+    return Preference(
+        line, found.history, found.question, found.chosen, found.rejected, found.context
+    )

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from retune.data.findings import BAD_FILE, COLUMNS_FILE
-from retune.data.formats.cells import NAMES
 from retune.data.formats.normalising import Layout
 from retune.data.formats.pairs import describe_database
 from retune.data.reading.column_findings import ColumnCounter
@@ -93,8 +92,9 @@ class _Loading:
         self._inputs, self._work = inputs, work
         folder = inputs.databases.folder if inputs.databases else None
         names = _database_names(folder) if folder else None
-        self._layout = Layout(inputs.format, inputs.columns, inputs.labels, names)
-        self._columns = ColumnCounter(_used_keys(inputs))
+        ignore = frozenset(inputs.ignore)
+        self._layout = Layout(inputs.format, inputs.columns, inputs.labels, names, ignore)
+        self._columns = ColumnCounter(self._layout.uses)
         # Contexts may be as large as the set: they wait on disk until the rows are written.
         self._waiting = work.scratch / "databases.jsonl"
         self.database_names: set[str] = set()
@@ -149,7 +149,7 @@ class _Loading:
             if context is not None:
                 self._keep_database(fields["db_id"], context, databases)
         finally:
-            self._columns.add(raw.value, question)
+            self._columns.add(self._layout.seen(raw.value), question)
         if fields["label"] is not None:
             self.labels.add(fields["label"])
         return {**fields, "file": raw.file, "line": raw.line}
@@ -178,13 +178,3 @@ def _read(source: RowSource, inputs: LoadInputs) -> Iterator[RawRow]:
 def _database_names(folder: Path) -> frozenset[str]:
     rows = iterate_rows(folder / "databases.parquet", ["db_id"])
     return frozenset(row["db_id"] for row in rows)
-
-
-def _used_keys(inputs: LoadInputs) -> dict[str, str]:
-    """Map the keys that have a role to it; the first role wins where a key has two."""
-    used: dict[str, str] = {}
-    for role in type(inputs.columns).model_fields:
-        stated = getattr(inputs.columns, role)
-        for key in (stated,) if stated else NAMES[inputs.format].get(role, ()):
-            used.setdefault(key, role)
-    return used

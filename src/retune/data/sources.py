@@ -8,7 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from retune.data.formats.cells import name_keys
+from retune.data.formats.cells import ascii_of, name_keys
+from retune.data.formats.classes import find_labels, refuse_doubt
 from retune.data.formats.detecting import (
     FORMATS,
     Look,
@@ -16,6 +17,8 @@ from retune.data.formats.detecting import (
     fill_columns,
     missing_columns,
 )
+from retune.data.formats.meanings import PAIRS, meanings_of_row
+from retune.data.formats.normalising import without
 from retune.data.reading.files import RawRow, read_files
 from retune.data.reading.hub import first_hub_rows
 from retune.data.reading.locating import (
@@ -49,6 +52,7 @@ class LocatedRows:
         labels: Names of the classes, for text_label.
         max_row_bytes: Longest row that is read.
         max_rows: Most rows that are read.
+        ignore: Keys that are passed over.
     """
 
     source: RowSource
@@ -58,6 +62,7 @@ class LocatedRows:
     labels: tuple[str, ...] | None
     max_row_bytes: int
     max_rows: int | None
+    ignore: tuple[str, ...] = ()
 
     def as_inputs(self) -> dict[str, Any]:
         """Return the fields of `LoadInputs` but for the databases."""
@@ -68,6 +73,7 @@ class LocatedRows:
             "labels": self.labels,
             "max_row_bytes": self.max_row_bytes,
             "max_rows": self.max_rows,
+            "ignore": self.ignore,
         }
 
 
@@ -106,6 +112,7 @@ def locate_rows(
         labels=data.labels if layout == "text_label" else None,
         max_row_bytes=data.max_row_bytes,
         max_rows=source.max_rows,
+        ignore=data.ignore,
     )
 
 
@@ -160,19 +167,33 @@ def _tell_layout(
     rows: list[RawRow],
     name: str,
 ) -> tuple[Look, FormatName]:
-    looks = [
-        Look(row.value, columns, labels=data.labels is not None, databases=bool(data.databases))
-        for row in rows
-        if row.value is not None
-    ]
-    if not looks:
+    ignore = frozenset(data.ignore)
+    values = tuple(without(row.value, ignore) for row in rows if row.value is not None)
+    if not values:
         raise DataError(nothing_readable(found, rows, name, len(rows)))
+    columns = find_labels(values, columns, data.labels)
+    looks = [
+        Look(
+            value,
+            columns,
+            labels=data.labels is not None,
+            databases=bool(data.databases),
+            rows=values,
+        )
+        for value in values
+    ]
+    first = next(row for row in rows if row.value is not None)
+    where = f"{name}: the row at {place_of(found, first.file, first.line)}"
     for look in looks:
         layout = source.format or detect_format(look)
         if layout is not None and not missing_columns(look, layout):
+            try:
+                refuse_doubt(look, layout, stated=source.format is not None)
+            except DataError as error:
+                raise DataError(
+                    f"{where} has the columns {name_keys(look.row)}: {error.message}."
+                ) from error
             return look, layout
-    first = next(row for row in rows if row.value is not None)
-    where = f"{name}: the row at {place_of(found, first.file, first.line)}"
     raise DataError(f"{where} {_misfit(source, looks[0], name)}")
 
 
@@ -186,6 +207,16 @@ def _misfit(source: SourceConfig, look: Look, name: str) -> str:
         )
     layout = source.format or detect_format(look)
     if layout is None:
+        pairs = [
+            ascii_of(key)
+            for key, meaning in meanings_of_row(look.row, "instruction")
+            if meaning.instead == PAIRS
+        ]
+        if len(pairs) > 1:
+            return (
+                f"{keys}: {' and '.join(pairs)} make it a pair of preferences, which is no row to "
+                "learn from. Name the file under dpo.pairs."
+            )
         return (
             f"{keys}: that is none of the known layouts ({', '.join(FORMATS)}). Say under "
             "data.columns which key holds question and answer, or state the format."

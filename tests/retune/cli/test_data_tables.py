@@ -40,3 +40,5 @@ def test_names_in_brackets_are_no_markup() -> None:
     print_findings(Console(file=written, width=200), report)
     for each in HOSTILE:
         assert each in written.getvalue()
+    assert "not used" in written.getvalue()
+    assert f"with rows that have it: {column} 2" in written.getvalue()

@@ -153,10 +153,10 @@ class TestTurns:
             ("text", "must be a list of turns, found text"),
             ([{"role": "robot", "content": "q"}, CHAT[1]], "role 'robot', expected one of system"),
             ([CHAT[0], {"role": "tool", "content": "1"}, CHAT[1]], "the answer of a tool"),
-            ([CHAT[0], {"role": "assistant", "tool_calls": [{}]}], "turn 2 calls a tool"),
+            ([CHAT[0], {"role": "assistant", "tool_calls": [{}]}], "turn 2 names no tool"),
             ([{"role": "user", "content": [{"type": "image_url"}]}, CHAT[1]], "type 'image_url'"),
             ([CHAT[0], {"role": "assistant", "content": " "}], "content of turn 2' is empty"),
-            ([{"from": "bot", "value": "q"}], "a turn is from 'bot'"),
+            ([{"from": "elf", "value": "q"}], "a turn is from 'elf'"),
         ],
     )
     def test_what_is_no_conversation_is_refused(self, turns: Any, reason: str) -> None:

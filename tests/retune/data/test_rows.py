@@ -95,10 +95,14 @@ def test_rows_are_brought_to_one_layout(write_rows: Write, work: Workdir) -> Non
             "group": "a",
             "history": [],
             "question": "Quantos?",
+            "steps": [],
             "context": "c",
             "thinking": None,
-            "repaired": False,
             "answer": "Um.",
+            "calls": None,
+            "learned": None,
+            "tools": None,
+            "repaired": False,
             "label": None,
             "db_id": None,
             "file": 0,
@@ -220,6 +224,51 @@ def test_columns_say_what_they_hold(write_rows: Write, work: Workdir) -> None:
     assert (again["used_as"], again["rewords_question"], again["repeats_question"]) == (None, 1, 1)
     assert (found["tag"]["rewords_question"], found["tag"]["filled"]) == (0, 3)
     assert (found["n"]["types"], found["n"]["filled"]) == ({"integer": 1, "null": 1}, 1)
+
+
+def test_columns_say_whether_they_are_used(write_rows: Write, work: Workdir) -> None:
+    """Roles under any spelling, marks that decide on the row, the rest; ignored ones not at all."""
+    beside = {"System": "s", "feedback": "good", "author": "x", "images": ["p"]}
+    train = write_rows([row(1, **beside), row(2, **beside)])
+    found = columns(load(work, train, ignore=["images"]))
+    used = {name: column["used_as"] for name, column in found.items()}
+    assert (used["System"], used["feedback"], used["author"]) == ("system", "mark", None)
+    assert "images" not in used
+
+
+def test_rows_marked_as_bad_are_listed_and_counted(write_rows: Write, work: Workdir) -> None:
+    """One of three; and with the mark ignored, none."""
+    train = write_rows([row(1, label=True), row(2, label=False), row(3, label=None)])
+    found = load(work, train)
+    assert (found.rows, found.bad_rows) == (2, 1)
+    assert "marked as a bad answer" in bad_rows(found)[0]["reason"]
+    again = load(make_workdir(work.artifact.parent / "again"), train, ignore=["label"])
+    assert (again.rows, again.bad_rows) == (3, 0)
+
+
+def test_turns_and_tools_reach_the_table(write_rows: Write, work: Workdir) -> None:
+    """With all that they say; what they do not say is null there."""
+    call = {"name": "f", "arguments": {"x": 1}}
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b", "weight": 0, "thinking": "hm"},
+        {"role": "user", "content": "c"},
+        {"role": "assistant", "content": None, "tool_calls": [{"function": call}]},
+        {"role": "tool", "content": "1"},
+        {"role": "assistant", "content": "d"},
+    ]
+    found = load(work, write_rows([{"messages": turns, "tools": [{"name": "f"}]}]))
+    (one,) = read_rows(found.folder / "rows.parquet")
+    empty = dict.fromkeys(("thinking", "calls", "name", "learned"))
+    assert one["history"] == [
+        {**empty, "role": "user", "content": "a"},
+        {**empty, "role": "assistant", "content": "b", "thinking": "hm", "learned": False},
+    ]
+    assert one["steps"] == [
+        {**empty, "role": "assistant", "content": "", "calls": json.dumps([call])},
+        {**empty, "role": "tool", "content": "1", "name": "f"},
+    ]
+    assert (one["question"], one["answer"], one["tools"]) == ("c", "d", '[{"name": "f"}]')
 
 
 def test_progress_is_told_in_bytes(write_rows: Write, work: Workdir) -> None:

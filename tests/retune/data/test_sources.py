@@ -70,6 +70,7 @@ def test_a_file_of_rows_is_found_with_its_layout(tmp_path: Path) -> None:
         "labels": None,
         "max_row_bytes": 500,
         "max_rows": None,
+        "ignore": (),
     }
     assert (found.detected, found.source.name) == (True, "a.jsonl")
     assert (found.source.digest, found.source.files) == (sha256(PAIR), (tmp_path / "a.jsonl",))
@@ -152,8 +153,8 @@ def test_a_stated_layout_that_does_not_fit_says_what_is_missing(tmp_path: Path) 
     (tmp_path / "a.jsonl").write_bytes(PAIR)
     with pytest.raises(
         DataError,
-        match=r"The format text_label \(stated\) also needs question \('text' or 'sentence'\), "
-        r"answer \('label'\)",
+        match=r"The format text_label \(stated\) also needs question \('text' or 'sentence' or "
+        r".* or another name of docs/data\.md\), answer \('label' or 'labels' or ",
     ):
         locate(tmp_path, {"path": "a.jsonl", "format": "text_label"})
 

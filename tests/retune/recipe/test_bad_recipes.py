@@ -239,6 +239,8 @@ def test_keys_that_do_not_fit_together_are_named_where_they_stand(write_recipe, 
     [
         ("data.test=rows/train.jsonl", "data.test: is the file that train names"),
         ("data.columns.context=query", "data.columns.answer: context and answer are both read"),
+        ("data.ignore=[query]", "data.ignore: names 'query', which is the answer in columns"),
+        ("data.columns.system=query", "data.columns.answer: system and answer are both read"),
         ("limits.other_languages=0.1", "limits.other_languages: is set, but quality.languages"),
         ("prompt.template_from=a/b", "prompt.template_from: is given, and so is template"),
     ],

@@ -101,7 +101,11 @@ def _encode(pairs: Sequence[Preference], inputs: PairsInputs, prompt: PromptConf
 def _render(renderer: ChatRenderer, pair: Preference, prompt: PromptConfig) -> tuple[str, str, str]:
     # A pair's prompt is what the user says, word for word: `prompt.user` is for rows.
     messages = build_messages(
-        prompt.model_copy(update={"user": None}), question=pair.question, history=pair.history
+        prompt.model_copy(update={"user": None}),
+        question=pair.question,
+        context=pair.context,
+        history=pair.history,
+        with_context=renderer.with_context,
     )
     chosen, rejected = (
         renderer.render_chat(messages, answer) for answer in (pair.chosen, pair.rejected)

@@ -5,34 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from retune.data.formats.names import NAMES, keys_for
 from retune.errors import DataError
 from retune.recipe.sections.data import ColumnsConfig, FormatName
 
 Row = Mapping[str, Any]
-
-NAMES: dict[FormatName, dict[str, tuple[str, ...]]] = {
-    "messages": {"messages": ("messages",)},
-    "conversations": {"messages": ("conversations", "conversation")},
-    "instruction": {
-        "question": ("instruction", "question"),
-        "context": ("input", "context"),
-        "answer": ("output", "response", "answer"),
-    },
-    "prompt_completion": {"question": ("prompt",), "answer": ("completion",)},
-    "text": {"answer": ("text",)},
-    "text_label": {"question": ("text", "sentence"), "answer": ("label",)},
-    "text_to_sql": {
-        "question": ("sql_prompt", "question"),
-        "context": ("sql_context", "context"),
-        "answer": ("sql", "query"),
-        "database": ("db_id",),
-    },
-    "harmony": {"answer": ("text",)},
-}
-"""Keys by role that each layout looks for, the first one that a row has; a recipe may name others.
-"""
 
 _KINDS = {
     str: "text",
@@ -44,6 +24,9 @@ _KINDS = {
     list: "list",
 }
 _SHOWN_KEYS = 20
+_SHOWN_NAMES = 4
+TEXT_ROLES = ("question", "context", "answer", "messages", "system", "history", "thinking", "tools")
+"""Roles of what a model reads or writes: no key has two of them."""
 
 
 def kind_of(value: Any) -> str:
@@ -70,18 +53,58 @@ class Cells:
     Attributes:
         format: Layout of the rows.
         columns: What the recipe says of keys.
+        ignore: Keys that are passed over in turns; of rows they are taken out before.
     """
 
     format: FormatName
     columns: ColumnsConfig
+    ignore: frozenset[str] = frozenset()
 
     def key(self, row: Row, role: str) -> str | None:
-        """Return the key that holds a role in a row; None where the row has none of those known."""
+        """Return the key that holds a role in a row.
+
+        Args:
+            row: The row.
+            role: Field of `ColumnsConfig`.
+
+        Returns:
+            The key that the recipe states, else the first known one that is filled, else the first
+            known one; None where the row has none of them.
+        """
         stated: str | None = getattr(self.columns, role, None)
         if stated is not None:
             return stated if stated in row else None
-        names = NAMES[self.format].get(role, ())
-        return next((name for name in names if name in row), None)
+        keys = self._known_keys(row, role)
+        return next((key for key in keys if _is_usable(row[key])), keys[0] if keys else None)
+
+    def rivals(self, row: Row, role: str) -> tuple[str, ...]:
+        """Return the keys that could all hold a role, where a row has several that differ.
+
+        Args:
+            row: The row.
+            role: Field of `ColumnsConfig`.
+
+        Returns:
+            Two keys or more; none where the recipe states the key, or one can be meant only.
+        """
+        if getattr(self.columns, role, None) is not None:
+            return ()
+        keys = self._known_keys(row, role)
+        if len(keys) < 2:
+            return ()
+        filled = [key for key in keys if _is_usable(row[key])]
+        differ = [key for key in filled[1:] if row[key] != row[filled[0]]]
+        return (filled[0], *differ) if differ else ()
+
+    def _known_keys(self, row: Row, role: str) -> tuple[str, ...]:
+        keys = keys_for(NAMES[self.format].get(role, ()), tuple(row))
+        if not keys:
+            return keys
+        return tuple(key for key in keys if key not in self._taken)
+
+    @cached_property
+    def _taken(self) -> frozenset[str | None]:
+        return frozenset(getattr(self.columns, role) for role in TEXT_ROLES)
 
     def value(self, row: Row, role: str) -> tuple[str, Any]:
         """Return key and value of a role that the row must have.
@@ -99,12 +122,31 @@ class Cells:
         key = self.key(row, role)
         if key is not None:
             return key, row[key]
-        names = NAMES[self.format].get(role, ())
-        wanted = getattr(self.columns, role) or " or ".join(names)
+        wanted = getattr(self.columns, role)
         raise DataError(
-            f"no column {wanted!r}; the row has {name_keys(row)}. "
+            f"no column {repr(wanted) if wanted else name_some(NAMES[self.format].get(role, ()))}; "
+            f"the row has {name_keys(row)}. "
             f"Set data.columns.{role} to the key that holds the {role.replace('_', ' ')}"
         )
+
+    def value_or_none(self, row: Row, role: str) -> tuple[str, Any] | None:
+        """Return key and value of a role that a row may lack.
+
+        Args:
+            row: The row.
+            role: Field of `ColumnsConfig`.
+
+        Returns:
+            The key and what stands there; None where nothing does.
+
+        Raises:
+            DataError: Several keys could hold it, and differ.
+        """
+        key = self.key(row, role)
+        if key is None or is_blank(row[key]):
+            return None
+        refuse_rivals(role, self.rivals(row, role))
+        return key, row[key]
 
     def text(self, row: Row, role: str) -> str:
         """Return a text that the row must have.
@@ -134,11 +176,44 @@ class Cells:
         Raises:
             DataError: What stands there is no text.
         """
-        key = self.key(row, role)
-        value = None if key is None else row[key]
-        if key is None or value is None or (isinstance(value, str) and not value.strip()):
-            return ""
-        return as_text(key, value)
+        found = self.value_or_none(row, role)
+        return "" if found is None else as_text(*found)
+
+
+def is_blank(value: Any) -> bool:
+    """Say whether a value holds nothing: null, a blank text, an empty list or object."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, list | dict) and not value)
+
+
+def _is_usable(value: Any) -> bool:
+    # Sets of queries keep the parsed query, an object, beside its text.
+    return not is_blank(value) and not isinstance(value, dict)
+
+
+def refuse_rivals(role: str, keys: tuple[str, ...]) -> None:
+    """Refuse a row of which several keys could hold a role.
+
+    Args:
+        role: Field of `ColumnsConfig`.
+        keys: What `Cells.rivals` found.
+
+    Raises:
+        DataError: There are some.
+    """
+    if keys:
+        listed = " and ".join(map(ascii_of, keys))
+        raise DataError(
+            f"{listed} could each be the {role} of the row, and differ: name the right one in "
+            f"data.columns.{role}, and put the other in data.ignore"
+        )
+
+
+def name_some(names: tuple[str, ...]) -> str:
+    """List names that are looked for, the first ones of many."""
+    more = " or another name of docs/data.md" if len(names) > _SHOWN_NAMES else ""
+    return " or ".join(map(repr, names[:_SHOWN_NAMES])) + more
 
 
 def as_text(key: str, value: Any) -> str:
@@ -179,3 +254,23 @@ def as_list(value: Any) -> Any:
         except (ValueError, RecursionError):
             return value
     return value
+
+
+def as_json(what: str, value: Any) -> str:
+    """Write a value as JSON text.
+
+    Args:
+        what: What it is, for messages.
+        value: Anything that was read from JSON or Parquet.
+
+    Returns:
+        The JSON, on one line.
+
+    Raises:
+        DataError: It cannot be written: no JSON, too deep, or not printable as UTF-8.
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(f"{what} cannot be written as JSON ({error})") from error
+    return as_text(what, text)

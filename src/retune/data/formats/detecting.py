@@ -1,7 +1,7 @@
 """Telling the layout of rows from one of them.
 
 The first line that fits decides. "Has" means: under the key that the recipe states for the role,
-else under one of the layout's own names (`NAMES` in `cells`).
+else under one of the layout's own names (`NAMES`).
 
 | layout            | a row that                                                                   |
 |-------------------|------------------------------------------------------------------------------|
@@ -10,8 +10,8 @@ else under one of the layout's own names (`NAMES` in `cells`).
 | harmony           | has a text with `<|start|>` and `<|message|>` as `text` or answer            |
 | text_to_sql       | has question and answer, and one of: a database's name (`db_id`) with        |
 |                   | `data.databases` or SQL names (`sql`, `query`); a context with CREATE TABLE  |
-| text_label        | has text and label, where the answer's key is `label` or like it,            |
-|                   | or the question's key is `text` or `sentence`, or `data.labels` is given     |
+| text_label        | has text and label, under names that these have (or `data.labels` is given), |
+|                   | the labels are short, and no other key is an answer's                        |
 | prompt_completion | has `prompt` and `completion`                                                |
 | instruction       | has question and answer                                                      |
 | text              | has `text`, or the recipe states an answer alone                             |
@@ -23,12 +23,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from retune.data.formats.cells import NAMES, Cells, Row, as_list
+from retune.data.formats.cells import Cells, Row, as_list, is_blank, name_some
+from retune.data.formats.names import ANSWER_NAMES, CLASS_NAMES, LABEL_NAMES, NAMES, fold_name
+from retune.data.formats.turn import CONTENT_KEYS, ROLE_KEYS
 from retune.recipe.sections.data import ColumnsConfig, FormatName
 
 FORMATS: tuple[FormatName, ...] = get_args(FormatName)
-_LABEL_KEYS = frozenset({"label", "labels", "class", "category", "sentiment", "intent", "target"})
-_LABELLED_KEYS = frozenset({"text", "sentence"})
+_LONGEST_LABEL = 60
 _ROLES = ("question", "answer", "messages")
 
 
@@ -41,12 +42,14 @@ class Look:
         columns: Keys that the recipe states.
         labels: Whether `data.labels` is given.
         databases: Whether `data.databases` is given.
+        rows: The first rows of the source, this one among them; none: this one alone.
     """
 
     row: Row
     columns: ColumnsConfig
     labels: bool = False
     databases: bool = False
+    rows: tuple[Row, ...] = ()
 
     def key(self, layout: FormatName, role: str) -> str | None:
         """Return the key that holds a role in the row, if the rows had that layout."""
@@ -113,9 +116,9 @@ def _required(look: Look, layout: FormatName) -> list[str]:
 
 def _wanted(look: Look, layout: FormatName, role: str) -> str:
     stated = getattr(look.columns, role)
-    names = (stated,) if stated else NAMES[layout].get(role, ())
+    names = repr(stated) if stated else name_some(NAMES[layout].get(role, ()))
     other = " or data.databases" if role == "context" else ""
-    return f"{role} ({' or '.join(map(repr, names))}{other})"
+    return f"{role} ({names}{other})"
 
 
 def _turns_with(look: Look, layout: FormatName, *keys: str) -> bool:
@@ -124,9 +127,20 @@ def _turns_with(look: Look, layout: FormatName, *keys: str) -> bool:
     return isinstance(first, dict) and any(first.get(key) is not None for key in keys)
 
 
+def _is_messages(look: Look) -> bool:
+    # A list that is no JSON, or has no roles, is told of row by row, with what is there.
+    text = look.value("messages", "messages")
+    if look.key("messages", "messages") == "messages" and isinstance(text, str):
+        return text.lstrip().startswith("[")
+    if _turns_with(look, "messages", "role"):
+        return True
+    return _turns_with(look, "messages", *CONTENT_KEYS) and not _is_conversation(look)
+
+
 def _is_conversation(look: Look) -> bool:
+    others = [key for key in ROLE_KEYS if key != "role"]
     stated = look.columns.messages is not None
-    return _turns_with(look, "conversations", *(("from",) if stated else ("from", "role")))
+    return _turns_with(look, "conversations", *(others if stated else (*others, "role")))
 
 
 def _is_harmony(look: Look) -> bool:
@@ -148,12 +162,32 @@ def _is_labelled(look: Look) -> bool:
     question, answer = look.key("text_label", "question"), look.key("text_label", "answer")
     if question is None or answer is None:
         return False
-    return look.labels or question in _LABELLED_KEYS or answer.lower() in _LABEL_KEYS
+    if look.labels:
+        return True
+    name = fold_name(answer)
+    if not all(may_be_label(row.get(answer)) for row in look.rows or (look.row,)):
+        return False
+    if look.columns.answer is None and name not in LABEL_NAMES and other_answers(look.row):
+        return False
+    known = fold_name(question) in NAMES["text_label"]["question"]
+    return known or name in LABEL_NAMES or name in CLASS_NAMES
+
+
+def may_be_label(value: Any) -> bool:
+    """Say whether a value is short enough for the name of a class."""
+    if isinstance(value, str):
+        return len(value) <= _LONGEST_LABEL and "\n" not in value.strip()
+    return not isinstance(value, dict)
+
+
+def other_answers(row: Row) -> list[str]:
+    """Return the filled keys of a row that are called as answers are."""
+    return [key for key in row if fold_name(key) in ANSWER_NAMES and not is_blank(row[key])]
 
 
 def _is_completion(look: Look) -> bool:
     keys = [look.key("prompt_completion", role) for role in ("question", "answer")]
-    if keys == ["prompt", "completion"]:
+    if [fold_name(key) for key in keys if key] == ["prompt", "completion"]:
         return True
     return None not in keys and isinstance(look.value("prompt_completion", "answer"), list)
 
@@ -165,7 +199,7 @@ def _is_text(look: Look) -> bool:
 
 
 _RULES: dict[FormatName, Callable[[Look], bool]] = {
-    "messages": lambda look: _turns_with(look, "messages", "role"),
+    "messages": _is_messages,
     "conversations": _is_conversation,
     "harmony": _is_harmony,
     "text_to_sql": _is_query,

@@ -8,6 +8,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from retune.data.formats.cells import Cells, Row
+from retune.data.formats.meanings import check_row, meanings_of_row
+from retune.data.formats.names import NAMES, fold_name
 from retune.data.formats.pairs import (
     read_instruction,
     read_text,
@@ -15,7 +17,6 @@ from retune.data.formats.pairs import (
     read_text_to_sql,
 )
 from retune.data.formats.turns import (
-    read_conversations,
     read_harmony,
     read_messages,
     read_prompt_completion,
@@ -24,7 +25,7 @@ from retune.recipe.sections.data import ColumnsConfig, FormatName
 
 _READERS: dict[FormatName, Callable[[Row, Cells], dict[str, Any]]] = {
     "messages": read_messages,
-    "conversations": read_conversations,
+    "conversations": read_messages,
     "instruction": read_instruction,
     "prompt_completion": read_prompt_completion,
     "text": read_text,
@@ -48,17 +49,37 @@ class Layout:
         columns: Which key holds what.
         labels: Names of the classes, for text_label.
         databases: Names that rows may ask about, for text_to_sql; None where rows bring their own.
+        ignore: Keys that are passed over, whatever they mean.
     """
 
     format: FormatName
     columns: ColumnsConfig
     labels: tuple[str, ...] | None = None
     databases: frozenset[str] | None = None
+    ignore: frozenset[str] = frozenset()
 
     @cached_property
     def cells(self) -> Cells:
         """The reader of its texts."""
-        return Cells(self.format, self.columns)
+        return Cells(self.format, self.columns, self.ignore)
+
+    @cached_property
+    def stated(self) -> frozenset[str]:
+        """Keys that the recipe gives a role, whatever else they would mean."""
+        return frozenset(key for _, key in self.columns if key)
+
+    def seen(self, row: Row) -> Row:
+        """Return a row without what the recipe passes over."""
+        return without(row, self.ignore)
+
+    def uses(self, key: str) -> str | None:
+        """Return what a key is used as: a role, or a mark of the row; None where it is not used."""
+        for role, stated in self.columns:
+            names = () if stated else NAMES[self.format].get(role, ())
+            if key == stated or fold_name(key) in names:
+                return role
+        marks = (meaning for _, meaning in meanings_of_row((key,), self.format))
+        return "mark" if any(mark.reading != "refused" for mark in marks) else None
 
     def normalise(self, row: Row) -> Normal:
         """Bring a row to the one layout.
@@ -72,6 +93,8 @@ class Layout:
         Raises:
             DataError: The row is not what the layout says; the message is the reason alone.
         """
+        row = self.seen(row)
+        check_row(row, self.format, self.stated)
         fields, context = self._read(row)
         named = {
             role: self.cells.text(row, role) if getattr(self.columns, role) else None
@@ -97,3 +120,8 @@ class Layout:
         if self.format == "text_label":
             return read_text_label(row, self.cells, self.labels), None
         return _READERS[self.format](row, self.cells), None
+
+
+def without(row: Row, ignore: frozenset[str]) -> Row:
+    """Return a row without the keys that are passed over."""
+    return {key: value for key, value in row.items() if key not in ignore} if ignore else row

@@ -6,17 +6,19 @@ import difflib
 import hashlib
 from typing import Any
 
-from retune.data.formats.cells import Cells, Row, as_text, ascii_of, kind_of
+from retune.data.formats.beside import read_beside
+from retune.data.formats.cells import Cells, Row, ascii_of
+from retune.data.formats.labels import label_name
 from retune.data.formats.schemas import create_statements
 from retune.errors import DataError
 
 Fields = dict[str, Any]
-_SHOWN_LABELS = 20
 
 
 def read_instruction(row: Row, cells: Cells) -> Fields:
     """Read an instruction, its input where there is one, and the response."""
     return {
+        **read_beside(row, cells).fields(),
         "question": cells.text(row, "question"),
         "context": cells.text_or_empty(row, "context"),
         "answer": cells.text(row, "answer"),
@@ -30,9 +32,14 @@ def read_text(row: Row, cells: Cells) -> Fields:
 
 def read_text_label(row: Row, cells: Cells, labels: tuple[str, ...] | None) -> Fields:
     """Read a text and its class, a name or (with `labels`) the number of one."""
-    key, value = cells.value(row, "answer")
-    label = _label_name(key, value, labels)
-    return {"question": cells.text(row, "question"), "answer": label, "label": label}
+    label = label_name(*cells.value(row, "answer"), labels)
+    return {
+        **read_beside(row, cells).fields(),
+        "question": cells.text(row, "question"),
+        "context": cells.text_or_empty(row, "context"),
+        "answer": label,
+        "label": label,
+    }
 
 
 def read_text_to_sql(
@@ -51,7 +58,11 @@ def read_text_to_sql(
     Raises:
         DataError: A text is missing, or the database is not known.
     """
-    fields = {"question": cells.text(row, "question"), "answer": cells.text(row, "answer")}
+    fields = {
+        **read_beside(row, cells).fields(),
+        "question": cells.text(row, "question"),
+        "answer": cells.text(row, "answer"),
+    }
     if databases is None:
         context = cells.text(row, "context")
         # Enough digits that two databases of one set are never taken for each other.
@@ -88,19 +99,3 @@ def describe_database(name: str, context: str) -> dict[str, str]:
             "(data.columns.context), or data.databases"
         )
     return {"db_id": name, "schema": schema, "context": context}
-
-
-def _label_name(key: str, value: Any, labels: tuple[str, ...] | None) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | str | None):
-        raise DataError(
-            f"{ascii_of(key)} holds mixed types: expected a label's name or number, found "
-            f"{kind_of(value)}"
-        )
-    label = as_text(key, value).strip()
-    if labels is None or label in labels:
-        return label
-    if label.isdecimal() and int(label) < len(labels):
-        return labels[int(label)]
-    more = ", ..." if len(labels) > _SHOWN_LABELS else ""
-    known = ", ".join(map(repr, labels[:_SHOWN_LABELS])) + more
-    raise DataError(f"the label {ascii_of(label):.60} is none of data.labels ({known})")

@@ -2,154 +2,131 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
-from retune.data.formats.cells import Cells, Row, as_list, as_text, ascii_of, kind_of
+from retune.data.formats.beside import read_beside
+from retune.data.formats.cells import Cells, Row, as_list, ascii_of, kind_of
+from retune.data.formats.dialogue import as_row, join_before, read_turns
+from retune.data.formats.tool_calls import write_calls
+from retune.data.formats.turn import Turn
 from retune.errors import DataError
 
 Fields = dict[str, Any]
 
-_ROLES = ("system", "developer", "user", "assistant")
-_SHAREGPT_ROLES = {
-    "system": "system",
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "assistant": "assistant",
-}
-_THINKING_KEYS = ("thinking", "reasoning_content", "reasoning")
-
 
 def read_messages(row: Row, cells: Cells) -> Fields:
-    """Read OpenAI's layout: a list of ``{"role": ..., "content": ...}``."""
-    return fields_of_turns(_list_of(*cells.value(row, "messages")))
-
-
-def read_conversations(row: Row, cells: Cells) -> Fields:
-    """Read ShareGPT's layout: a list of ``{"from": "human" | "gpt" | "system", "value": ...}``."""
-    key, value = cells.value(row, "messages")
-    turns = [_from_sharegpt(turn) for turn in _list_of(key, value)]
-    # Some sets of this layout keep the system message beside the turns.
-    beside = row.get("system")
-    if isinstance(beside, str) and beside.strip() and turns and turns[0].get("role") != "system":
-        turns = [{"role": "system", "content": beside}, *turns]
-    return fields_of_turns(turns)
+    """Read a list of turns: ``role`` and ``content``, or ``from`` and ``value``."""
+    beside = read_beside(row, cells)
+    turns = read_turns(list_of_turns(*cells.value(row, "messages")), cells.ignore)
+    return {**fields_of_turns(turns, beside.before, beside.thinking), "tools": beside.tools}
 
 
 def read_prompt_completion(row: Row, cells: Cells) -> Fields:
     """Read ``prompt`` and ``completion``: two texts, or two lists of messages."""
+    beside = read_beside(row, cells)
     asked, said = (as_list(cells.value(row, role)[1]) for role in ("question", "answer"))
+    context = cells.text_or_empty(row, "context")
     if not isinstance(asked, list) and not isinstance(said, list):
-        return {"question": cells.text(row, "question"), "answer": cells.text(row, "answer")}
+        question, answer = cells.text(row, "question"), cells.text(row, "answer")
+        return {**beside.fields(), "question": question, "context": context, "answer": answer}
     turns = [
         *(asked if isinstance(asked, list) else [{"role": "user", "content": asked}]),
         *(said if isinstance(said, list) else [{"role": "assistant", "content": said}]),
     ]
-    return fields_of_turns(turns)
+    fields = fields_of_turns(read_turns(turns, cells.ignore), beside.before, beside.thinking)
+    return {**fields, "context": context, "tools": beside.tools}
 
 
 def read_harmony(row: Row, cells: Cells) -> Fields:
     """Read text that is rendered with gpt-oss's tags already."""
     from retune.data.chats.harmony import parse_harmony
 
-    return fields_of_turns(parse_harmony(cells.text(row, "answer")))
+    return fields_of_turns(read_turns(parse_harmony(cells.text(row, "answer"))))
 
 
-def fields_of_turns(turns: list[Any]) -> Fields:
-    """Take the last question and answer out of a conversation.
+def list_of_turns(key: str, value: Any) -> list[Any]:
+    """Return a list of turns, also one that stands as JSON in a text.
 
     Args:
-        turns: Messages with role and content, the last one the assistant's.
+        key: Where it stands, for messages.
+        value: The list.
 
     Returns:
-        history (what stands before the last question), question, thinking and answer, and whether
-        a channel was put back.
+        The list; its turns are not looked at.
 
     Raises:
-        DataError: The turns are no such conversation; the message is the reason alone.
+        DataError: It is no list.
     """
-    if not all(isinstance(turn, Mapping) for turn in turns):
-        raise DataError('a turn is no object such as {"role": "user", "content": "..."}')
-    roles = [_role(turn) for turn in turns]
-    if len(roles) < 2 or roles[-1] != "assistant":
-        last = repr(roles[-1]) if roles else "nothing"
-        raise DataError(
-            "the last of the turns must be the assistant's, after one of the user; found "
-            f"{len(roles)} turns that end with {last}"
-        )
-    if roles[-2] != "user":
-        raise DataError(f"the assistant's last turn follows one of {roles[-2]!r}, expected 'user'")
-    late = next((place for place, role in enumerate(roles) if place and role == "system"), None)
-    if late is not None:
-        raise DataError(f"turn {late + 1} is a system message, which must be the first one")
-    contents = [_content(turn, place) for place, turn in enumerate(turns, start=1)]
-    told = [
-        {"role": role, "content": content} for role, content in zip(roles, contents, strict=True)
-    ]
-    return {
-        "history": told[:-2],
-        "question": contents[-2],
-        "thinking": _thinking(turns[-1]),
-        "answer": contents[-1],
-        "repaired": "repaired" in turns[-1],
-    }
-
-
-def _list_of(key: str, value: Any) -> list[Any]:
     value = as_list(value)
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        raise DataError(
+            f"{ascii_of(key)} is text that begins like a list and is no JSON, such as a Python "
+            "list: write it by json.dumps"
+        )
     if not isinstance(value, list):
         found = kind_of(value)
         raise DataError(f"{ascii_of(key)} must be a list of turns, found {found} (mixed types)")
     return value
 
 
-def _from_sharegpt(turn: Any) -> Any:
-    if not isinstance(turn, Mapping) or turn.get("from") is None:
-        return turn
-    said = turn["from"]
-    role = _SHAREGPT_ROLES.get(said) if isinstance(said, str) else None
-    if role is None:
-        known = ", ".join(_SHAREGPT_ROLES)
-        raise DataError(f"a turn is from {ascii_of(said):.60}, expected one of {known}")
-    return {"role": role, "content": turn.get("value")}
+def fields_of_turns(
+    turns: Sequence[Turn], before: Sequence[Turn] = (), thinking: str | None = None
+) -> Fields:
+    """Take the last question and answer out of a conversation.
 
+    Args:
+        turns: The turns, the last one the assistant's.
+        before: System message and turns that the row keeps beside them.
+        thinking: Thought of the last answer that the row keeps beside them.
 
-def _role(turn: Row) -> str:
-    role = turn.get("role")
-    if role in ("tool", "function"):
-        raise DataError("has the answer of a tool: rows with tool calls are not supported")
-    if role not in _ROLES:
-        known = ", ".join(_ROLES)
-        raise DataError(f"a turn has the role {ascii_of(role):.60}, expected one of {known}")
-    return str(role)
+    Returns:
+        history (what stands before the last question), question, steps (calls of tools and their
+        answers behind it), thinking, answer (empty where it is nothing but calls), calls, whether
+        the answer may carry loss, and whether a channel was put back.
 
-
-def _content(turn: Row, number: int) -> str:
-    if turn.get("tool_calls") or turn.get("function_call"):
-        raise DataError(f"turn {number} calls a tool: rows with tool calls are not supported")
-    content = turn.get("content")
-    if isinstance(content, list):
-        content = "".join(_part(part, number) for part in content)
-    return as_text(f"content of turn {number}", content)
-
-
-def _part(part: Any, number: int) -> str:
-    if isinstance(part, str):
-        return part
-    kind = part.get("type") if isinstance(part, Mapping) else kind_of(part)
-    if kind != "text":
+    Raises:
+        DataError: The turns are no such conversation; the message is the reason alone.
+    """
+    told = join_before(before, turns)
+    roles = [turn.role for turn in told]
+    if len(roles) < 2 or roles[-1] != "assistant":
+        last = repr(roles[-1]) if roles else "nothing"
         raise DataError(
-            f"turn {number} holds a part of type {ascii_of(kind):.60}: only text is supported"
+            "the last of the turns must be the assistant's, after one of the user; found "
+            f"{len(roles)} turns that end with {last}"
         )
-    return as_text(f"part of turn {number}", part.get("text"))
+    _refuse_order(roles)
+    asked = max(place for place, role in enumerate(roles) if role == "user")
+    steps, answer = told[asked + 1 : -1], told[-1]
+    if thinking and answer.thinking and thinking != answer.thinking:
+        raise DataError("the answer has two different thoughts: in its turn and beside the turns")
+    return {
+        "history": [as_row(turn, place) for place, turn in enumerate(told[:asked], start=1)],
+        "question": told[asked].content,
+        "steps": [as_row(turn, place) for place, turn in enumerate(steps, start=asked + 2)],
+        "thinking": answer.thinking or thinking,
+        "answer": answer.content,
+        "calls": write_calls(list(answer.calls), len(told)),
+        "learned": None if answer.learned else False,
+        "repaired": answer.repaired,
+    }
 
 
-def _thinking(turn: Row) -> str | None:
-    for key in _THINKING_KEYS:
-        value = turn.get(key)
-        if value is not None and value != "":
-            return as_text(key, value)
-    return None
+def _refuse_order(roles: list[str]) -> None:
+    late = next((place for place, role in enumerate(roles) if place and role == "system"), None)
+    if late is not None:
+        raise DataError(f"turn {late + 1} is a system message, which must be the first one")
+    if roles[-2] not in ("user", "tool"):
+        raise DataError(f"the assistant's last turn follows one of {roles[-2]!r}, expected 'user'")
+    if "user" not in roles:
+        raise DataError(f"no turn is the user's: found {', '.join(dict.fromkeys(roles))}")
+    asked = max(place for place, role in enumerate(roles) if role == "user")
+    others = [role for role in roles[asked + 1 :] if role not in ("assistant", "tool")]
+    if others:
+        raise DataError(
+            f"between the last question and its answer stands a turn of {others[0]!r}, expected "
+            "calls of tools and their answers"
+        )
+    if roles[asked + 1] == "tool":
+        raise DataError(f"turn {asked + 2} is the answer of a tool, but none was called")

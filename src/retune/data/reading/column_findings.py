@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,11 +33,12 @@ class ColumnCounter:
     """Counts, row by row, what stands under each key.
 
     Args:
-        used: Keys that have a role, with its name.
+        used: Returns what a key is used as; None where it is not.
     """
 
-    def __init__(self, used: Mapping[str, str]) -> None:
-        self._used = dict(used)
+    def __init__(self, used: Callable[[str], str | None]) -> None:
+        self._uses = used
+        self._used: dict[str, str | None] = {}
         self._columns: dict[str, _Column] = {}
 
     def add(self, row: Mapping[str, Any], question: str) -> None:
@@ -54,11 +55,12 @@ class ColumnCounter:
                 if len(self._columns) >= _MOST_COLUMNS:
                     continue
                 column = self._columns[key] = _Column()
+                self._used[key] = self._uses(key)
             column.types[kind_of(value)] += 1
             if value is None or value in ("", [], {}):
                 continue
             column.filled += 1
-            if key in self._used or not question or not _may_reword(value, question):
+            if self._used[key] is not None or not question or not _may_reword(value, question):
                 continue
             asked = asked or _words(question)
             self._compare(column, _words(value), asked)
@@ -68,7 +70,7 @@ class ColumnCounter:
         return [
             ColumnFinding(
                 name=name.encode("utf-8", "backslashreplace").decode("utf-8"),
-                used_as=self._used.get(name),
+                used_as=self._used[name],
                 filled=column.filled,
                 types=dict(column.types.most_common()),
                 rewords_question=column.rewords,

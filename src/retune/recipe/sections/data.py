@@ -53,6 +53,22 @@ class ColumnsConfig(Section):
     messages: Text | None = None
     """Key of the list of turns, for the formats messages and conversations."""
 
+    system: Text | None = None
+    """Key of the row's own system message, which goes before `prompt.system`. null: `system` or
+    `system_prompt`, where a row has it."""
+
+    history: Text | None = None
+    """Key of the turns before the question: a list of [question, answer] pairs, or of turns. null:
+    `history` or `chat_history`, where a row has it."""
+
+    thinking: Text | None = None
+    """Key of what the model shall think before its answer. null: `thinking`, `reasoning`,
+    `reasoning_content`, `cot` or the like (docs/data.md), where a row has it."""
+
+    tools: Text | None = None
+    """Key of the tools that the model may call: a list, or its JSON. null: `tools` or `functions`,
+    where a row has it."""
+
     group: Text | None = None
     """Key of what rows may share (a document, a template): rows of one group never stand on both
     sides of a split. null: the row's database where it has one, else its text with case, accents,
@@ -69,7 +85,7 @@ class ColumnsConfig(Section):
     def _answer_is_not_asked(self) -> ColumnsConfig:
         if self.answer is None:
             return self
-        for key in ("question", "context"):
+        for key in ("question", "context", "system", "history"):
             if self.answer == getattr(self, key):
                 reason = f"{key} and answer are both read from {self.answer!r}: the model would see"
                 raise conflict(("answer", f"{reason} what it shall say; name two different keys"))
@@ -178,6 +194,11 @@ class DataConfig(Section):
     """Names of the classes, for the format text_label; where rows hold numbers, the first name is
     number 0. null: the labels as they stand in the rows."""
 
+    ignore: Annotated[tuple[Text, ...], Field(strict=False)] = ()
+    """Keys of rows and turns that are passed over, whatever they mean: a mark such as `rating`,
+    pictures, a second answer. What a row says under other names is read, or refused by name
+    (docs/data.md)."""
+
     max_row_bytes: Count = 1_000_000
     """Longest row that is read, in bytes of its file; a longer one is dropped and listed."""
 
@@ -190,6 +211,17 @@ class DataConfig(Section):
                 "value_error", "names {names} twice", {"names": ", ".join(map(repr, twice))}
             )
         return labels
+
+    @model_validator(mode="after")
+    def _ignored_is_not_read(self) -> DataConfig:
+        sources = [*self.train, *(self.test or ())]
+        read = [self.columns, *(source.columns for source in sources if source.columns)]
+        for columns in read:
+            for role, key in columns:
+                if key in self.ignore:
+                    reason = f"names {key!r}, which is the {role} in columns: keep one of both"
+                    raise conflict(("ignore", reason))
+        return self
 
     @model_validator(mode="after")
     def _sources_fit(self) -> DataConfig:

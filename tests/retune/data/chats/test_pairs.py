@@ -49,7 +49,7 @@ def encode(
         (b'{"prompt": "a", "chosen": "b"}', ":2: no 'rejected'"),
         (b'{"prompt": "a", "chosen": "b", "rejected": " b "}', ":2: chosen and rejected are the"),
         (b'{"prompt": "a", "chosen": "", "rejected": "b"}', ":2: 'chosen' is empty"),
-        (b'{"prompt": [], "chosen": "c", "rejected": "b"}', ":2: the last of the turns"),
+        (b'{"prompt": [], "chosen": "c", "rejected": "b"}', ":2: the prompt is empty"),
         (
             b'{"prompt": [{"role": "boss", "content": "x"}], "chosen": "c", "rejected": "b"}',
             ":2: a",

@@ -1,0 +1,479 @@
+"""What keys of rows and turns mean that are neither question nor answer: one table.
+
+A key that changes what a row means is never passed over: it is read, or the row is refused by its
+name. `data.ignore` names keys that shall be passed over all the same. docs/data.md shows the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from retune.data.formats.cells import Row, ascii_of, is_blank, kind_of
+from retune.data.formats.names import (
+    HISTORY_NAMES,
+    LABEL_NAMES,
+    NAMES,
+    SYSTEM_NAMES,
+    THINKING_NAMES,
+    TOOL_NAMES,
+    fold_name,
+)
+from retune.errors import DataError
+from retune.recipe.sections.data import FormatName
+
+Reading = Literal["refused", "verdict", "counter_verdict", "weight", "mark", "counter_mark"]
+"""How a value is read: not at all; as good or bad, or the other way round; as a weight of the row;
+as whether a turn is learned, or the other way round."""
+
+Other = Literal["pairs", "turns"]
+"""What is read beside the layouts of rows."""
+
+_ALL = frozenset({*NAMES, "pairs"})
+_CHATS = frozenset({"messages", "conversations"})
+_ASKED = _CHATS | {"instruction", "prompt_completion", "text_to_sql", "harmony"}
+"""Layouts whose answer is a text of its own, which may be good or bad."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What some names mean.
+
+    Attributes:
+        names: Folded names of keys.
+        says: What a filled value says.
+        reading: How values are read.
+        layouts: Layouts in whose rows they mean it.
+        in_turns: Whether they mean it in a turn as well.
+        in_rows: Whether they mean it in a row.
+        instead: What to do about a row that is refused, beside `data.ignore`.
+        together: Whether all names must be there.
+    """
+
+    names: tuple[str, ...]
+    says: str
+    reading: Reading = "refused"
+    layouts: frozenset[str] = _ALL
+    in_turns: bool = False
+    in_rows: bool = True
+    instead: str = ""
+    together: bool = False
+
+
+PAIRS = "name the file under dpo.pairs"
+MEDIA = Meaning(
+    (
+        "image",
+        "images",
+        "image_path",
+        "image_url",
+        "picture",
+        "pictures",
+        "video",
+        "videos",
+        "audio",
+        "audios",
+        "imagem",
+        "imagens",
+    ),
+    "that there are pictures, films or sounds, which are not supported",
+    in_turns=True,
+    instead="leave such rows out",
+)
+
+MEANINGS: tuple[Meaning, ...] = (
+    MEDIA,
+    Meaning(
+        (
+            *LABEL_NAMES,
+            "feedback",
+            "thumbs",
+            "thumbs_up",
+            "thumb",
+            "vote",
+            "upvoted",
+            "like",
+            "liked",
+            "good",
+            "is_good",
+            "good_answer",
+            "correct",
+            "is_correct",
+            "accepted",
+            "is_accepted",
+            "approved",
+            "is_approved",
+            "desirable",
+            "is_desirable",
+            "kto_tag",
+            "helpful",
+            "is_helpful",
+            "aprovado",
+            "aprovada",
+            "correto",
+            "correta",
+            "gostou",
+            "curtiu",
+            "util",
+        ),
+        "whether the answer is a good one",
+        reading="verdict",
+        layouts=_ASKED,
+        in_turns=True,
+        instead="delete the bad ones (with a good answer beside them they are pairs: dpo.pairs)",
+    ),
+    Meaning(
+        (
+            "bad",
+            "is_bad",
+            "thumbs_down",
+            "downvoted",
+            "disliked",
+            "flagged",
+            "is_flagged",
+            "is_rejected",
+            "deleted",
+            "is_deleted",
+            "wrong",
+            "is_wrong",
+            "incorrect",
+            "reprovado",
+            "reprovada",
+        ),
+        "whether the answer is a bad one",
+        reading="counter_verdict",
+        layouts=_ASKED,
+        in_turns=True,
+        instead="delete the bad ones (with a good answer beside them they are pairs: dpo.pairs)",
+    ),
+    Meaning(
+        (
+            "rating",
+            "ratings",
+            "score",
+            "scores",
+            "stars",
+            "grade",
+            "reward",
+            "quality",
+            "quality_score",
+            "nota",
+            "avaliacao",
+        ),
+        "how good the answer is; which ones are to be learned is not known",
+        layouts=_ASKED,
+        in_turns=True,
+        instead="delete the rows that are not to be learned",
+    ),
+    Meaning(
+        (
+            "chosen",
+            "rejected",
+            "rejected_response",
+            "rejected_messages",
+            "response_rejected",
+            "preferred_output",
+            "non_preferred_output",
+            "negative",
+            "negatives",
+            "hard_negatives",
+        ),
+        "which answer is wanted and which is not: a pair of preferences, no row to learn from",
+        layouts=frozenset(NAMES),
+        in_turns=True,
+        instead=PAIRS,
+    ),
+    Meaning(
+        ("weight", "loss_weight", "sample_weight", "example_weight", "instance_weight", "peso"),
+        "how much the row counts: 1 is as any row, others are not supported",
+        reading="weight",
+        instead="delete rows of weight 0",
+    ),
+    Meaning(
+        (
+            "weight",
+            "loss_weight",
+            "loss",
+            "loss_mask",
+            "train",
+            "training",
+            "trainable",
+            "train_on_turn",
+            "learn",
+        ),
+        "whether the turn carries loss: not where it is 0 or false",
+        reading="mark",
+        in_turns=True,
+        in_rows=False,
+        instead="write 0 or 1",
+    ),
+    Meaning(
+        ("masked", "ignore", "ignored", "no_loss"),
+        "whether the turn carries no loss: none where it is 1 or true",
+        reading="counter_mark",
+        in_turns=True,
+        in_rows=False,
+        instead="write true or false",
+    ),
+    Meaning(
+        ("train_detail", "mask", "training_detail"),
+        "which part of the turn carries loss, which is not supported",
+        in_turns=True,
+        in_rows=False,
+        instead="write train: false at turns that are not to be learned",
+    ),
+    Meaning(
+        ("refusal",),
+        "that the model refused to answer, in a text beside the content",
+        in_turns=True,
+        in_rows=False,
+        instead="write it as content where it is to be learned",
+    ),
+    Meaning(
+        ("documents", "passages", "retrieved_documents", "retrieved_contexts"),
+        "which texts the answer is taken from; no prompt of this layout shows them",
+        layouts=_ASKED,
+        instead="put them into the question, or name one in data.columns.context",
+    ),
+    Meaning(
+        ("context", "passage"),
+        "which text the answer is taken from; no prompt of this layout shows it",
+        layouts=_CHATS,
+        instead="put it into the question's turn",
+    ),
+    Meaning(
+        ("choices", "options", "alternatives", "alternativas", "opcoes"),
+        "which answers there are to choose from; no prompt of this layout shows them",
+        layouts=frozenset({"instruction", "prompt_completion"}),
+        instead="put them into the question, or name the key in data.columns.context",
+    ),
+    Meaning(
+        ("a", "b", "c", "d"),
+        "which answers there are to choose from; no prompt of this layout shows them",
+        layouts=frozenset({"instruction", "prompt_completion"}),
+        instead="put them into the question",
+        together=True,
+    ),
+    Meaning(
+        ("question", "pergunta", "instruction", "prompt", "sentence2", "text_b"),
+        "more of what is asked; no prompt of this layout shows it",
+        layouts=frozenset({"text_label"}),
+        instead="name the two in data.columns.question and data.columns.context",
+    ),
+    Meaning(
+        ("evidence", "hint"),
+        "what the question means in this database; no prompt shows it",
+        layouts=frozenset({"text_to_sql"}),
+        instead="put it into the question",
+    ),
+    Meaning(
+        (*SYSTEM_NAMES, *HISTORY_NAMES),
+        "what comes before the text; this layout has no place for it",
+        layouts=frozenset({"text", "harmony"}),
+        instead="put it into the text",
+    ),
+    Meaning(
+        THINKING_NAMES,
+        "what is thought before the answer; this layout has no place for it",
+        layouts=frozenset({"text", "text_label", "harmony", "pairs"}),
+        instead="put it into the text, or take another layout",
+    ),
+    Meaning(
+        TOOL_NAMES,
+        "which tools may be called; this layout has no place for them",
+        layouts=frozenset({"text", "text_label", "text_to_sql", "harmony", "pairs"}),
+        instead="bring the rows to the layout messages",
+    ),
+)
+"""The table. Names that a layout reads (`NAMES`) mean there what the layout says."""
+
+_LONGEST_WORD = 30
+_PLACEHOLDERS = ("<image>", "<video>", "<audio>", "<|image|>", "<|video|>", "<|audio|>")
+_GOOD = frozenset({
+    "1", "true", "t", "yes", "y", "sim", "s", "good", "bom", "boa", "up", "thumbs_up", "like",
+    "liked", "positive", "positivo", "accepted", "aceito", "approved", "aprovado", "correct",
+    "correto", "right", "chosen", "desirable", "helpful", "upvote", "+1", "👍",
+})  # fmt: skip
+_BAD = frozenset({
+    "0", "-1", "false", "f", "no", "n", "nao", "bad", "ruim", "down", "thumbs_down", "dislike",
+    "disliked", "negative", "negativo", "rejected", "rejeitado", "reprovado", "incorrect",
+    "incorreto", "wrong", "errado", "undesirable", "unhelpful", "downvote", "👎",
+})  # fmt: skip
+
+
+def verdict_of(value: Any) -> bool | None:
+    """Read a value that says yes or no.
+
+    Args:
+        value: A boolean, 0, 1 or -1, or a word such as `good` and `ruim`.
+
+    Returns:
+        True, False; None for anything else.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return None if value not in (0, 1, -1) else value == 1
+    if not isinstance(value, str) or len(value) > _LONGEST_WORD:
+        return None
+    word = fold_name(value.removesuffix(".0"))
+    return True if word in _GOOD else False if word in _BAD else None
+
+
+@lru_cache(maxsize=64)
+def _index(layout: FormatName | Other, in_turns: bool) -> dict[str, list[Meaning]]:
+    """Return the meanings of each name, but for names that the layout reads."""
+    read = {} if layout in ("pairs", "turns") else NAMES[layout]
+    own = {name for names in read.values() for name in names}
+    found: dict[str, list[Meaning]] = {}
+    for meaning in MEANINGS:
+        fits = meaning.in_turns if in_turns else meaning.in_rows and layout in meaning.layouts
+        for name in meaning.names if fits else ():
+            if name not in own:
+                found.setdefault(name, []).append(meaning)
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _meanings_of(
+    keys: tuple[str, ...], layout: FormatName | Other, in_turns: bool
+) -> tuple[tuple[str, Meaning], ...]:
+    known = _index(layout, in_turns)
+    names = {fold_name(key) for key in keys}
+    found = [(key, meaning) for key in keys for meaning in known.get(fold_name(key), ())]
+    found = [each for each in found if not each[1].together or names >= set(each[1].names)]
+    return tuple(found)
+
+
+def meanings_of_row(
+    keys: Collection[str], layout: FormatName | Other
+) -> tuple[tuple[str, Meaning], ...]:
+    """Return which keys of a row mean something that its layout does not read.
+
+    Args:
+        keys: The row's keys.
+        layout: Its layout.
+
+    Returns:
+        Key and meaning.
+    """
+    return _meanings_of(tuple(keys), layout, False)
+
+
+def check_row(row: Row, layout: FormatName | Other, used: Collection[str] = ()) -> None:
+    """Refuse a row that says of itself what cannot be followed.
+
+    Args:
+        row: The row, without the keys of `data.ignore`.
+        layout: Its layout.
+        used: Keys that have a role.
+
+    Raises:
+        DataError: A key says that the row is bad, weighs something else than others, or holds what
+            is not supported; the message is the reason alone.
+    """
+    for key, meaning in _meanings_of(tuple(row), layout, False):
+        value = row[key]
+        if meaning is MEDIA and key not in used and is_blank(value) and _has_placeholder(row):
+            raise DataError(
+                f"a text has a place for what {ascii_of(key)} shows: it says {meaning.says}; "
+                f"{meaning.instead}, or {_ignoring(key)}"
+            )
+        if key in used or is_blank(value):
+            continue
+        said = None if meaning.reading == "refused" else verdict_of(value)
+        if said is not None and said == (meaning.reading != "counter_verdict"):
+            continue
+        marked = said is not None and meaning.reading in ("verdict", "counter_verdict")
+        says = (
+            "the row is marked as a bad answer, and would be learned like a good one"
+            if marked
+            else f"it says {meaning.says}"
+        )
+        escape = "delete the key" if layout == "pairs" else _ignoring(key)
+        advice = f"{meaning.instead}, or {escape}" if meaning.instead else escape
+        raise DataError(f"{ascii_of(key)} is {_shown(value)}: {says}; {advice}")
+
+
+def is_learned(turn: Row, number: int) -> bool:
+    """Say whether a turn may carry loss, by what it says of itself.
+
+    Args:
+        turn: The turn, without the keys of `data.ignore`.
+        number: Its place, from 1, for messages.
+
+    Returns:
+        False where it has a weight of 0, is not to be trained on, or is marked as bad.
+
+    Raises:
+        DataError: It says what cannot be followed.
+    """
+    learned = True
+    for key, meaning in _meanings_of(tuple(turn), "turns", True):
+        value = turn[key]
+        if is_blank(value):
+            continue
+        said = verdict_of(value) if meaning.reading != "refused" else None
+        if said is None:
+            raise DataError(
+                f"{ascii_of(key)} of turn {number} is {_shown(value)}: it says {meaning.says}; "
+                f"{meaning.instead}, or {_ignoring(key)}"
+            )
+        learned = learned and said == (meaning.reading in ("mark", "verdict"))
+    return learned
+
+
+def table_lines() -> list[str]:
+    """Return the table as lines of Markdown, as docs/data.md shows it."""
+    lines = []
+    for meaning in MEANINGS:
+        names = ", ".join(f"`{name}`" for name in meaning.names)
+        where = ["row"] * meaning.in_rows + ["turn"] * meaning.in_turns
+        lines.append(
+            f"| {names} | {' and '.join(where)} | {_layouts_text(meaning)} | {meaning.says} | "
+            f"{_DONE[meaning.reading]} |"
+        )
+    return lines
+
+
+_DONE: dict[Reading, str] = {
+    "refused": "refused where it is filled",
+    "verdict": "good: read; bad or unclear: refused, of a turn: no loss on it",
+    "counter_verdict": "not bad: read; bad or unclear: refused, of a turn: no loss on it",
+    "weight": "1: read; another: refused",
+    "mark": "0: no loss on the turn; 1: read; another: refused",
+    "counter_mark": "1: no loss on the turn; 0: read; another: refused",
+}
+
+
+def _layouts_text(meaning: Meaning) -> str:
+    if not meaning.in_rows:
+        return "turns"
+    here, all_of = meaning.layouts - {"pairs"}, frozenset(NAMES)
+    if here == all_of:
+        return "all"
+    if here == _ASKED:
+        return "all but text, text_label"
+    return ", ".join(sorted(here))
+
+
+def _has_placeholder(value: Any) -> bool:
+    if isinstance(value, str):
+        return any(sign in value for sign in _PLACEHOLDERS)
+    if isinstance(value, dict):
+        return any(map(_has_placeholder, value.values()))
+    return isinstance(value, list) and any(map(_has_placeholder, value))
+
+
+def _ignoring(key: str) -> str:
+    return f"write data.ignore: [{ascii_of(key)[1:-1]}] to pass over it"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | dict):
+        return f"a filled {kind_of(value)}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{ascii_of(value):.40}"
