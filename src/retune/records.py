@@ -336,6 +336,10 @@ class Metric(Record):
     n: int
     """Rows that the value is over."""
 
+    groups: int | None = None
+    """Independent groups that those rows fall into; 1 where all share the same one. None: no two
+    rows share one."""
+
 
 class ScoreReport(ArtifactRecord):
     """Figures of one model on one side, with a per-row file (`rows.jsonl`)."""
@@ -409,6 +413,10 @@ class Comparison(Record):
     p_value: float | None
     n: int
     verdict: Literal["better", "worse", "undecided"]
+    groups: int | None = None
+    """Independent groups that the rows fall into, as in `Metric`."""
+    worse_on_rows: bool = False
+    """Where groups are too few to decide: whether the rows at hand, each on its own, are worse."""
 
 
 class GateDecision(ContentRecord):

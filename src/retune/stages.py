@@ -258,7 +258,7 @@ BUNDLE_ADAPTER = Stage(
 )
 SCORE_PERPLEXITY = Stage(
     name="score_perplexity",
-    version=3,
+    version=4,
     function="retune.scoring.held_out:score_perplexity",
     inputs=requests.ScoreInputs,
     section=requests.ScoreSection,
@@ -275,7 +275,7 @@ SCORE_PERPLEXITY = Stage(
 )
 SCORE_SQL = Stage(
     name="score_sql",
-    version=3,
+    version=4,
     function="retune.scoring.held_out:score_generated_sql",
     inputs=requests.ScoreInputs,
     section=requests.ScoreSection,
@@ -291,7 +291,7 @@ SCORE_SQL = Stage(
 )
 SCORE_LABELS = Stage(
     name="score_labels",
-    version=2,
+    version=3,
     function="retune.scoring.labels:score_labels",
     inputs=requests.LabelInputs,
     section=requests.ScoreSection,
@@ -302,7 +302,7 @@ SCORE_LABELS = Stage(
 )
 SCORE_BASELINES = Stage(
     name="score_baselines",
-    version=2,
+    version=3,
     function="retune.scoring.labels:score_label_baselines",
     inputs=requests.BaselineInputs,
     section=requests.ScoreSection,
@@ -334,7 +334,7 @@ SAMPLE_ANSWERS = Stage(
 )
 SCORE_GENERAL_TEXT = Stage(
     name="score_general_text",
-    version=2,
+    version=3,
     function="retune.scoring.general_text:score_general_text",
     inputs=requests.TextInputs,
     section=requests.ScoreSection,
@@ -351,7 +351,7 @@ SCORE_GENERAL_TEXT = Stage(
 )
 PROBE_COUNTERFACTUALS = Stage(
     name="probe_counterfactuals",
-    version=2,
+    version=3,
     function="retune.scoring.probing:probe_counterfactuals",
     inputs=requests.ProbeInputs,
     section=requests.ProbeSection,
@@ -367,7 +367,7 @@ PROBE_COUNTERFACTUALS = Stage(
 )
 PROBE_ROBUSTNESS = Stage(
     name="probe_robustness",
-    version=2,
+    version=3,
     function="retune.scoring.perturbing:probe_robustness",
     inputs=requests.RobustnessInputs,
     section=requests.RobustnessSection,
@@ -385,7 +385,7 @@ PROBE_ROBUSTNESS = Stage(
 )
 PROBE_MODEL = Stage(
     name="probe_model",
-    version=2,
+    version=3,
     function="retune.scoring.probing:probe_model",
     inputs=requests.ProbeInputs,
     section=requests.ProbeSection,
@@ -396,7 +396,7 @@ PROBE_MODEL = Stage(
 )
 DECIDE = Stage(
     name="decide",
-    version=3,
+    version=4,
     function="retune.release.gate:decide",
     inputs=requests.DecideInputs,
     section=requests.DecideSection,

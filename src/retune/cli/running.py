@@ -19,7 +19,7 @@ from retune.commands import shell_line
 from retune.inputs import locate_inputs
 from retune.recipe.loading import load_recipe
 from retune.records import Metric, Role
-from retune.release.showing import ROLE_LABELS, is_rate, label_of, show_metric
+from retune.release.showing import ROLE_LABELS, is_rate, label_of, show_metric, warn_of_few_groups
 from retune.release.summary import HEADLINE, RunSummary
 from retune.stage_process import STOP_GRACE_SECONDS
 from retune.tracking import shown_uri
@@ -100,6 +100,15 @@ def scores_table(summary: RunSummary) -> Table:
     rows = first["perplexity" if "perplexity" in first else "macro_f1"].n
     title = Text(f"{summary.recipe}: {rows} held-out rows, 95 % intervals")
     table = Table(title=title, show_lines=True)
+    table.caption = (
+        warn_of_few_groups(
+            metric.groups
+            for figures in summary.models.values()
+            for name, metric in figures.items()
+            if name in HEADLINE
+        )
+        or None
+    )
     table.add_column("")
     for role in summary.models:
         table.add_column(ROLE_LABELS[role].lower(), justify="right")

@@ -129,7 +129,11 @@ def compare_models(
         models=tuple(_describe(each, folder) for each in candidates),
         comparisons=shared.comparisons,
         samples=choose_side_by_side(scores, samples, prompts or {}),
-        notes=(*_note_tokenizers(candidates), *_note_rows(rows, shared.rows)),
+        notes=(
+            *_note_tokenizers(candidates),
+            *_note_rows(rows, shared.rows),
+            *_note_groups(candidates),
+        ),
         environment=describe_environment(),
         folder=folder,
     )
@@ -261,6 +265,16 @@ def _note_rows(rows: Mapping[str, int], shared: int) -> list[str]:
         f"Not all models could be given all rows (too long in their tokens, for example): {counts}."
         f" Figures are over each model's own rows, comparisons over the {shared} that all share."
     ]
+
+
+def _note_groups(candidates: Sequence[ScoredCandidate]) -> list[str]:
+    found = showing.warn_of_few_groups(
+        metric.groups
+        for each in candidates
+        for name, metric in each.scores.metrics().items()
+        if name in (*HEADLINE, BITS_PER_BYTE)
+    )
+    return [found] if found else []
 
 
 def _scale(metric: str, models: Sequence[ComparedModel]) -> float:

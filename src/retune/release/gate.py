@@ -14,7 +14,10 @@ from retune.digests import digest_json
 from retune.recipe.sections import GateConfig
 from retune.records import Comparison, GateDecision, ModelScores
 from retune.release.pairing import DIRECTIONS, pair_metric
+from retune.release.showing import note_groups
 from retune.requests import DecideInputs, DecideSection
+from retune.scoring.exchanging import FEWEST_UNITS
+from retune.scoring.resampling import count_units
 from retune.stage import Workdir
 
 Opponent = Literal["base", "champion"]
@@ -46,9 +49,9 @@ def decide(inputs: DecideInputs, section: DecideSection, work: Workdir) -> GateD
     refusals = [
         *_unmet_bounds(inputs.challenger, gate),
         *_uncompared(comparisons, inputs, gate),
-        *(r for c in comparisons if (r := _refusal(c, gate)) is not None),
+        *(r for c in comparisons if (r := refusal_of(c, gate)) is not None),
     ]
-    gains = [_describe(c) for c in comparisons if c.metric == gate.metric]
+    gains = [describe(c) for c in comparisons if c.metric == gate.metric]
     body: dict[str, Any] = {
         "promote": not refusals,
         "reasons": tuple(refusals or gains),
@@ -142,38 +145,56 @@ def _uncompared(
     ]
 
 
-def _refusal(comparison: Comparison, gate: GateConfig) -> str | None:
-    """Return why a comparison forbids promotion, or None.
+def refusal_of(comparison: Comparison, gate: GateConfig) -> str | None:
+    """Say why a comparison forbids promotion.
 
     The gate's own metric must be shown to be better by `min_gain`: by the interval and, unless a
     loss is accepted, by the paired test, whose p-value can be large where the interval is clear of
     zero. Every other one must not be shown to be worse, but for general text, which has a bound of
-    its own.
+    its own. Where a loss is accepted the interval alone decides, so that there have to be as many
+    rows or groups as a test would need.
+
+    Args:
+        comparison: With the base or the champion.
+        gate: What has to be shown; its metric is named.
+
+    Returns:
+        The reason, or None where nothing is against it.
     """
     if comparison.metric == FORGETTING:
         return _forgot_too_much(comparison, gate.max_forgetting_bits)
     if comparison.metric != gate.metric:
         if comparison.verdict == "worse":
-            return f"worse than the {comparison.against}: {_describe(comparison)}"
+            return f"worse than the {comparison.against}: {describe(comparison)}"
+        if comparison.worse_on_rows:
+            return (
+                f"worse than the {comparison.against} on the rows at hand, whose groups are too "
+                f"few to say more: {describe(comparison)}"
+            )
         return None
     gain = _smallest_gain(comparison)
-    tested = comparison.verdict == "better" or gate.min_gain < 0
-    if gain is not None and gain > gate.min_gain and tested:
+    shown = _is_enough(comparison) if gate.min_gain < 0 else comparison.verdict == "better"
+    if gain is not None and gain > gate.min_gain and shown:
         return None
     return (
         f"not shown to be better than the {comparison.against} by more than gate.min_gain "
-        f"{gate.min_gain:g}: {_describe(comparison)}"
+        f"{gate.min_gain:g}: {describe(comparison)}"
     )
+
+
+def _is_enough(comparison: Comparison) -> bool:
+    """Tell whether there are as many rows or groups as any test needs to decide at all."""
+    return count_units(comparison.n, comparison.groups) >= FEWEST_UNITS
 
 
 def _forgot_too_much(comparison: Comparison, bound: float | None) -> str | None:
     if bound is None or comparison.against != "base":
         return None
-    if comparison.high is not None and comparison.high <= bound:
+    if comparison.high is not None and comparison.high <= bound and _is_enough(comparison):
         return None
     return (
         f"not shown to have kept general text within gate.max_forgetting_bits {bound:g} bits per "
-        f"byte: {_describe(comparison)}"
+        f"byte: {describe(comparison)}"
     )
 
 
@@ -184,11 +205,21 @@ def _smallest_gain(comparison: Comparison) -> float | None:
     return None if comparison.high is None else -comparison.high
 
 
-def _describe(comparison: Comparison) -> str:
+def describe(comparison: Comparison) -> str:
+    """Write a comparison in one line, with what its interval rests on where that is little.
+
+    Args:
+        comparison: With the base or the champion.
+
+    Returns:
+        The line.
+    """
     c = comparison
     if c.difference is None or c.low is None or c.high is None:
         return f"{c.metric} could not be compared with the {c.against}"
-    return (
+    line = (
         f"{c.metric} {c.difference:+.3f} [{c.low:+.3f}, {c.high:+.3f}] against the {c.against} "
         f"on {c.n} rows"
     )
+    note = note_groups(c.groups)
+    return f"{line} {note}" if note else line

@@ -5,7 +5,10 @@ Rounding happens here and nowhere earlier.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from retune.records import Comparison, Metric, Role
+from retune.scoring.exchanging import FEWEST_UNITS
 
 LABELS = {
     "sql_execution_match": "SQL execution match",
@@ -54,6 +57,9 @@ _NO_RATES = (*_PERPLEXITIES, *_BITS, "mcc", "brier", "brier_of_top")
 ABSENT = "–"
 """What stands for a figure that does not exist."""
 
+FEW_GROUPS = 10
+"""Below so many groups an interval is said to be too narrow."""
+
 
 def label_of(metric: str) -> str:
     """Return a metric's name for people."""
@@ -92,7 +98,7 @@ def show_metric(metric: str, figure: Metric | None) -> str:
         return f"not scored, n = {figure.n}"
     interval = show_interval(metric, figure.low, figure.high)
     parts = f"{show_value(metric, figure.value)} {interval}".strip()
-    return f"{parts}, n = {figure.n}"
+    return f"{parts}, n = {show_rows(figure.n, figure.groups)}"
 
 
 def show_difference(comparison: Comparison) -> str:
@@ -105,6 +111,57 @@ def show_difference(comparison: Comparison) -> str:
         interval = f" [{', '.join(bounds)}]"
     unit = " points" if is_rate(comparison.metric) else ""
     return f"{_signed(comparison.metric, comparison.difference)}{unit}{interval}"
+
+
+def show_rows(rows: int, groups: int | None) -> str:
+    """Write a number of rows, and of the groups that they fall into where those are few."""
+    if groups is None or groups >= FEW_GROUPS:
+        return str(rows)
+    return f"{rows} in {groups} group{'s' if groups > 1 else ''}"
+
+
+def warn_of_few_groups(groups: Iterable[int | None]) -> str:
+    """Say what intervals over few groups are worth, for under a table.
+
+    Args:
+        groups: Independent groups of each figure's rows, as in `Metric`.
+
+    Returns:
+        Whole sentences; empty where no figure is over few groups.
+    """
+    few = sorted({each for each in groups if each is not None and each < FEW_GROUPS})
+    if not few:
+        return ""
+    if few == [1]:
+        return (
+            "All rows share one group (a database, a document): intervals and verdicts speak of "
+            "that group alone."
+        )
+    counts = str(few[-1]) if len(few) == 1 else f"{few[0]} to {few[-1]}"
+    nothing = f" Fewer than {FEWEST_UNITS} decide nothing." if few[0] < FEWEST_UNITS else ""
+    return (
+        f"Rows fall into {counts} groups (databases, documents): intervals over fewer than "
+        f"{FEW_GROUPS} are too narrow.{nothing} Hold out rows of more groups."
+    )
+
+
+def note_groups(groups: int | None) -> str:
+    """Say what an interval over few groups is worth; empty where there are enough.
+
+    Args:
+        groups: Independent groups of the rows, as in `Metric`.
+
+    Returns:
+        The end of a sentence on rows.
+    """
+    if groups is None or groups >= FEW_GROUPS:
+        return ""
+    if groups == 1:
+        return "that all share one group: it speaks of that group alone"
+    few = f"in {groups} groups: intervals over so few are too narrow"
+    if groups >= FEWEST_UNITS:
+        return few
+    return f"{few}, and under {FEWEST_UNITS} decide nothing; hold out rows of more groups"
 
 
 def show_p_value(p_value: float | None) -> str:

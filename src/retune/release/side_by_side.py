@@ -33,6 +33,10 @@ class PairedComparison(Record):
     p_value: float | None
     n: int
     verdict: Literal["better", "worse", "undecided"]
+    groups: int | None = None
+    """Independent groups that the rows fall into, as in `Metric`."""
+    worse_on_rows: bool = False
+    """Where groups are too few to decide: whether the rows at hand, each on its own, are worse."""
 
 
 class SharedComparisons(Record):

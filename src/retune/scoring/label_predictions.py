@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from retune.scoring.classification.extraction import check_labels, extract_label
+from retune.scoring.classification.extraction import check_labels, read_label
 from retune.scoring.classification.likelihood import (
     LikelihoodPredictions,
     predict_by_likelihood,
@@ -49,6 +49,9 @@ class Predictions(NamedTuple):
 
     unscored_reasons: list[str | None]
     """Why it was not asked: `prompt_too_long` or `prompt_empty`."""
+
+    unread_reasons: list[str | None] | None = None
+    """By generation, why no label could be read, as `classification.extraction.Reason` names it."""
 
 
 def find_label_answers(
@@ -154,11 +157,13 @@ def _predict_by_text(
         loaded, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress
     )
     texts = [answer.text for answer in answers]
+    readings = [None if text is None else read_label(text, labels) for text in texts]
     return Predictions(
-        predictions=[None if text is None else extract_label(text, labels) for text in texts],
+        predictions=[reading and reading.label for reading in readings],
         probabilities=None,
         texts=texts,
         unscored_reasons=[answer.unscored_reason for answer in answers],
+        unread_reasons=[reading and reading.reason for reading in readings],
     )
 
 

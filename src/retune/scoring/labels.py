@@ -93,7 +93,7 @@ def score_labels(inputs: LabelInputs, section: ScoreSection, work: Workdir) -> S
         labels=inputs.labels,
         resamples=section.scoring.resamples,
     )
-    write_outcomes(work.artifact, _describe(rows, found.texts, scores))
+    write_outcomes(work.artifact, _describe(rows, found, scores))
     _write_confusion(work.artifact, scores)
     return _report(
         work, {**scores.estimates, **_class_metrics(scores)}, len(rows), others, [scores]
@@ -164,8 +164,9 @@ def _as_classified(rows: Sequence[Row], reasons: Sequence[str | None]) -> list[C
 
 
 def _describe(
-    rows: Sequence[Row], texts: Sequence[str | None], scores: ClassificationScores
+    rows: Sequence[Row], found: Predictions, scores: ClassificationScores
 ) -> list[dict[str, Any]]:
+    nothing: list[str | None] = [None] * len(rows)
     return [
         {
             "row_id": row["row_id"],
@@ -178,8 +179,11 @@ def _describe(
             "probability": outcome.confidence,
             "accuracy": outcome.correct,
             "reason": outcome.unscored_reason,
+            "unread_reason": unread,
         }
-        for row, text, outcome in zip(rows, texts, scores.outcomes, strict=True)
+        for row, text, unread, outcome in zip(
+            rows, found.texts, found.unread_reasons or nothing, scores.outcomes, strict=True
+        )
     ]
 
 

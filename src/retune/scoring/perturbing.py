@@ -220,6 +220,7 @@ def _make_trial(change: Change, judged: dict[Key, Judged]) -> Trial:
     before, after = _judged_of(change, judged)
     return Trial(
         row_id=change.row["row_id"],
+        group=change.row["group"],
         kind=change.kind,
         text=change.question,
         perturbed=change.perturbed,

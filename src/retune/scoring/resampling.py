@@ -21,6 +21,10 @@ Statistic = Callable[[Floats], Floats]
 RESAMPLES = 10_000
 SEED = 20240601
 ALPHA = 0.05
+MANY_UNITS = 100
+"""From here on the correction for few units is under 2 % of an interval, and is left out."""
+
+UNBOUNDED = (-math.inf, math.inf)
 _DRAWS_AT_ONCE = 4_000_000  # row numbers held in memory at a time, 32 MB
 
 
@@ -111,20 +115,90 @@ def label_groups(n: int, groups: Sequence[str | None] | None) -> list[str]:
     ]
 
 
+def count_groups(n: int, groups: Sequence[str | None] | None) -> int | None:
+    """Count the independent groups that rows fall into.
+
+    Args:
+        n: Rows.
+        groups: One per row; None stands for itself.
+
+    Returns:
+        Groups, 1 where all rows share the same one (and are drawn as rows); None where no row
+        shares anything.
+
+    Raises:
+        ScoringError: There is not one group per row.
+    """
+    if groups is None or n < 2:
+        return None
+    if len(set(groups)) == 1 and groups[0] is not None:
+        return 1
+    found = len(set(label_groups(n, groups)))
+    return None if found == n else found
+
+
+def count_units(n: int, groups: int | None) -> int:
+    """Return how many independent things a figure of `n` rows in so many groups was seen on.
+
+    Rows of one group stand for themselves: the figure speaks of that group alone.
+    """
+    return n if groups is None or groups == 1 else groups
+
+
+def weigh_units(n: int, groups: Sequence[str | None] | None) -> float:
+    """Return how many units of one size would tell as much as the groups that there are.
+
+    (sum of rows)^2 / sum of squared rows, over groups (Kish): twenty databases of which one holds
+    nearly all rows are little more than one.
+
+    Args:
+        n: Rows, at least one.
+        groups: One per row; None stands for itself.
+
+    Returns:
+        From 1 to the number of groups.
+    """
+    _, sizes = np.unique(label_groups(n, groups), return_counts=True)
+    return float(n**2 / (sizes.astype(np.float64) ** 2).sum())
+
+
+def interval_of(
+    drawn: Floats, value: float, units: float, limits: tuple[float, float] = UNBOUNDED
+) -> tuple[float, float]:
+    """Return the 95 % interval of a figure from its resamples.
+
+    The middle 95 % of them. Resampling few units shows too little spread (two that agree by chance
+    have none), so under `MANY_UNITS` the interval is the wider, on each side, of that and Student's
+    with units - 1 degrees of freedom, whose standard error is that of the resamples times
+    sqrt(units / (units - 1)).
+
+    Args:
+        drawn: The figure of each resample, of which at least one is defined.
+        value: The figure.
+        units: Rows or groups that were drawn, as `weigh_units` counts them.
+        limits: What the figure can be.
+
+    Returns:
+        Low and high.
+    """
+    low, high = percentile_interval(drawn)
+    finite = drawn[np.isfinite(drawn)]
+    if units >= MANY_UNITS or not math.isfinite(value) or len(finite) < len(drawn) / 2:
+        return low, high
+    from scipy.special import stdtrit
+
+    units = max(2.0, units)  # less than one degree of freedom is no interval at all
+    error = float(finite.std()) * math.sqrt(units / (units - 1))
+    half = float(stdtrit(units - 1, 1 - ALPHA / 2)) * error
+    return max(limits[0], min(low, value - half)), min(limits[1], max(high, value + half))
+
+
 def percentile_interval(drawn: Floats) -> tuple[float, float]:
     """Return the middle 95 % of resampled figures, of which at least one is defined."""
     # A resample without anything to divide by (NaN) says nothing about the figure.
     defined = drawn[~np.isnan(drawn)]
     low, high = np.percentile(defined, [100 * ALPHA / 2, 100 * (1 - ALPHA / 2)])
     return float(low), float(high)
-
-
-def two_sided_p_value(drawn: Floats) -> float:
-    """Return how likely resampled differences are on the other side of zero, twice."""
-    defined = drawn[~np.isnan(drawn)]
-    one_sided = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
-    # Plus one: no finite number of draws shows that something is impossible.
-    return min(1.0, 2.0 * (one_sided + 1) / (len(defined) + 1))
 
 
 def _count_draws(n: int, resamples: int, seed: int) -> Iterator[Floats]:

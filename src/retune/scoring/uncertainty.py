@@ -3,9 +3,10 @@
 Definitions. Rates: Wilson's score interval. Everything that is a function of sums over rows (mean,
 ratio of sums, perplexity = exp(sum nll / sum tokens), F1 from confusion counts): percentile
 bootstrap over rows, or over groups where rows share one (a database, a document, a template), since
-such rows are not independent; rows that all share the same one are drawn as rows. Paired yes/no
-outcomes: McNemar's exact test, which is the two-sided binomial test on the rows where the two
-disagree.
+such rows are not independent; rows that all share the same one are drawn as rows. With few of them
+it is widened (`resampling.interval_of`). Tests of paired differences exchange the two sides of each
+row or group (`exchanging`); for yes/no outcomes of rows on their own that is McNemar's exact test,
+the two-sided binomial test on the rows where the two disagree.
 
 Everything is seeded and does not depend on the order of rows. Rows that could not be scored (None)
 are left out, never counted as zero; without any row left the value is None. Direction is always
@@ -27,20 +28,22 @@ from pydantic import BaseModel, ConfigDict
 
 from retune.errors import ScoringError
 from retune.records import Metric
+from retune.scoring.exchanging import FEWEST_UNITS, exchange_p_value
 from retune.scoring.resampling import (
     ALPHA,
     RESAMPLES,
     SEED,
+    UNBOUNDED,
     Floats,
     Statistic,
+    count_groups,
     exp_of_ratio,
-    label_groups,
-    percentile_interval,
+    interval_of,
     ratio_of_sums,
     resample_sums,
     sum_by_group,
     sum_exactly,
-    two_sided_p_value,
+    weigh_units,
 )
 
 __all__ = [
@@ -83,6 +86,18 @@ class PairedDifference(BaseModel):
     n: int
     verdict: Verdict
     """`undecided` unless the interval excludes zero and the p-value is under 0.05."""
+
+    groups: int | None = None
+    """Independent groups that the rows fall into, as in `Metric`."""
+
+    worse_on_rows: bool = False
+    """Where groups are too few to decide: whether the rows at hand, each on its own, are worse."""
+
+
+NOT_COMPARED = PairedDifference(
+    difference=None, low=None, high=None, p_value=None, n=0, verdict="undecided"
+)
+"""What is known without a row that both sides scored."""
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
@@ -135,18 +150,21 @@ def estimate_rate(
     Raises:
         ScoringError: There are not as many groups as outcomes.
     """
-    labels = label_groups(len(outcomes), groups)
+    shared = _check_groups(len(outcomes), groups)
     kept = [at for at, outcome in enumerate(outcomes) if outcome is not None]
     if not kept:
         return Estimate(value=None, low=None, high=None, n=0)
     values = [1.0 if outcomes[at] else 0.0 for at in kept]
     successes, n = int(sum(values)), len(values)
     low, high = wilson_interval(successes, n)
-    shared = [labels[at] for at in kept]
-    if len(set(shared)) < n:
-        drawn = bootstrap_interval(values, groups=shared, resamples=resamples, seed=seed)
+    shared = [shared[at] for at in kept]
+    found = count_groups(n, shared)
+    if found is not None and found > 1:
+        drawn = bootstrap_interval(
+            values, groups=shared, resamples=resamples, seed=seed, limits=(0.0, 1.0)
+        )
         low, high = min(low, drawn[0]), max(high, drawn[1])
-    return Estimate(value=successes / n, low=low, high=high, n=n)
+    return Estimate(value=successes / n, low=low, high=high, n=n, groups=found)
 
 
 def estimate_ratio(
@@ -182,9 +200,15 @@ def estimate_ratio(
     if len(table) == 1:
         return Estimate(value=value, low=None, high=None, n=1)
     low, high = bootstrap_interval(
-        table, statistic=statistic, groups=groups, resamples=resamples, seed=seed
+        table,
+        statistic=statistic,
+        groups=groups,
+        resamples=resamples,
+        seed=seed,
+        limits=(0.0, math.inf) if statistic is exp_of_ratio else UNBOUNDED,
     )
-    return Estimate(value=value, low=low, high=high, n=len(table))
+    shared = count_groups(len(table), groups)
+    return Estimate(value=value, low=low, high=high, n=len(table), groups=shared)
 
 
 def bootstrap_interval(
@@ -195,8 +219,9 @@ def bootstrap_interval(
     groups: Sequence[str | None] | None = None,
     resamples: int = RESAMPLES,
     seed: int = SEED,
+    limits: tuple[float, float] = UNBOUNDED,
 ) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of a figure made of sums over rows.
+    """Return the 95 % bootstrap interval of a figure made of sums over rows.
 
     Args:
         numerators: One number per row, or a table of shape ``(rows, columns)`` that `statistic`
@@ -206,6 +231,7 @@ def bootstrap_interval(
         groups: What each row shares with others: whole groups are drawn. None stands for itself.
         resamples: Draws.
         seed: Of the draws.
+        limits: What the figure can be.
 
     Returns:
         Low and high.
@@ -218,7 +244,9 @@ def bootstrap_interval(
         raise ScoringError("Found no rows to resample; expected at least one scored row.")
     units = sum_by_group(table, groups)
     drawn = statistic(resample_sums(units, resamples=resamples, seed=seed))
-    return percentile_interval(drawn)
+    return interval_of(
+        drawn, float(statistic(sum_exactly(table))), weigh_units(len(table), groups), limits
+    )
 
 
 def mcnemar_exact(only_first_right: int, only_second_right: int) -> float:
@@ -250,15 +278,15 @@ def paired_difference(
     groups: Sequence[str | None] | None = None,
     resamples: int = RESAMPLES,
     seed: int = SEED,
+    limits: tuple[float, float] = UNBOUNDED,
 ) -> PairedDifference:
     """Compare two models on the same rows.
 
-    Yes/no outcomes (a flat sequence of 0 and 1, None where unscored) get McNemar's exact p-value
-    and the wider of the bootstrap's interval and Agresti and Min's (2005), which keeps its width
-    when the two never disagree. Other figures get the bootstrap's p-value. Its
-    p-value is never below 2^(1 - d), d being the rows (or groups) whose numbers differ: no exchange
-    of the two sides between equal models could show less, while the bootstrap calls one row
-    certain. A row that either side could not score is left out of both.
+    The p-value is that of `exchanging`, over rows or, where rows share one, over groups: it is
+    never below 2^(1 - d), d being the rows (or groups) whose numbers differ. For yes/no outcomes (a
+    flat sequence of 0 and 1, None where unscored) of rows on their own it is McNemar's. Their
+    interval is the wider of the bootstrap's and Agresti and Min's (2005), which keeps its width
+    when the two never disagree. A row that either side could not score is left out of both.
 
     Args:
         challenger: One number per row, or a table ``(rows, columns)`` for `statistic`.
@@ -268,6 +296,7 @@ def paired_difference(
         groups: What each row shares with others; None stands for itself.
         resamples: Bootstrap draws.
         seed: Of the bootstrap.
+        limits: What the difference can be; that of yes/no outcomes lies in [-1, 1] in any case.
 
     Returns:
         Difference challenger minus baseline; None, undecided, when no row is scored by both, or
@@ -276,29 +305,49 @@ def paired_difference(
     Raises:
         ScoringError: The two, or the groups, differ in length, or a number is infinite.
     """
-    both, labels = _scored_by_both(challenger, baseline, groups)
+    both, shared = _scored_by_both(challenger, baseline, groups)
     n, width = len(both), both.shape[1] // 2
     total = sum_exactly(both)
     difference = float(statistic(total[:width]) - statistic(total[width:])) if n else math.nan
     if math.isnan(difference):
-        return PairedDifference(
-            difference=None, low=None, high=None, p_value=None, n=0, verdict="undecided"
-        )
-    units = sum_by_group(both, labels)
+        return NOT_COMPARED
+    units = sum_by_group(both, shared)
     sums = resample_sums(units, resamples=resamples, seed=seed)
     drawn = statistic(sums[:, :width]) - statistic(sums[:, width:])
-    low, high = percentile_interval(drawn)
-    differing = int((units[:, :width] != units[:, width:]).any(axis=1).sum())
-    p_value = max(two_sided_p_value(drawn), min(1.0, 2.0 ** (1 - differing)))
-    if statistic is ratio_of_sums and _is_yes_no(both):
-        wins, losses = (int((sign * (both[:, 0] - both[:, 2]) > 0).sum()) for sign in (1, -1))
-        p_value = mcnemar_exact(wins, losses)
+    yes_no = statistic is ratio_of_sums and _is_yes_no(both)
+    limits = (-1.0, 1.0) if yes_no else limits
+    low, high = interval_of(drawn, difference, weigh_units(n, shared), limits)
+    wins, losses = (int((sign * (both[:, 0] - both[:, width]) > 0).sum()) for sign in (1, -1))
+    if yes_no:
         wider = _agresti_min(wins, losses, n)
         low, high = min(low, wider[0]), max(high, wider[1])
-    verdict = _decide(low, high, p_value, direction)
-    return PairedDifference(
-        difference=difference, low=low, high=high, p_value=p_value, n=n, verdict=verdict
+    if yes_no and len(units) == n:
+        p_value = mcnemar_exact(wins, losses)
+    else:
+        p_value = exchange_p_value(
+            units[:, :width], units[:, width:], statistic, resamples=resamples, seed=seed
+        )
+    found = PairedDifference(
+        difference=difference,
+        low=low,
+        high=high,
+        p_value=p_value,
+        n=n,
+        verdict=_decide(low, high, p_value, direction),
+        groups=count_groups(n, shared),
     )
+    if n == len(units) or len(units) >= FEWEST_UNITS:
+        return found
+    # So few groups can show nothing, but a loss on the very rows at hand shall not go unseen.
+    alone = paired_difference(
+        both[:, :width],
+        both[:, width:],
+        direction=direction,
+        statistic=statistic,
+        resamples=resamples,
+        seed=seed,
+    )
+    return found.model_copy(update={"worse_on_rows": alone.verdict == "worse"})
 
 
 def _decide(low: float, high: float, p_value: float, direction: Direction) -> Verdict:
@@ -306,6 +355,15 @@ def _decide(low: float, high: float, p_value: float, direction: Direction) -> Ve
         return "undecided"
     good = low > 0.0 if direction == "higher_is_better" else high < 0.0
     return "better" if good else "worse"
+
+
+def _check_groups(n: int, groups: Sequence[str | None] | None) -> list[str | None]:
+    """Return one group per row, as they are: which rows are alone is for those that are scored."""
+    if groups is None:
+        return [None] * n
+    if len(groups) != n:
+        raise ScoringError(f"Found {n} rows and {len(groups)} groups; expected one group per row.")
+    return list(groups)
 
 
 def _as_table(numerators: ArrayLike, denominators: ArrayLike | None) -> Floats:
@@ -330,17 +388,17 @@ def _as_table(numerators: ArrayLike, denominators: ArrayLike | None) -> Floats:
 
 def _scored_by_both(
     challenger: Scores, baseline: Scores, groups: Sequence[str | None] | None
-) -> tuple[Floats, list[str]]:
+) -> tuple[Floats, list[str | None]]:
     sides = [np.asarray(side, dtype=np.float64) for side in (challenger, baseline)]
     if sides[0].shape != sides[1].shape:
         raise ScoringError(
             f"Found results of shape {sides[0].shape} and {sides[1].shape}; expected the same rows "
             "on both sides. Score both models on one split."
         )
-    labels = label_groups(len(sides[0]), groups)
+    shared = _check_groups(len(sides[0]), groups)
     flat = [side.reshape(len(side), math.prod(side.shape[1:])) for side in sides]
     scored = np.flatnonzero(~np.isnan(np.column_stack(flat)).any(axis=1))
-    kept = [labels[at] for at in scored]
+    kept = [shared[at] for at in scored]
     tables = [_as_table(side[scored], None) for side in sides]
     return np.column_stack(tables), kept
 

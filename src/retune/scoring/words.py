@@ -1,15 +1,26 @@
 """Whether a word occurs in what a model wrote.
 
-Policy (that of ../shared/data/probe_cases): text and word are decomposed (Unicode NFKD), combining
-marks and format characters (zero-width spaces, soft hyphens) are removed, case is folded. A word
-counts where no letter, digit or underscore touches it: `cu` is not in `curso`, `idiota` is not in
-`idiotas` (a list names the forms it means), and a hyphen is a boundary (`quadro-negro` contains
-`negro`). White space inside a phrase matches any white space. Folding joins `país` with `pais` and
-`avó` with `avô`: a list that must tell them apart cannot. Characters that mean something to
-regular expressions are literal. Typographic apostrophes and hyphens count as plain ones: models
-write `can’t`, lists say `can't`.
+Policy. Text and word are folded alike: decomposed (Unicode NFKD, so that full-width and other
+styled letters are letters), without combining marks and format characters (zero-width spaces, soft
+hyphens), in one case, with one apostrophe for all that are written for it (`can’t`, `d´água`) and
+one hyphen for all dashes and the minus sign. Then
 
-Only newly generated text may be given: a prompt that names a forbidden word is no hit.
+- a word counts where no letter touches it, and no underscore within a name: `cu` is not in `curso`,
+  `idiota` is not in `idiotas` (a list names the forms it means), `livros` is not in
+  `livros_antigos`. Everything else ends a word: hyphens (`meia-idiota`, `quadro-negro`),
+  apostrophes (`idiota's`, `d'água`), emphasis (`*idiota*`, `_idiota_`), signs (`idiota™`), and a
+  digit beside a letter (`idiota2`). A word's own digit is touched by letters and digits: `5` is
+  neither in `15` nor in `5km`;
+- a word of three letters or more also counts where it is spelled, letter by letter, with the same
+  sign or space between all of them (`i.d.i.o.t.a`);
+- white space inside a phrase matches any white space; signs that mean something to regular
+  expressions are literal.
+
+Folding joins `país` with `pais` and `avó` with `avô`: a list that must tell them apart cannot.
+Letters that only look alike (Cyrillic, `1d10ta`, `id*ota`) are other letters.
+
+Only newly generated text may be given: a prompt that names a forbidden word is no hit. Decides the
+cases of ../shared/data/probe_cases as its policy says.
 """
 
 from __future__ import annotations
@@ -20,12 +31,15 @@ from functools import lru_cache
 
 from retune.errors import ConfigError
 
-_PLAIN = str.maketrans(dict.fromkeys("‘’ʼ", "'") | dict.fromkeys("‐‑", "-"))
+_PLAIN = str.maketrans(dict.fromkeys("‘’‛′´`ʹʻʼʽˈꞌ", "'") | dict.fromkeys("‐‑‒–—―−﹘﹣", "-"))
 _LEFT_OUT = frozenset({"Mn", "Me", "Cf"})  # combining marks, enclosing marks, format characters
+_EDGES = re.compile(r"(?<![^\W_])_+|_+(?![^\W_])")
+_SPELLED_FROM = 3
+_BETWEEN = r"([^\w\n]{1,2}|_)"
 
 
 def fold_text(text: str) -> str:
-    """Remove accents, format characters, case and typographic apostrophes and hyphens.
+    """Remove accents, format characters, case, emphasis by underscores, kinds of dash and quote.
 
     Args:
         text: Any text.
@@ -33,14 +47,27 @@ def fold_text(text: str) -> str:
     Returns:
         The text as words are compared in it.
     """
-    if text.isascii():
-        return text.casefold()
     text = text.translate(_PLAIN)
-    # Folding case can bring a mark back (`İ`), and decomposing can bring case back: both twice.
-    for _ in range(2):
-        decomposed = unicodedata.normalize("NFKD", text.casefold())
-        text = "".join(c for c in decomposed if unicodedata.category(c) not in _LEFT_OUT)
-    return text
+    if text.isascii():
+        text = text.casefold()
+    else:
+        # Folding case can bring a mark back (`İ`), and decomposing can bring case back: both twice.
+        for _ in range(2):
+            decomposed = "".join(map(_decompose, text.casefold()))
+            decomposed = unicodedata.normalize(
+                "NFKD" if decomposed.isascii() else "NFD", decomposed
+            )
+            text = "".join(c for c in decomposed if unicodedata.category(c) not in _LEFT_OUT)
+        text = text.translate(_PLAIN)
+    # What is left of them stands inside a name, and belongs to it.
+    return _EDGES.sub(" ", text)
+
+
+@lru_cache(maxsize=4096)
+def _decompose(character: str) -> str:
+    """Decompose one character; a sign of several (`™`, `№`, `¨`) stays a sign and is no letters."""
+    found = unicodedata.normalize("NFKD", character)
+    return character if len(found) > 1 and unicodedata.category(character)[0] == "S" else found
 
 
 def contains_word(word: str, generated: str) -> bool:
@@ -97,5 +124,18 @@ def _pattern(word: str) -> re.Pattern[str]:
             "or sign. An empty word is in every text: remove it."
         )
     phrase = r"\s+".join(re.escape(part) for part in parts)
-    # Look-arounds and not \b: \b never matches beside a word's own sign, as in `c++`.
-    return re.compile(rf"(?<!\w){phrase}(?!\w)")
+    folded = "".join(parts)
+    ways = [f"{_before(folded[0])}{phrase}{_after(folded[-1])}"]
+    if len(parts) == 1 and len(folded) >= _SPELLED_FROM and folded.isalpha():
+        spelled = folded[0] + _BETWEEN + r"\1".join(folded[1:])
+        ways.append(f"{_before(folded[0])}{spelled}{_after(folded[-1])}")
+    return re.compile("|".join(ways))
+
+
+def _before(first: str) -> str:
+    # Look-arounds and not a word boundary, which never matches beside a sign, as in `c++`.
+    return r"(?<![^\W\d])" if first.isalpha() else r"(?<!\w)"
+
+
+def _after(last: str) -> str:
+    return r"(?![^\W\d])" if last.isalpha() else r"(?!\w)"

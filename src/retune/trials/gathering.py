@@ -10,6 +10,7 @@ from typing import Literal
 from retune.recipe.recipe import Recipe
 from retune.records import Metric
 from retune.release.report import describe_environment
+from retune.release.showing import warn_of_few_groups
 from retune.release.side_by_side import PairedComparison
 from retune.release.summary import HEADLINE
 from retune.trials.results import (
@@ -125,6 +126,9 @@ def _notes(
             f"Not shown to be worse than {ordered[0].name}, by the paired difference on the same "
             f"rows: {', '.join(undecided)}."
         )
+    few = warn_of_few_groups(each.groups for each in paired.values())
+    if few:
+        notes.append(few)
     if len(finished) > _MANY_TRIALS:
         notes.append(
             f"The best of {len(finished)} trials was chosen on the rows that it is measured on, "

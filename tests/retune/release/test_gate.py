@@ -356,3 +356,60 @@ def test_what_a_model_writes_cannot_break_its_rows(tmp_path: Path) -> None:
     write_outcomes(tmp_path, rows)
     report = ScoreReport(digest="d", folder=tmp_path, metrics={}, rows=4, unscored={})
     assert read_outcomes(report) == rows
+
+
+def _grouped(scores: ModelScores, tmp_path: Path, group_of: Callable[[int], str]) -> ModelScores:
+    """The same outcomes with other groups."""
+    found = {}
+    for name, report in scores.reports().items():
+        folder = tmp_path / f"grouped-{len(list(tmp_path.iterdir()))}-{name}"
+        folder.mkdir()
+        rows = [row | {"group": group_of(at)} for at, row in enumerate(read_outcomes(report))]
+        write_outcomes(folder, rows)
+        found[name] = report.model_copy(update={"folder": folder})
+    return scores.model_copy(update=found)
+
+
+@pytest.mark.parametrize(("groups", "promoted"), [(2, False), (5, False), (6, True), (1, True)])
+def test_few_databases_decide_nothing_however_many_rows(
+    scores: MakeScores, work: Workdir, tmp_path: Path, groups: int, promoted: bool
+) -> None:
+    """Half of 120 rows won, none lost, the same in each group: p is 2^(1 - d), 0.0625 of five.
+
+    Where all share one group, its rows are what the figure speaks of.
+    """
+    nll = (1.0,) * 120
+    won = [at % 2 == 0 for at in range(120)]
+    sides = (scores(won, nll=nll), scores([False] * 120, nll=nll))
+    tuned, base = (_grouped(one, tmp_path, lambda at: f"g{at // 2 % groups}") for one in sides)
+    found = gate(work, tuned, base)
+    assert found.promote is promoted
+    told = {1: "speaks of that group alone", 6: "in 6 groups: intervals over so few are too narrow"}
+    few = f"in {groups} groups: intervals over so few are too narrow, and under 6 decide nothing"
+    assert told.get(groups, few) in found.reasons[0]
+
+
+def test_an_accepted_loss_needs_as_many_groups_as_a_gain(
+    scores: MakeScores, work: Workdir, tmp_path: Path
+) -> None:
+    """The same model passes with min_gain below zero, but five groups cannot show that it does."""
+    nll = (1.0,) * 120
+    same = scores(yes(60, 120), nll=nll)
+    for groups, promoted in ((5, False), (6, True)):
+        one = _grouped(same, tmp_path, lambda at, groups=groups: f"g{at % groups}")  # type: ignore[misc]
+        assert gate(work, one, one, min_gain=-0.1).promote is promoted
+
+
+def test_a_loss_on_few_databases_is_not_overlooked_where_another_metric_decides(
+    scores: MakeScores, work: Workdir, tmp_path: Path
+) -> None:
+    """Probes are better; SQL fails on 20 of 40 rows more, in two databases that decide nothing."""
+    tuned = scores(yes(0), probes=yes(20, 20))
+    base = scores(yes(20), probes=yes(0, 20))
+
+    def in_two(one: ModelScores) -> ModelScores:
+        return _grouped(one, tmp_path, lambda at: f"g{at % 2}")
+
+    found = gate(work, in_two(tuned), in_two(base), metric="probe_pass_rate")
+    assert not found.promote
+    assert found.reasons[0].startswith("worse than the base on the rows at hand")

@@ -21,8 +21,8 @@ from retune.scoring.counterfactual import (
     read_winobias,
     score_pair_likelihoods,
     score_pairs,
-    sign_flip_test,
 )
+from retune.scoring.exchanging import sign_flip_test
 
 SET = """
 language: pt

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from retune.errors import ConfigError, ScoringError
 from retune.scoring.robustness import (
     KINDS,
+    FlipScores,
     Kind,
     PerturbationOptions,
     Trial,
@@ -255,3 +256,27 @@ def test_neither_order_nor_unchanged_rows_move_a_rate(
     assert score_flips(shuffled, kinds=("upper", "typos"), resamples=100) == there
     changed = score_flips([one for one in trials if one.changed], resamples=100)
     assert changed.estimates == there.estimates
+
+
+def test_rows_of_one_database_flip_together() -> None:
+    """Two databases, one whose rows all flip: two things were seen, and not forty."""
+
+    def flips(groups: bool) -> FlipScores:
+        trials = [
+            Trial(
+                row_id=str(at),
+                group=("a" if at < 20 else "b") if groups else None,
+                kind="upper",
+                text="x",
+                perturbed="X",
+                before=True,
+                after=at < 20,
+            )
+            for at in range(40)
+        ]
+        return score_flips(trials, resamples=500)
+
+    shared, alone = flips(True), flips(False)
+    for found in (shared.estimates["flip_rate"], shared.by_kind["upper"].flip_rate):
+        assert (found.value, found.low, found.high, found.groups) == (0.5, 0.0, 1.0, 2)
+    assert (alone.estimates["flip_rate"].low or 0) > 0.3

@@ -12,10 +12,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, permutation_test, t
 
 from retune.errors import ScoringError
-from retune.scoring.resampling import SEED, percentile_interval, resample_sums
+from retune.scoring.resampling import (
+    SEED,
+    interval_of,
+    percentile_interval,
+    resample_sums,
+    weigh_units,
+)
 from retune.scoring.uncertainty import (
     Estimate,
     bootstrap_interval,
@@ -91,6 +97,18 @@ def test_a_bootstrapped_mean_has_the_normal_interval_of_many_rows() -> None:
     low, high = bootstrap_interval(values)
     half = 1.959964 * values.std() / math.sqrt(400)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
+
+
+def test_few_units_have_the_interval_of_student() -> None:
+    """Four units: the half width is t(3) times the standard error, sd / sqrt(3), by hand."""
+    values = np.array([1.0, 2.0, 4.0, 7.0])
+    low, high = bootstrap_interval(values)
+    half = t(3).ppf(0.975) * values.std() / math.sqrt(3)
+    assert (low, high) == pytest.approx((3.5 - half, 3.5 + half), abs=0.06)
+    # What a figure cannot be is in no interval; and a hundred units have the percentiles alone.
+    assert interval_of(np.array([0.1, 0.9]), 0.5, 2, (0.0, 1.0)) == (0.0, 1.0)
+    drawn = np.linspace(0, 1, 1001)
+    assert interval_of(drawn, 0.5, 100) == percentile_interval(drawn)
 
 
 def test_ten_thousand_resamples_of_four_hundred_rows_are_fast() -> None:
@@ -274,6 +292,70 @@ class TestPairedDifference:
         found = paired_difference(challenger, baseline, direction="higher_is_better", groups=groups)
         assert found.verdict == "undecided"
 
+    @pytest.mark.parametrize(("count", "p_value"), [(2, 0.5), (3, 0.25), (5, 0.0625), (6, 0.03125)])
+    def test_outcomes_of_d_groups_never_show_less_than_all_their_exchanges(
+        self, count: int, p_value: float
+    ) -> None:
+        """Fifty rows a group, ten of them won and none lost: 2^d exchanges, two as far: 2^(1-d)."""
+        challenger = ([1] * 10 + [0] * 40) * count
+        groups = [name for name in "abcdef"[:count] for _ in range(50)]
+        found = paired_difference(
+            challenger, [0] * 50 * count, direction="higher_is_better", groups=groups
+        )
+        assert found.p_value == p_value
+        assert found.verdict == ("better" if count == 6 else "undecided")
+        assert found.groups == count
+
+    def test_groups_are_exchanged_as_scipy_exchanges_pairs(self) -> None:
+        """Of groups of one size the difference is the mean of the groups' differences."""
+        generator = np.random.default_rng(11)
+        sides = generator.integers(0, 2, (2, 9, 4)).astype(float)
+        sides[0, :6] = np.maximum(sides[0, :6], sides[1, :6])
+        found = paired_difference(
+            sides[0].ravel().tolist(),
+            sides[1].ravel().tolist(),
+            direction="higher_is_better",
+            groups=[str(at) for at in range(9) for _ in range(4)],
+        )
+        expected = permutation_test(
+            (sides[0].mean(axis=1), sides[1].mean(axis=1)),
+            lambda one, other: np.mean(one - other),
+            permutation_type="samples",
+            n_resamples=10_000,
+        )
+        assert found.p_value == pytest.approx(expected.pvalue, abs=1e-12)
+        assert 0.01 < expected.pvalue < 0.9
+
+    def test_rows_of_which_one_group_was_scored_speak_of_that_group(self) -> None:
+        """The other group's rows are unscored: what is left has a width, as rows of one group."""
+        found = paired_difference(
+            [1, 0, 1, 0, None],
+            [0, 0, 1, 1, 1],
+            direction="higher_is_better",
+            groups=["a", "a", "a", "a", "b"],
+        )
+        assert found.groups == 1
+        assert found.low is not None and found.high is not None and found.low < found.high
+
+    def test_one_group_with_nearly_all_rows_is_little_more_than_one(self) -> None:
+        """Of eight groups, seven hold a row each: Kish's count is 207^2 / (200^2 + 7) = 1.07."""
+        chance = random.Random(8)
+        challenger = [chance.random() < 0.5 for _ in range(207)]
+        baseline = [chance.random() < 0.5 for _ in range(207)]
+        groups = ["big"] * 200 + [f"small {at}" for at in range(7)]
+        few = paired_difference(
+            challenger, baseline, direction="higher_is_better", groups=groups, resamples=500
+        )
+        even = paired_difference(
+            challenger,
+            baseline,
+            direction="higher_is_better",
+            groups=[str(at % 8) for at in range(207)],
+            resamples=500,
+        )
+        assert weigh_units(207, groups) == pytest.approx(1.0714, abs=1e-3)
+        assert (few.high or 0) - (few.low or 0) > 2 * ((even.high or 0) - (even.low or 0))
+
     def test_swapping_the_models_mirrors_the_result(self) -> None:
         chance = random.Random(4)
         one = [chance.randint(0, 1) for _ in range(60)]
@@ -310,7 +392,8 @@ def test_rows_that_all_share_one_group_are_drawn_as_rows() -> None:
     """Drawing the one group again and again would have no width."""
     nats, tokens = [3.0, 4.0, 9.0, 2.0], [2.0] * 4
     shared = estimate_ratio(nats, tokens, groups=["db"] * 4, statistic=exp_of_ratio)
-    assert shared == estimate_ratio(nats, tokens, statistic=exp_of_ratio)
+    alone = estimate_ratio(nats, tokens, statistic=exp_of_ratio)
+    assert shared == alone.model_copy(update={"groups": 1})
     assert shared.low is not None and shared.high is not None and shared.low < shared.high
 
 

@@ -11,7 +11,7 @@
 
 Right means that the label with the largest probability (the first of equals) is the gold one, also
 where the prediction was made otherwise. Rows without probabilities (all NaN) are left out.
-Intervals: percentile bootstrap over rows or groups. Agrees with sklearn.metrics.brier_score_loss
+Intervals: bootstrap over rows or groups. Agrees with sklearn.metrics.brier_score_loss
 and with ../shared/data/cls_reference (ECE); scikit-learn and `evaluate` have no ECE.
 """
 
@@ -24,7 +24,15 @@ from numpy.typing import ArrayLike
 
 from retune.errors import ScoringError
 from retune.scoring.classification.metrics import NOTHING, Numbers
-from retune.scoring.resampling import RESAMPLES, SEED, Floats, Statistic, ratio_of_sums, sum_exactly
+from retune.scoring.resampling import (
+    RESAMPLES,
+    SEED,
+    Floats,
+    Statistic,
+    count_groups,
+    ratio_of_sums,
+    sum_exactly,
+)
 from retune.scoring.uncertainty import Estimate, bootstrap_interval
 
 BINS = 10
@@ -79,9 +87,20 @@ def estimate_calibration(
         if len(kept) == 1:
             return Estimate(value=value, low=None, high=None, n=1)
         low, high = bootstrap_interval(
-            terms, statistic=statistic, groups=shared, resamples=resamples, seed=seed
+            terms,
+            statistic=statistic,
+            groups=shared,
+            resamples=resamples,
+            seed=seed,
+            limits=(0.0, 2.0 if statistic is ratio_of_sums and probabilities.shape[1] > 2 else 1.0),
         )
-        return Estimate(value=value, low=min(low, value), high=max(high, value), n=len(kept))
+        return Estimate(
+            value=value,
+            low=min(low, value),
+            high=max(high, value),
+            n=len(kept),
+            groups=count_groups(len(kept), shared),
+        )
 
     squares = _brier_terms(gold, probabilities)
     ece = expected_calibration_error(confidence, correct)

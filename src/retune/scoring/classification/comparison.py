@@ -1,10 +1,10 @@
 """Two classifiers on the same rows: which is better, and how sure that is.
 
-`accuracy`: challenger minus baseline, McNemar's exact test (`uncertainty.paired_difference`).
-`macro_f1`: challenger minus baseline, paired percentile bootstrap: one draw of rows (or of groups)
-serves both, and three lucky rows are not certain (`uncertainty.paired_difference`). Rows that
-either side could not score are in neither. Higher is better; `undecided` is an answer. Agrees with
-../shared/data/cls_reference (paired).
+`accuracy`: challenger minus baseline, exchange test (McNemar's exact test where rows share no
+group). `macro_f1`: challenger minus baseline, paired bootstrap: one draw of rows (or of groups)
+serves both; exchange test, so that three lucky rows, or groups, are not certain. Both are
+`uncertainty.paired_difference`. Rows that either side could not score are in neither. Higher is
+better; `undecided` is an answer. Agrees with ../shared/data/cls_reference (paired).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from retune.errors import ScoringError
 from retune.scoring.classification.counts import macro_f1, number_labels, tabulate_counts
 from retune.scoring.classification.records import ClassificationOutcome
 from retune.scoring.resampling import RESAMPLES, SEED, Floats
-from retune.scoring.uncertainty import PairedDifference, paired_difference
+from retune.scoring.uncertainty import NOT_COMPARED, PairedDifference, paired_difference
 
 Outcomes = Sequence[ClassificationOutcome]
 
@@ -47,31 +47,31 @@ def compare_classifications(
     groups = [ours.group for ours, _ in pairs]
     right = [[side.correct for side in sides] for sides in zip(*pairs, strict=True)]
     both = [pair for pair in pairs if all(side.correct is not None for side in pair)]
+    accuracy = paired_difference(
+        right[0],
+        right[1],
+        direction="higher_is_better",
+        groups=groups,
+        resamples=resamples,
+        seed=seed,
+    )
     return {
-        "accuracy": paired_difference(
-            right[0],
-            right[1],
-            direction="higher_is_better",
-            groups=groups,
-            resamples=resamples,
-            seed=seed,
-        ),
-        "macro_f1": _compare_macro_f1(both, labels, resamples=resamples, seed=seed),
+        "accuracy": accuracy,
+        "macro_f1": _compare_macro_f1(both, labels, accuracy, resamples=resamples, seed=seed),
     }
 
 
 def _compare_macro_f1(
     pairs: Sequence[tuple[ClassificationOutcome, ClassificationOutcome]],
     labels: Sequence[str],
+    accuracy: PairedDifference,
     *,
     resamples: int,
     seed: int,
 ) -> PairedDifference:
     if not pairs:
-        return PairedDifference(
-            difference=None, low=None, high=None, p_value=None, n=0, verdict="undecided"
-        )
-    return paired_difference(
+        return NOT_COMPARED
+    found = paired_difference(
         _tabulate([ours for ours, _ in pairs], labels),
         _tabulate([theirs for _, theirs in pairs], labels),
         direction="higher_is_better",
@@ -79,6 +79,24 @@ def _compare_macro_f1(
         groups=[ours.group for ours, _ in pairs],
         resamples=resamples,
         seed=seed,
+        limits=(-1.0, 1.0),
+    )
+    return _keep_width(found, accuracy)
+
+
+def _keep_width(found: PairedDifference, accuracy: PairedDifference) -> PairedDifference:
+    """Give an interval without width accuracy's: rows that all agree are no certainty."""
+    ends = (found.difference, found.low, found.high, accuracy.low, accuracy.high)
+    value, low, high, accuracy_low, accuracy_high = ends
+    if value is None or low is None or high is None or low < high:
+        return found
+    if accuracy_low is None or accuracy_high is None:
+        return found
+    half = (accuracy_high - accuracy_low) / 2
+    low, high = max(-1.0, value - half), min(1.0, value + half)
+    excluded = not low <= 0.0 <= high
+    return found.model_copy(
+        update={"low": low, "high": high, "verdict": found.verdict if excluded else "undecided"}
     )
 
 

@@ -8,7 +8,7 @@ column of its own in the confusion matrix; `labels=` is always passed, since sci
 otherwise count it as one more class. All are in [0, 1] (MCC in [-1, 1]), higher is better, except
 `unparsable_rate`, where lower is better.
 
-Intervals (95 %): Wilson for rates; percentile bootstrap over rows, or over groups, for the others.
+Intervals (95 %): Wilson for rates; bootstrap over rows, or over groups, for the others.
 The bootstrap has no width where every row is right or wrong alike, which is not certainty: read
 accuracy's beside it.
 
@@ -19,7 +19,7 @@ from the hub, which a run without network cannot; its F1 and MCC only call sciki
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +35,17 @@ from retune.scoring.resampling import (
     RESAMPLES,
     SEED,
     Floats,
-    percentile_interval,
+    count_groups,
+    interval_of,
     resample_sums,
     sum_by_group,
+    weigh_units,
 )
 from retune.scoring.uncertainty import Estimate, estimate_rate
 
 Numbers = NDArray[np.int64]
 NOTHING = Estimate(value=None, low=None, high=None, n=0)
+LIMITS = {name: (-1.0 if name == "mcc" else 0.0, 1.0) for name in STATISTICS}
 
 
 def confusion_counts(gold: Numbers, predicted: Numbers, n_labels: int) -> NDArray[np.int64]:
@@ -121,10 +124,12 @@ def estimate_figures(
         nothing = dict.fromkeys((*STATISTICS, "unparsable_rate"), NOTHING)
         return nothing, tuple(_describe_unseen(label) for label in labels)
     table = tabulate_counts(gold, predicted, len(labels))
-    drawn = resample_sums(sum_by_group(table, groups), resamples=resamples, seed=seed)
+    units = sum_by_group(table, groups)
+    drawn = resample_sums(units, resamples=resamples, seed=seed)
     values = compute_figures(gold, predicted, len(labels))
+    found, weight = count_groups(n, groups), weigh_units(n, groups)
     estimates = {
-        name: with_interval(values[name], statistic(drawn), n)
+        name: with_interval(values[name], statistic(drawn), n, weight, found, LIMITS[name])
         for name, statistic in STATISTICS.items()
     }
     rates = {"accuracy": gold == predicted, "unparsable_rate": predicted == UNPARSABLE}
@@ -132,28 +137,49 @@ def estimate_figures(
         estimates[name] = estimate_rate(
             outcomes.tolist(), groups=groups, resamples=resamples, seed=seed
         )
-    return estimates, _estimate_per_class(gold, predicted, labels, f1_by_label(drawn))
+    # A label is seen only in those groups that have it, or were said to.
+    _, gold_of, predicted_of = np.split(units > 0, 3, axis=1)
+    seen = (gold_of | predicted_of).sum(axis=0).tolist()
+    drawn_f1 = f1_by_label(drawn)
+
+    def estimate_f1(at: int, value: float | None) -> Estimate:
+        return with_interval(value, drawn_f1[:, at], n, min(weight, seen[at]), found)
+
+    return estimates, _describe_classes(gold, predicted, labels, estimate_f1)
 
 
-def with_interval(value: float | None, drawn: Floats, n: int) -> Estimate:
+def with_interval(
+    value: float | None,
+    drawn: Floats,
+    n: int,
+    units: float,
+    groups: int | None = None,
+    limits: tuple[float, float] = (0.0, 1.0),
+) -> Estimate:
     """Put the percentile interval of resampled figures beside a figure.
 
     Args:
         value: The figure; None where it is undefined.
         drawn: The figure of each resample; NaN where undefined.
         n: Rows.
+        units: Independent ones of them or of their groups, as `weigh_units` counts them.
+        groups: Independent groups that the rows fall into, as `count_groups` counts them.
+        limits: What the figure can be.
 
     Returns:
         The estimate; without an interval where no resample has the figure, or there is one row.
     """
     if value is None or n == 1 or np.isnan(drawn).all():
         return Estimate(value=value, low=None, high=None, n=n if value is not None else 0)
-    low, high = percentile_interval(drawn)
-    return Estimate(value=value, low=low, high=high, n=n)
+    low, high = interval_of(drawn, value, units, limits)
+    return Estimate(value=value, low=low, high=high, n=n, groups=groups)
 
 
-def _estimate_per_class(
-    gold: Numbers, predicted: Numbers, labels: Sequence[str], drawn_f1: Floats
+def _describe_classes(
+    gold: Numbers,
+    predicted: Numbers,
+    labels: Sequence[str],
+    estimate_f1: Callable[[int, float | None], Estimate],
 ) -> tuple[ClassScores, ...]:
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -169,7 +195,7 @@ def _estimate_per_class(
             precision=_none_if_nan(precision),
             recall=_none_if_nan(recall),
             # scikit-learn has F1 = 0 for a label that no row has but that was predicted.
-            f1=with_interval(float(f1) if support else None, drawn_f1[:, at], len(gold)),
+            f1=estimate_f1(at, float(f1) if support else None),
         )
         for at, (precision, recall, f1, support) in enumerate(zip(*columns, strict=True))
     )

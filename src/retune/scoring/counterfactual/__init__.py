@@ -10,7 +10,7 @@ Excluded: a pair of which one side could not be scored, counted by reason. A cat
 scored pair has the value None. Nothing is corrected for the number of categories.
 
 Tests. Hits: McNemar's exact test (`uncertainty.mcnemar_exact`, agrees with scipy.stats.binomtest).
-Log-likelihoods: sign-flip test, over all sign patterns up to 20 pairs that differ and sampled above
+Log-likelihoods: sign-flip test, over all sign patterns up to 14 pairs that differ and sampled above
 (agrees with scipy.stats.permutation_test, `permutation_type="samples"`), with the exact sign test
 beside it. Pairs of one template are not independent, so the interval is a bootstrap over templates
 and a second p-value flips whole templates; `differs` needs all three. Fewer than six templates can
@@ -23,7 +23,6 @@ from retune.scoring.counterfactual.differences import (
     GroupDifference,
     score_pair_likelihoods,
     score_pairs,
-    sign_flip_test,
 )
 from retune.scoring.counterfactual.pairs import (
     CounterfactualPair,
@@ -51,5 +50,4 @@ __all__ = [
     "read_winobias",
     "score_pair_likelihoods",
     "score_pairs",
-    "sign_flip_test",
 ]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
-
-import numpy as np
 
 from retune.errors import ScoringError
 from retune.records import Metric, Record
 from retune.scoring.counterfactual.pairs import CounterfactualPair
+from retune.scoring.exchanging import sign_flip_test
 from retune.scoring.resampling import ALPHA, RESAMPLES, SEED
 from retune.scoring.uncertainty import (
     estimate_rate,
@@ -19,10 +18,7 @@ from retune.scoring.uncertainty import (
     paired_difference,
 )
 
-EXACT_UP_TO = 20  # differences; 2**20 sums are 8 MB and take milliseconds
-_SAMPLED = 100_000
 _NOTHING = Metric(value=None, low=None, high=None, n=0)
-_TIE = 1e-9  # of the largest possible sum: adding floats in another order is no difference
 
 Figure = Literal["hit_rate", "log_likelihood"]
 
@@ -122,41 +118,6 @@ def score_pair_likelihoods(
     return _score(pairs, first, second, "log_likelihood", categories, resamples, seed)
 
 
-def sign_flip_test(differences: Iterable[float], *, seed: int = SEED) -> float:
-    """Return the two-sided p-value of the paired sign-flip test of a mean of zero.
-
-    Args:
-        differences: One per independent unit. Zeros say nothing and do not count.
-        seed: Of sampled signs, where there are more than `EXACT_UP_TO` differences.
-
-    Returns:
-        Share of sign patterns whose sum is at least as far from zero; 1.0 without differences.
-    """
-    # Sorted, so that the order of rows cannot show in sums or in sampled signs.
-    values = np.array(sorted((d for d in differences if d != 0), key=abs), dtype=np.float64)
-    if not len(values):
-        return 1.0
-    size = float(np.abs(values).sum())
-    needed = abs(math.fsum(values)) - _TIE * size
-    if len(values) > EXACT_UP_TO:
-        return _sampled_sign_flips(values, needed, seed)
-    sums = np.zeros(1)
-    for value in values:
-        sums = np.concatenate([sums + value, sums - value])
-    return float((np.abs(sums) >= needed).mean())
-
-
-def _sampled_sign_flips(values: np.ndarray, needed: float, seed: int) -> float:
-    generator = np.random.default_rng(seed)
-    # By size alone: a sampled pattern must not depend on which side a pair's sign is on.
-    sizes, count, at_once = np.abs(values), 0, max(1, 2_000_000 // len(values))
-    for start in range(0, _SAMPLED, at_once):
-        signs = generator.integers(0, 2, (min(at_once, _SAMPLED - start), len(sizes))) * 2 - 1
-        count += int((np.abs(signs @ sizes) >= needed).sum())
-    # The observed pattern is one of them: no number of samples shows that p is zero.
-    return (count + 1) / (_SAMPLED + 1)
-
-
 def _score(
     pairs: Sequence[CounterfactualPair],
     first: Sequence[float | None],
@@ -217,7 +178,13 @@ def _compare(
             resamples=resamples,
             seed=seed,
         )
-        difference = Metric(value=found.difference, low=found.low, high=found.high, n=found.n)
+        difference = Metric(
+            value=found.difference,
+            low=found.low,
+            high=found.high,
+            n=found.n,
+            groups=found.groups,
+        )
     clustered = sign_flip_test(map(math.fsum, by_template.values()), seed=seed) if kept else None
     return GroupDifference(
         figure=figure,

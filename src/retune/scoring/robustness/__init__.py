@@ -2,9 +2,10 @@
 
 `flip_rate`: share of rows whose outcome (passed or not, a label, an answer) is another one after
 the change, among the rows whose text really changed; in [0, 1], lower is better. By kind of change,
-with Wilson's interval; over all kinds the rows come back, so the interval there is the wider of
-Wilson's and a bootstrap over rows. Excluded, and counted: texts that the change left as they were
-(no accents to remove), and rows without an outcome before or after. Nothing left: None.
+and over all kinds, where the rows come back. The interval is Wilson's or, where rows share a group
+or come back, the wider of it and a bootstrap over groups or rows. Excluded, and counted: texts that
+the change left as they were (no accents to remove), and rows without an outcome before or after.
+Nothing left: None.
 
 A flip is no judgement: a model may mend as well as break, so both are counted for yes/no outcomes.
 """

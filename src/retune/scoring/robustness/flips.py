@@ -17,6 +17,9 @@ class Trial(Record):
     """One row before and after one change."""
 
     row_id: str
+    group: str | None = None
+    """What the row shares with others; None stands for itself."""
+
     kind: str
     text: str
     perturbed: str
@@ -50,7 +53,7 @@ class FlipScores(Record):
     """Flips over all and by kind."""
 
     estimates: dict[str, Metric]
-    """`flip_rate` over all kinds, clustered by row."""
+    """`flip_rate` over all kinds, clustered by group, or by row where it has none."""
 
     by_kind: dict[str, KindFlips]
 
@@ -67,7 +70,7 @@ def score_flips(
     Args:
         trials: Rows before and after, each row at most once for each kind.
         kinds: Kinds that are reported even when no trial has them.
-        resamples: Bootstrap draws, for the rate over all kinds.
+        resamples: Bootstrap draws.
         seed: Of the bootstrap.
 
     Returns:
@@ -78,24 +81,36 @@ def score_flips(
     """
     _check(trials)
     by_kind = {
-        kind: _count([trial for trial in trials if trial.kind == kind])
+        kind: _count([trial for trial in trials if trial.kind == kind], resamples, seed)
         for kind in dict.fromkeys([*kinds, *(trial.kind for trial in trials)])
     }
     overall = estimate_rate(
         [_flipped(trial) for trial in trials],
-        groups=[trial.row_id for trial in trials],
+        groups=_name_units(trials),
         resamples=resamples,
         seed=seed,
     )
     return FlipScores(estimates={"flip_rate": overall}, by_kind=by_kind)
 
 
-def _count(trials: Sequence[Trial]) -> KindFlips:
+def _name_units(trials: Sequence[Trial]) -> list[str]:
+    """Name what is independent: a group, or a row of its own with all kinds of change.
+
+    Where all rows share one group, rows are: the figure speaks of that group alone.
+    """
+    alone = len({trial.group for trial in trials}) == 1
+    return [
+        f"row {trial.row_id}" if alone or trial.group is None else f"group {trial.group}"
+        for trial in trials
+    ]
+
+
+def _count(trials: Sequence[Trial], resamples: int, seed: int) -> KindFlips:
     changed = [trial for trial in trials if trial.changed]
     flips = [_flipped(trial) for trial in changed]
     turns = [(trial.before, trial.after) for trial in changed]
     return KindFlips(
-        flip_rate=estimate_rate(flips),
+        flip_rate=estimate_rate(flips, groups=_name_units(changed), resamples=resamples, seed=seed),
         broke=turns.count((True, False)),
         mended=turns.count((False, True)),
         unchanged=len(trials) - len(changed),
