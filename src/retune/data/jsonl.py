@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from retune.errors import DataError
-
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+from retune.text_files import BYTE_ORDER_MARK
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -336,7 +336,9 @@ def test_a_missing_file_a_folder_and_a_huge_file_are_named(tmp_path):
 def test_a_file_that_is_no_utf8_is_named_with_its_line(write_recipe):
     path = write_recipe()
     path.write_bytes("name: a\nsystem: São\n".encode("latin-1"))
-    assert _message(path) == f"{path}:2: byte 0xe3 is no UTF-8; save the file as UTF-8"
+    assert _message(path) == (
+        f"{path}:2: byte 0xe3 is no UTF-8 (the file seems to be in cp1252); save the file as UTF-8"
+    )
 
 
 @pytest.mark.parametrize("secret", SECRETS)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from retune.data.jsonl import BYTE_ORDER_MARK, parse_object
+from retune.data.jsonl import parse_object
 from retune.data.reading.lines import ByteStream, Found, parse_row, read_json_lines, too_long
 from retune.errors import DataError
+from retune.text_files import BYTE_ORDER_MARK
 
 _CHUNK_BYTES = 1 << 18
 _OUTSIDE = re.compile(rb'["\[\]{},\n]')

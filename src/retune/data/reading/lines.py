@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-from retune.data.jsonl import BYTE_ORDER_MARK, parse_object
+from retune.data.jsonl import parse_object
 from retune.errors import DataError
+from retune.text_files import BYTE_ORDER_MARK
 
 _SKIPPED_AT_ONCE = 1 << 20
 
