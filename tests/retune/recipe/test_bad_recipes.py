@@ -41,8 +41,20 @@ def _message(path: Path, *overrides: str) -> str:
             "10: training.learning_rat: unknown key; did you mean training.learning_rate?",
         ),
         (
-            "learning_rate: 1\n",
-            "9: learning_rate: unknown key; did you mean training.learning_rate?",
+            "evaluations: 1\n",
+            "9: evaluations: unknown key here; of this name there is training.evaluations",
+        ),
+        (
+            "epochs: 1\n",
+            "9: epochs: unknown key here; of this name there is training.epochs and dpo.epochs",
+        ),
+        (
+            "gate:\n  min_gian: 1\n",
+            "10: gate.min_gian: unknown key; did you mean gate.min_gain?",
+        ),
+        (
+            "trainig:\n  epochs: 1\n",
+            "9: trainig: unknown key; did you mean training?",
         ),
         (
             "merge:\n  zzz: 1\n",
