@@ -298,6 +298,7 @@ def test_every_old_name_leads_to_a_key_of_today_or_says_why_not():
             assert entry.new.rpartition(".")[2] != name or entry.new in {
                 "prompt.max_length",
                 "prompt.reasoning_effort",
+                "prompt.template",
                 "method.bias",
                 "method.modules_to_save",
                 "method.r",

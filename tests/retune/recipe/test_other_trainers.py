@@ -33,7 +33,8 @@ gradient_checkpointing gradient_checkpointing_kwargs early_stopping_patience res
 local_rank logging_steps xformers_attention flash_attention s2_attention sdp_attention warmup_steps
 warmup_ratio evals_per_epoch saves_per_epoch eval_steps save_steps eval_table_size
 eval_max_new_tokens debug deepspeed weight_decay fsdp fsdp_config special_tokens tokens
-chat_template chat_template_jinja hub_model_id hub_strategy plugins liger_rope liger_rms_norm liger_glu_activation
+chat_template chat_template_jinja hub_model_id hub_strategy plugins liger_rope
+liger_rms_norm liger_glu_activation
 liger_fused_linear_cross_entropy rl rl_beta test_datasets pretraining_dataset max_steps seed
 neftune_noise_alpha peft_use_dora peft_use_rslora peft_layers_to_transform relora_steps
 lora_on_cpu loraplus_lr_ratio unfrozen_parameters lora_mlp_kernel lora_qkv_kernel lora_o_kernel
@@ -69,7 +70,8 @@ use_llama_pro compute_accuracy disable_shuffling early_stopping_steps
 include_effective_tokens_per_second use_swanlab swanlab_project predict_with_generate
 max_new_tokens top_p temperature do_sample export_dir export_size infer_backend infer_dtype
 cache_dir use_fast_tokenizer resize_vocab add_tokens add_special_tokens model_revision
-default_system enable_thinking optim max_grad_norm weight_decay seed fp16 preprocessing_batch_size media_dir
+default_system enable_thinking optim max_grad_norm weight_decay seed fp16
+preprocessing_batch_size media_dir
 image_max_pixels video_maxlen ray_run_name resources_per_worker print_param_status
 """
 UNSLOTH = """
