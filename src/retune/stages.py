@@ -124,7 +124,7 @@ REMOVE_LEAKS = Stage(
 )
 FORMAT_CHAT = Stage(
     name="format_chat",
-    version=3,
+    version=4,
     function="retune.data.chats.encoding:format_chat",
     inputs=requests.EncodeInputs,
     section=requests.EncodeSection,
@@ -184,7 +184,7 @@ TRAIN_ADAPTER = Stage(
 )
 FORMAT_PAIRS = Stage(
     name="format_pairs",
-    version=1,
+    version=2,
     function="retune.data.chats.pairs:format_pairs",
     inputs=requests.PairsInputs,
     section=requests.PairsSection,
@@ -237,7 +237,7 @@ TRAIN_CLASSIFIER = Stage(
 )
 MERGE_ADAPTER = Stage(
     name="merge_adapter",
-    version=2,
+    version=3,
     function="retune.modeling.merging:merge_adapter",
     inputs=requests.MergeInputs,
     section=requests.MergeSection,
@@ -247,7 +247,7 @@ MERGE_ADAPTER = Stage(
 )
 BUNDLE_ADAPTER = Stage(
     name="bundle_adapter",
-    version=1,
+    version=2,
     function="retune.modeling.bundling:bundle_adapter",
     inputs=requests.MergeInputs,
     section=requests.BundleSection,

@@ -15,6 +15,7 @@ from retune.collecting.records import CollectSettings, Outcome
 from retune.collecting.sitemaps import read_sitemap, read_sitemap_file
 from retune.errors import DataError
 from retune.records import Record
+from retune.text_files import read_text_file
 
 HTML_SUFFIXES = frozenset({".html", ".htm", ".xhtml", ".xht", ".shtml"})
 MARKDOWN_SUFFIXES = frozenset({".md", ".markdown", ".mdown", ".mkd", ".mdx"})
@@ -112,11 +113,10 @@ def _has_host(line: str) -> bool:
 
 def _read_list(path: Path) -> list[str]:
     try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text_file(path)
+    except DataError as error:
         raise DataError(
-            f"{path}: cannot be read as a list of addresses ({error}). Expected UTF-8 text, one "
-            "address per line, comments after #."
+            f"{error}. Expected a list of addresses: UTF-8 text, one per line, comments after #."
         ) from error
     lines = (_COMMENT.sub("", line).strip() for line in text.splitlines())
     return [line for line in lines if line]

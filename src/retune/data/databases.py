@@ -20,6 +20,7 @@ from retune.errors import DataError
 from retune.records import LOG_FOLDER, DatabasesRef
 from retune.requests import DatabasesInputs, NoSection
 from retune.stage import Workdir
+from retune.text_files import read_text_file
 
 _MOST_BYTES = 64 * 1024 * 1024
 _TRANSACTION = ("BEGIN TRANSACTION;", "COMMIT;")
@@ -94,7 +95,7 @@ def _read_line(where: str, row: dict[str, Any]) -> dict[str, str]:
 
 def _read_mapping(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        found = json.loads(read_text_file(path))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON ({error}).") from error
     if not isinstance(found, dict):

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from retune.errors import DataError
-
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+from retune.text_files import BYTE_ORDER_MARK
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -75,10 +74,18 @@ def _why(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         # A row of a JSON array may span lines; they count from where the row begins.
         line = f"line {error.lineno} of the row, " if error.lineno > 1 else ""
-        return f"at {line}column {error.colno}: {error.msg}"
+        return f"at {line}column {error.colno}: {error.msg}{_hint(error)}"
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is not UTF-8 (save the file as UTF-8)"
     return str(error) or type(error).__name__
+
+
+def _hint(error: json.JSONDecodeError) -> str:
+    if error.doc.lstrip()[:2] in ("{'", '{"') and error.doc[error.pos : error.pos + 1] == "'":
+        return " (single quotes: a Python dict as text, no JSON; write rows with json.dumps)"
+    if error.msg == "Extra data":
+        return " (a second value begins here; expected one object on each line)"
+    return ""
 
 
 def _no(constant: str) -> NoReturn:

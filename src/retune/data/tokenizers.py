@@ -10,6 +10,7 @@ from retune.data.chats.templates import locate_shipped, read_template
 from retune.digests import digest_file, digest_tree
 from retune.errors import ConfigError
 from retune.records import Source
+from retune.text_files import MARK, read_text_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -82,9 +83,21 @@ def load_tokenizer(folder: Path, template: Source | None = None) -> Tokenizer:
     if tokenizer.pad_token is None:
         # Padding is masked everywhere by position, never by id, so sharing the id is safe.
         tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.chat_template = _without_mark(tokenizer.chat_template)
     if template is not None or tokenizer.chat_template is None:
         tokenizer.chat_template = read_template(template or locate_shipped("headings"))
     return tokenizer
+
+
+def _without_mark(template: Any) -> Any:
+    """Take the byte-order mark off a template, or off each of several by name.
+
+    The library keeps one that an editor put before the template in a snapshot's file, and every
+    prompt would begin with it.
+    """
+    if isinstance(template, dict):
+        return {name: _without_mark(text) for name, text in template.items()}
+    return template.removeprefix(MARK) if isinstance(template, str) else template
 
 
 def end_token_ids(tokenizer: Tokenizer, folder: Path) -> list[int]:
@@ -100,6 +113,6 @@ def end_token_ids(tokenizer: Tokenizer, folder: Path) -> list[int]:
     ids = [int(tokenizer.eos_token_id)]
     path = folder / "generation_config.json"
     if path.is_file():
-        also = json.loads(path.read_text("utf-8")).get("eos_token_id")
+        also = json.loads(read_text_file(path, ConfigError)).get("eos_token_id")
         ids += also if isinstance(also, list) else [also] if also is not None else []
     return list(dict.fromkeys(ids))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from retune.errors import ConfigError
+from retune.text_files import read_text_file
 
 PLAIN: Final = "none"
 NF4: Final = "nf4"
@@ -24,9 +25,12 @@ def quantized_as(folder: Path) -> str:
 
     Returns:
         ``none``, ``nf4`` (bitsandbytes), ``mxfp4`` (gpt-oss), or the name of another method.
+
+    Raises:
+        ConfigError: The configuration is no JSON object.
     """
     path = folder / "config.json"
-    config: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    config = _read_config(path) if path.is_file() else {}
     found = config.get("quantization_config")
     # An image-text model may say so of its text part alone.
     found = found or (config.get("text_config") or {}).get("quantization_config")
@@ -38,6 +42,16 @@ def quantized_as(folder: Path) -> str:
     if found.get("load_in_4bit"):
         return str(found.get("bnb_4bit_quant_type", "fp4"))
     return "8-bit bitsandbytes"
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(read_text_file(path, ConfigError))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not JSON ({error}); save the model again.") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path}: expected a JSON object with settings of a model.")
+    return config
 
 
 def check_quantization(folder: Path, kind: str) -> None:

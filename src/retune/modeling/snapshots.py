@@ -10,6 +10,7 @@ from retune.data.tokenizers import tokenizer_digest
 from retune.digests import digest_folder, digest_json
 from retune.errors import ConfigError
 from retune.records import BaseRef
+from retune.text_files import BYTE_ORDER_MARK
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
 _FILES_BUT_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt", "tokenizer*")
@@ -46,7 +47,8 @@ def check_snapshot(folder: Path) -> None:
         folder: A snapshot folder.
 
     Raises:
-        ConfigError: The configuration, the weights or the tokenizer are missing.
+        ConfigError: The configuration, the weights or the tokenizer are missing, or a file begins
+            with a mark that the library which loads it does not take.
     """
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{folder}: no config.json. Expected a model saved by save_pretrained.")
@@ -56,6 +58,17 @@ def check_snapshot(folder: Path) -> None:
             "model.save_pretrained(folder); pickled weights are not loaded."
         )
     tokenizer_digest(folder)
+    _refuse_marked(folder)
+
+
+def _refuse_marked(folder: Path) -> None:
+    for path in sorted(folder.glob("*.json")):
+        with path.open("rb") as file:
+            if file.read(len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK:
+                raise ConfigError(
+                    f"{path}: begins with a byte-order mark, which transformers does not read. "
+                    "Save it as UTF-8 without one."
+                )
 
 
 def _describe_folder(folder: Path, model_id: str) -> BaseRef:

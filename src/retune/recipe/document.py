@@ -15,6 +15,7 @@ from retune.errors import ConfigError
 from retune.recipe.credentials import masked
 from retune.recipe.dialect import SCALARS, TAG, RecipeLoader
 from retune.recipe.problems import KeyPath, Place, Problem, dotted
+from retune.text_files import read_text_file
 
 # A recipe has a few kilobytes; more is another file, such as weights, named by mistake.
 _MAX_FILE_BYTES = 1_000_000
@@ -114,16 +115,9 @@ def _text_of(path: Path) -> str:
             raise ConfigError(f"there is no file {path}; expected a recipe file (.yaml)")
         if not path.is_file() or path.stat().st_size > _MAX_FILE_BYTES:
             raise ConfigError(f"{path} is no text file of under 1 MB; expected a recipe (.yaml)")
-        # Editors on Windows put a byte order mark first.
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError(
-            f"{path}:{line}: byte {error.object[error.start]:#04x} is no UTF-8; save the file as "
-            "UTF-8"
-        ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    return read_text_file(path, ConfigError)
 
 
 def _compose(text: str, source: str) -> yaml.Node | None:

@@ -12,6 +12,9 @@ from pydantic import BaseModel
 from retune.recipe.credentials import names_secret
 from retune.recipe.recipe import Recipe
 
+# Of 1: how much two names must have in common for one to be a slip of the other.
+_LIKENESS = 0.75
+
 
 def section_at(path: Sequence[str | int]) -> type[BaseModel] | None:
     """Find the section that a path names.
@@ -87,25 +90,30 @@ def _is_list(annotation: Any) -> bool:
 
 
 def suggestion(path: Sequence[str]) -> str | None:
-    """Guess which path a misspelt or misplaced one meant.
+    """Guess which path a misspelt one meant.
 
     Args:
-        path: Keys from the top, the last one unknown.
+        path: Keys from the top.
 
     Returns:
-        The dotted path of the key of that name in another section, else of the most similar key in
-        the same section, else of the most similar one anywhere; None where nothing is near.
+        The dotted path whose keys are, one by one, the same or the most similar ones of their
+        section; None where nothing is near. Never a key of another section: that a name of
+        another program has letters in common with one of a recipe says nothing of what it means.
     """
-    names = {each: each.rpartition(".") for each in known_paths()}
-    above = dotted_path(path[:-1])
-    beside = [each for each, (section, _, _) in names.items() if section == above]
-    for candidates, likeness in ((names, 1.0), (beside, 0.7), (names, 0.7)):
-        # The first of several equal names is the one nearest to the top of the recipe.
-        tails = {names[each][2]: each for each in reversed(list(candidates))}
-        near = get_close_matches(path[-1], tails, n=1, cutoff=likeness)
-        if near:
-            return tails[near[0]]
-    return None
+    above = ""
+    for key in path:
+        places = {each: each.rpartition(".") for each in known_paths()}
+        names = [name for section, _, name in places.values() if section == above]
+        near = [key] if key in names else get_close_matches(key, names, n=1, cutoff=_LIKENESS)
+        if not near:
+            return None
+        above = f"{above}.{near[0]}".removeprefix(".")
+    return above
+
+
+def _elsewhere(name: str) -> list[str]:
+    """List the keys of this very name in all sections."""
+    return [each for each in known_paths() if each.rpartition(".")[2] == name]
 
 
 def unknown(path: Sequence[str]) -> str:
@@ -115,7 +123,7 @@ def unknown(path: Sequence[str]) -> str:
         path: Keys from the top, the last one unknown.
 
     Returns:
-        A guess at what was meant, or the keys that the section has.
+        A guess at what was meant, where keys of that very name stand, or those of the section.
     """
     if names_secret(path[-1]):
         return (
@@ -125,6 +133,9 @@ def unknown(path: Sequence[str]) -> str:
     near = suggestion(path)
     if near:
         return f"unknown key; did you mean {near}?"
+    same = _elsewhere(path[-1])
+    if same:
+        return f"unknown key here; of this name there is {' and '.join(same)}"
     # A mapping may stand for a list of one, so a list's section is found by its own path.
     section = section_at(path[:-1])
     keys = f"; expected one of {', '.join(section.model_fields)}" if section else ""

@@ -7,24 +7,17 @@ reason. Those of the second would change it: any value but the usual one is an e
 from __future__ import annotations
 
 from retune.recipe.old_values import OldName, only, only_off
+from retune.recipe.trainers.values import own_token, same_tokenizer
 
 _PASSED_OVER: dict[str, tuple[str, ...]] = {
-    "the tokenizer is the one that comes with model.id": (
-        "tokenizer",
-        "tokenizer_name",
-        "tokenizer_name_or_path",
-        "tokenizer_kwargs",
-        "processing_class",
-        "pad_token",
-        "eos_token",
-    ),
+    "the tokenizer is the one that comes with model.id": ("tokenizer_kwargs", "processing_class"),
+    "padding carries no loss and is read by no token": ("pad_token",),
     "rows are padded on the right in training and prompts on the left for answers": (
         "padding_side",
         "pad_to_multiple_of",
         "padding_free",
     ),
     "data.columns and prompt say what the model reads": (
-        "dataset_text_field",
         "formatting_func",
         "dataset_kwargs",
         "dataset_num_proc",
@@ -35,8 +28,6 @@ _PASSED_OVER: dict[str, tuple[str, ...]] = {
     ),
     "prompt.loss_on says which tokens carry loss": ("response_template", "instruction_template"),
     "data and split say which rows are learned and which are held out": (
-        "train_dataset",
-        "eval_dataset",
         "do_train",
         "do_eval",
         "do_predict",
@@ -86,7 +77,6 @@ _PASSED_OVER: dict[str, tuple[str, ...]] = {
         "num_layers",
         "num_transformer_submodules",
     ),
-    "model.revision says which": ("revision",),
     "method.init_text says whether inputs start from a text": ("prompt_tuning_init",),
     "training.evaluations of them are spread evenly over the training": (
         "eval_steps",
@@ -116,7 +106,6 @@ _PASSED_OVER: dict[str, tuple[str, ...]] = {
         "save_safetensors",
     ),
     "a training that was killed always resumes from its last whole checkpoint": (
-        "resume_from_checkpoint",
         "ignore_data_skip",
         "restore_callback_states_from_checkpoint",
         "enable_jit_checkpoint",
@@ -182,6 +171,11 @@ _FORM = "this form of LoRA is not offered; remove the key, or see method.init"
 _SECRET = "secrets are read from the environment (HF_TOKEN); remove the key"
 
 _REFUSED: dict[str, OldName] = {
+    **{
+        name: OldName(None, convert=same_tokenizer)
+        for name in ("tokenizer", "tokenizer_name", "tokenizer_name_or_path")
+    },
+    "eos_token": OldName(None, convert=own_token),
     "use_auth_token": OldName(None, "the hub's token is read from HF_TOKEN", only_off(_SECRET)),
     "push_to_hub": OldName(
         None, convert=only_off("nothing is uploaded; the registry keeps models, remove the key")
@@ -216,7 +210,10 @@ _REFUSED: dict[str, OldName] = {
     ),
     "compute_loss_func": OldName(None, convert=only(instead="the loss is the likelihood's")),
     "router_aux_loss_coef": OldName(
-        None, "experts' routers are balanced as the model's own settings say"
+        None,
+        convert=only(
+            0.001, instead="experts' routers are balanced as the model's own settings say; remove"
+        ),
     ),
     "dataloader_drop_last": OldName(None, convert=only_off("every row is learned; remove it")),
     "activation_offloading": OldName(

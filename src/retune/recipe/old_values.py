@@ -33,11 +33,15 @@ class OldName:
         new: Dotted path of today; None where nothing corresponds.
         why: Reason for the user, where the name is gone or its meaning moved.
         convert: Turns the old value into today's; None keeps it.
+        null: What null stands for; None where it asks for nothing.
+        implies: What else the name says, by dotted path, where the recipe says nothing of it.
     """
 
     new: str | None
     why: str = ""
     convert: Convert | None = None
+    null: object = None
+    implies: Callable[[Any, Mapping[str, Any]], Mapping[str, object]] | None = None
 
 
 _SCHEDULES = {

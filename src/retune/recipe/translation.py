@@ -8,7 +8,7 @@ from typing import Any
 
 from retune.recipe.document import Document
 from retune.recipe.fields import is_known, section_at
-from retune.recipe.old_names import OLD_NAMES, Dropped
+from retune.recipe.old_names import Dropped, OldName, entry_of
 from retune.recipe.problems import Place, Problem, dotted
 
 Keys = tuple[str, ...]
@@ -38,7 +38,7 @@ def is_old(path: Keys) -> bool:
     Returns:
         True where `translated` knows it.
     """
-    return bool(path) and path[-1] in OLD_NAMES and not is_known(path)
+    return bool(path) and not is_known(path) and entry_of(path) is not None
 
 
 def translated(path: Keys, value: Any, place: Place, beside: Mapping[str, Any]) -> Translation:
@@ -56,9 +56,12 @@ def translated(path: Keys, value: Any, place: Place, beside: Mapping[str, Any]) 
     Raises:
         ValueError: The value asks for what a recipe cannot give.
     """
-    entry = OLD_NAMES[path[-1]]
+    entry = _entry(path)
     old = f"{dotted(path)} ({place})"
-    if entry.convert is not None and value is not None:
+    if value is None:
+        # Files of other trainers list names that they say nothing of.
+        value = Dropped("null asks for nothing") if entry.null is None else entry.null
+    elif entry.convert is not None:
         value = entry.convert(value, beside)
     if isinstance(value, Dropped):
         return Translation(f"{old} -> ignored: {value.why}", None)
@@ -81,13 +84,49 @@ def translate(document: Document) -> list[str]:
     """
     # Conversions look at the neighbours as they were written, not as half translated.
     written = {path: dict(section) for path, section in _sections(document.values, ())}
-    notes = []
+    notes, implied = [], []
     names: dict[Keys, Keys] = {}
     for section, keys in written.items():
         for key in keys:
             old = (*section, key)
             if is_old(old):
-                notes += _move(document, old, keys, names)
+                beside = _beside(written, keys)
+                implied.append((old, document.place(old), _implied(old, keys[key], beside)))
+                notes += _move(document, old, beside, names)
+    for old, place, values in implied:
+        notes += _imply(document, old, place, values)
+    return notes
+
+
+def _entry(path: Keys) -> OldName:
+    entry = entry_of(path)
+    if entry is None:
+        raise KeyError(dotted(path))
+    return entry
+
+
+def _beside(written: Mapping[Keys, dict[str, Any]], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the neighbours of a name: those of its section, then of the top and of training."""
+    model = written.get(("model",), {}).get("id")
+    return {**written.get(("training",), {}), **written[()], "model.id": model, **keys}
+
+
+def _implied(old: Keys, value: Any, beside: Mapping[str, Any]) -> Mapping[str, object]:
+    implies = _entry(old).implies
+    return {} if implies is None or value is None else implies(value, beside)
+
+
+def _imply(document: Document, old: Keys, place: Place, values: Mapping[str, object]) -> list[str]:
+    """Write what a name says beside its own key, where the recipe says nothing of it."""
+    notes = []
+    for new, value in values.items():
+        path = tuple(new.split("."))
+        section = section_of(document, path)
+        if section is not None and path[-1] not in section:
+            put(document, path, value, place)
+            notes.append(
+                f"{dotted(old)} ({place}) -> {new} = {_as_yaml(value)} (as it means there)"
+            )
     return notes
 
 
@@ -183,5 +222,7 @@ def _as_yaml(value: Any) -> str:
         return "null" if value is None else str(value).lower()
     if isinstance(value, list):
         return f"[{', '.join(map(_as_yaml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_as_yaml(each)}' for key, each in value.items())}}}"
     text = str(value)
     return text if text.isprintable() else repr(text)

@@ -95,7 +95,8 @@ class TestJsonLines:
     def test_another_encoding_is_named(self, tmp_path: Path) -> None:
         """One message for the file, and not one for each line."""
         found = read(tmp_path / "a.jsonl", '{"a": 1}\n{"a": 2}\n'.encode("utf-16"))
-        assert found == [(1, "the file is UTF-16; save it as UTF-8")]
+        reason = "the file is in utf-16: write data.encoding: utf-16 (or encoding: utf-16 at the "
+        assert found == [(1, f"{reason}source), or save it as UTF-8")]
 
 
 class TestCompressed:

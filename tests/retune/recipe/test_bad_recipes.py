@@ -41,8 +41,20 @@ def _message(path: Path, *overrides: str) -> str:
             "10: training.learning_rat: unknown key; did you mean training.learning_rate?",
         ),
         (
-            "learning_rate: 1\n",
-            "9: learning_rate: unknown key; did you mean training.learning_rate?",
+            "evaluations: 1\n",
+            "9: evaluations: unknown key here; of this name there is training.evaluations",
+        ),
+        (
+            "epochs: 1\n",
+            "9: epochs: unknown key here; of this name there is training.epochs and dpo.epochs",
+        ),
+        (
+            "gate:\n  min_gian: 1\n",
+            "10: gate.min_gian: unknown key; did you mean gate.min_gain?",
+        ),
+        (
+            "trainig:\n  epochs: 1\n",
+            "9: trainig: unknown key; did you mean training?",
         ),
         (
             "merge:\n  zzz: 1\n",
@@ -338,7 +350,9 @@ def test_a_missing_file_a_folder_and_a_huge_file_are_named(tmp_path):
 def test_a_file_that_is_no_utf8_is_named_with_its_line(write_recipe):
     path = write_recipe()
     path.write_bytes("name: a\nsystem: São\n".encode("latin-1"))
-    assert _message(path) == f"{path}:2: byte 0xe3 is no UTF-8; save the file as UTF-8"
+    assert _message(path) == (
+        f"{path}:2: byte 0xe3 is no UTF-8 (the file seems to be in cp1252); save the file as UTF-8"
+    )
 
 
 @pytest.mark.parametrize("secret", SECRETS)

@@ -7,7 +7,8 @@ import pytest
 from retune.errors import ConfigError
 from retune.recipe import load_recipe
 from retune.recipe.fields import known_paths
-from retune.recipe.old_names import OLD_NAMES
+from retune.recipe.old_names import OLD_NAMES, entry_of
+from retune.recipe.trainers.libraries import IN_SECTIONS
 
 
 def _value(recipe, path):
@@ -240,15 +241,16 @@ def test_the_encoder_of_prefix_tuning_is_called_otherwise(write_recipe):
 
 @pytest.mark.slow
 def test_no_argument_of_the_libraries_is_missing():
-    """Each is a key of today in the section that it belongs to, an old name, or a secret."""
-    arguments = _arguments_of_the_libraries()
-    assert len(arguments) > 200
-    homes = ("training", "training.runtime", "method", "model", "quantization", "prompt", "data")
-    known = {*known_paths(), "training.model", "training.args"}
+    """Each is known at the top and in the sections for it: a key, an old name, or a secret."""
+    arguments = _arguments_of_the_libraries() - {"hub_token", "self", "kwargs", "model"}
+    assert len(arguments) > 300
+    homes = ("", "training.", "method.", "dpo.", "grpo.")
+    known = set(known_paths())
     missing = [
-        name
-        for name in sorted(arguments - {"hub_token", "self", "kwargs"})
-        if name not in OLD_NAMES and not any(f"{home}.{name}" in known for home in homes)
+        home + name
+        for home in homes
+        for name in sorted(arguments)
+        if home + name not in known and entry_of((home + name).split(".")) is None
     ]
     assert missing == []
 
@@ -264,6 +266,10 @@ def _arguments_of_the_libraries() -> set[str]:
     configs = (
         transformers.TrainingArguments,
         trl.SFTConfig,
+        trl.DPOConfig,
+        trl.GRPOConfig,
+        trl.ModelConfig,
+        trl.ScriptArguments,
         peft.LoraConfig,
         peft.PrefixTuningConfig,
         peft.PromptTuningConfig,
@@ -283,20 +289,36 @@ def _arguments_of_the_libraries() -> set[str]:
 def test_every_old_name_leads_to_a_key_of_today_or_says_why_not():
     above = {path.rpartition(".")[0] for path in known_paths()}
     leaves = set(known_paths()) - above
-    for name, entry in OLD_NAMES.items():
+    for name, entry in {**OLD_NAMES, **IN_SECTIONS}.items():
         if entry.new is None:
             assert entry.why or entry.convert, name
         else:
-            assert entry.new in leaves, name
+            assert entry.new in leaves | {"training.start_from"}, name
             # These are called as ever, but stood in another section.
             assert entry.new.rpartition(".")[2] != name or entry.new in {
                 "prompt.max_length",
                 "prompt.reasoning_effort",
+                "prompt.template",
                 "method.bias",
                 "method.modules_to_save",
                 "method.r",
                 "method.target_modules",
                 "method.target_parameters",
                 "method.encoder_dropout",
+                "model.dtype",
+                "model.revision",
+                "scoring.max_new_tokens",
                 "seed",
+                "training.adam_beta1",
+                "training.adam_beta2",
+                "training.adam_epsilon",
+                "training.gradient_checkpointing",
+                "training.learning_rate",
+                "training.max_steps",
+                "training.optimizer",
+                "training.packing",
+                "training.tf32",
+                "training.torch_compile",
+                "training.warmup_steps",
+                "training.weight_decay",
             }

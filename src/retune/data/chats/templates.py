@@ -13,6 +13,7 @@ from retune.digests import digest_file, digest_json
 from retune.errors import ConfigError
 from retune.recipe.sections import PromptConfig
 from retune.records import Source
+from retune.text_files import MARK, read_text_file
 
 if TYPE_CHECKING:
     from retune.data.tokenizers import Tokenizer
@@ -131,16 +132,16 @@ def read_template(source: Source) -> str:
 def _template_of(path: Path) -> str | None:
     if not path.is_file():
         return None
+    text = read_text_file(path, ConfigError)
+    if path.suffix != ".json":
+        return text
     try:
-        text = path.read_text("utf-8")
-        if path.suffix != ".json":
-            return text
         found: Any = json.loads(text).get("chat_template")
-    except ValueError as error:  # not UTF-8, or no JSON
+    except (ValueError, AttributeError) as error:  # no JSON, or no object
         raise ConfigError(f"{path}: cannot be read as a chat template ({error}).") from error
     if isinstance(found, list):  # several by name; the tokenizer itself uses the default too
         found = {one["name"]: one["template"] for one in found}.get("default")
-    return found if isinstance(found, str) else None
+    return found.removeprefix(MARK) if isinstance(found, str) else None
 
 
 def _refuse_broken(text: str, place: str) -> None:

@@ -1,6 +1,6 @@
-"""Rows of a JSON file: an array of objects, or an object with one such array under a key.
+"""Rows of a JSON file: lines, an array of objects, or an object with one such array under a key.
 
-The file is cut at the commas of the array before any row is parsed. So memory holds one row, each
+A list is cut at the commas of the array before any row is parsed. So memory holds one row, each
 row knows the line where it begins, and one malformed row leaves the others as they are. What cannot
 be cut (a text without its closing quote, brackets that do not match) ends the reading there.
 """
@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from retune.data.jsonl import BYTE_ORDER_MARK, parse_object
-from retune.data.reading.lines import ByteStream, Found, parse_row, read_json_lines, too_long
-from retune.errors import DataError
+from retune.data.reading.lines import ByteStream, Found, parse_row, read_lines, too_long
+from retune.data.reading.shapes import Head, tell_shape
+from retune.data.reading.values import read_values
 
 _CHUNK_BYTES = 1 << 18
 _OUTSIDE = re.compile(rb'["\[\]{},\n]')
@@ -30,7 +30,7 @@ class _Broken(Exception):
 
 
 def read_json(stream: ByteStream, limit: int) -> Iterator[Found]:
-    """Yield the rows of a JSON file; one that holds JSON Lines is read as such.
+    """Yield the rows of a JSON file, however it holds them.
 
     Args:
         stream: The open file.
@@ -39,14 +39,35 @@ def read_json(stream: ByteStream, limit: int) -> Iterator[Found]:
     Yields:
         The rows, with the line where each begins.
     """
-    head = _read_head(stream, limit)
-    stream = _Again(head, stream)
-    if _holds_lines(head):
-        yield from read_json_lines(stream, limit)
+    yield from _read(stream, limit, lines=False)
+
+
+def read_json_lines(stream: ByteStream, limit: int) -> Iterator[Found]:
+    """Yield the rows of a file of JSON Lines; one that holds a list or longer objects is read too.
+
+    Args:
+        stream: The open file.
+        limit: Most bytes of a row.
+
+    Yields:
+        The rows, with the line where each begins.
+    """
+    yield from _read(stream, limit, lines=True)
+
+
+def _read(stream: ByteStream, limit: int, *, lines: bool) -> Iterator[Found]:
+    head = Head(stream, limit + _CHUNK_BYTES)
+    shape = tell_shape(head, lines=lines)
+    again = _Again(head.held, stream)
+    if shape == "lines":
+        yield from read_lines(again, limit)
+        return
+    if shape == "values":
+        yield from read_values(again, limit)
         return
     cutter = _Cutter(limit)
     try:
-        while chunk := stream.read1(_CHUNK_BYTES):
+        while chunk := again.read1(_CHUNK_BYTES):
             yield from cutter.feed(chunk)
         yield from cutter.finish()
     except _Broken as error:
@@ -57,56 +78,29 @@ class _Again:
     """A stream whose first bytes were looked at already, and are given once more."""
 
     def __init__(self, head: bytes, rest: ByteStream) -> None:
-        self._head, self._rest = head, rest
+        self._head, self._at, self._rest = head, 0, rest
 
     def peek(self, size: int, /) -> bytes:
-        return self._head or self._rest.peek(size)
+        return self._head[self._at : self._at + size] or self._rest.peek(size)
 
     def read1(self, size: int = -1, /) -> bytes:
-        return self._take(size) if self._head else self._rest.read1(size)
+        return self._take(size) if self._at < len(self._head) else self._rest.read1(size)
 
     def readline(self, size: int | None = -1, /) -> bytes:
         most = -1 if size is None else size
-        end = self._head.find(b"\n") + 1 or len(self._head)
+        end = (self._head.find(b"\n", self._at) + 1 or len(self._head)) - self._at
         line = self._take(end if most < 0 else min(end, most))
         if line.endswith(b"\n") or len(line) == most:
             return line
         return line + self._rest.readline(most if most < 0 else most - len(line))
 
     def _take(self, size: int) -> bytes:
-        end = len(self._head) if size < 0 else size
-        taken, self._head = self._head[:end], self._head[end:]
+        begin = self._at
+        self._at = len(self._head) if size < 0 else min(len(self._head), begin + size)
+        taken = self._head[begin : self._at]
+        if self._at == len(self._head):
+            self._head, self._at = b"", 0
         return taken
-
-
-def _read_head(stream: ByteStream, limit: int) -> bytes:
-    """Read the first line and where the second one begins, as far as the limit on rows goes."""
-    head = b""
-    while len(head) <= limit + _CHUNK_BYTES:
-        first, _, rest = head.removeprefix(BYTE_ORDER_MARK).lstrip(_BLANK).partition(b"\n")
-        if first[:1] not in (b"", b"{") or rest.strip(_BLANK):
-            break
-        try:
-            chunk = stream.read1(_CHUNK_BYTES)
-        except EOFError:  # Compressed, and broken off: reading on says so, after these rows.
-            break
-        if not chunk:
-            break
-        head += chunk
-    return head
-
-
-def _holds_lines(head: bytes) -> bool:
-    """Say whether the first line is an object by itself, and another one follows."""
-    first, _, rest = head.removeprefix(BYTE_ORDER_MARK).lstrip(_BLANK).partition(b"\n")
-    if not first.startswith(b"{") or not rest.lstrip(_BLANK).startswith(b"{"):
-        return False
-    try:
-        parse_object(first)
-    except DataError:
-        # A broken first row beside others: an object's first line would end with an open bracket.
-        return first.rstrip(_BLANK).endswith(b"}")
-    return True
 
 
 class _Cutter:

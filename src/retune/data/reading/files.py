@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import gzip
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -10,23 +9,26 @@ from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retune.data.reading.arrays import read_json
+from retune.data.reading.arrays import read_json, read_json_lines
 from retune.data.reading.columnar import read_parquet
-from retune.data.reading.delimited import read_csv
-from retune.data.reading.lines import ByteStream, Found, read_json_lines
+from retune.data.reading.delimited import read_csv, read_tsv
+from retune.data.reading.lines import ByteStream, Found
+from retune.data.reading.streams import guess_of_file, open_stream
 from retune.errors import DataError
 
 _READERS: dict[str, Callable[[ByteStream, int], Iterator[Found]]] = {
     ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
     ".json": read_json,
     ".csv": read_csv,
+    ".tsv": read_tsv,
 }
 ENDINGS = (*_READERS, ".parquet", *(f"{ending}.gz" for ending in _READERS))
 """Endings of files that can be read."""
 
 _BUFFER_BYTES = 1 << 18
 _LARGEST_LIMIT = (1 << 31) - 16  # What the csv parser can be told on every machine.
-_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_NOT_UTF8 = "is not UTF-8"
 _BROKEN_GZIP = (EOFError, gzip.BadGzipFile, zlib.error)
 
 
@@ -47,12 +49,13 @@ def ending_of(path: Path) -> str | None:
     return next((ending for ending in ENDINGS if name.endswith(ending)), None)
 
 
-def read_files(files: Sequence[Path], limit: int) -> Iterator[RawRow]:
+def read_files(files: Sequence[Path], limit: int, encoding: str | None = None) -> Iterator[RawRow]:
     """Yield the rows of files; no fault of one row or file loses another.
 
     Args:
         files: Files with one of `ENDINGS`.
-        limit: Most bytes of a row.
+        limit: Most bytes of a row, as UTF-8.
+        encoding: What text files are in; None for UTF-8.
 
     Yields:
         Rows in the order of the files.
@@ -65,16 +68,19 @@ def read_files(files: Sequence[Path], limit: int) -> Iterator[RawRow]:
     for place, path in enumerate(files):
         try:
             size = path.stat().st_size
-            for found, position in _read_file(path, limit, size):
+            for found, position in _read_file(path, limit, size, encoding):
                 yield RawRow(place, *found, position=before + position)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror or error}).") from error
         before += size
 
 
-def _read_file(path: Path, limit: int, size: int) -> Iterator[tuple[Found, int]]:
+def _read_file(
+    path: Path, limit: int, size: int, encoding: str | None
+) -> Iterator[tuple[Found, int]]:
     line = 0
     ending = ending_of(path) or ".jsonl"
+    explained = _Explained(path, ending, encoding)
     try:
         if ending == ".parquet":
             for found in read_parquet(path, limit):
@@ -82,14 +88,42 @@ def _read_file(path: Path, limit: int, size: int) -> Iterator[tuple[Found, int]]
                 yield found, size
             return
         with BufferedReader(FileIO(path), _BUFFER_BYTES) as raw:
-            stream: ByteStream = gzip.GzipFile(fileobj=raw) if ending.endswith(".gz") else raw
-            if stream.peek(2)[:2] in _WIDE:
-                raise DataError("the file is UTF-16; save it as UTF-8")
+            stream = open_stream(raw, ending, encoding)
             for found in _READERS[ending.removesuffix(".gz")](stream, limit):
                 line = found.line
-                yield found, raw.tell()
+                yield explained.add(found), raw.tell()
     except _BROKEN_GZIP as error:
         reason = f"the compressed file is broken ({error}); what follows in it is not read"
         yield Found(line + 1, None, reason), size
     except DataError as error:
         yield Found(line + 1, None, str(error)), size
+
+
+class _Explained:
+    """Says of rows that are not in the expected encoding which one the file seems to be in."""
+
+    def __init__(self, path: Path, ending: str, encoding: str | None) -> None:
+        self._path, self._ending, self._encoding = path, ending, encoding
+        self._hint: str | None = None
+
+    def add(self, found: Found) -> Found:
+        if found.value is not None or _NOT_UTF8 not in found.reason:
+            return found
+        if self._encoding is not None:
+            told = f"is not {self._encoding}"
+            return found._replace(reason=found.reason.replace(_NOT_UTF8, told, 1))
+        if self._hint is None:
+            self._hint = self._guess()
+        return found._replace(reason=found.reason + self._hint)
+
+    def _guess(self) -> str:
+        try:
+            with BufferedReader(FileIO(self._path), _BUFFER_BYTES) as raw:
+                packed = self._ending.endswith(".gz")
+                stream: ByteStream = gzip.GzipFile(fileobj=raw) if packed else raw
+                seems = guess_of_file(stream)
+        except _BROKEN_GZIP:
+            return ""
+        if seems is None:
+            return ""
+        return f": the file seems to be in {seems}; then write data.encoding: {seems}"

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
-from retune.data.jsonl import BYTE_ORDER_MARK, parse_object
+from retune.data.jsonl import parse_object
 from retune.errors import DataError
+from retune.text_files import BYTE_ORDER_MARK
 
-_SKIPPED_AT_ONCE = 1 << 20
+_SKIPPED_AT_ONCE = 1 << 18
+_BLANK = b" \t\r\n"
+_ENDS_IN_LIST = b"},"
+"""A line of what was a list over lines, without the brackets around it."""
 
 
 class ByteStream(Protocol):
@@ -61,7 +65,7 @@ def bounded_lines(stream: ByteStream, limit: int) -> Iterator[Line]:
         if len(text) <= limit or text.endswith(b"\n"):
             yield Line(number, text, len(text))
             continue
-        length = len(text)
+        length, text = len(text), b""
         while rest := stream.readline(_SKIPPED_AT_ONCE):
             length += len(rest)
             if rest.endswith(b"\n"):
@@ -69,8 +73,8 @@ def bounded_lines(stream: ByteStream, limit: int) -> Iterator[Line]:
         yield Line(number, None, length)
 
 
-def read_json_lines(stream: ByteStream, limit: int) -> Iterator[Found]:
-    """Yield the rows of a JSON Lines file.
+def read_lines(stream: ByteStream, limit: int) -> Iterator[Found]:
+    """Yield the rows of a file that holds an object on each line.
 
     Args:
         stream: The open file.
@@ -82,8 +86,9 @@ def read_json_lines(stream: ByteStream, limit: int) -> Iterator[Found]:
     for number, text, length in bounded_lines(stream, limit):
         if text is None:
             yield Found(number, None, too_long(length, limit))
-        elif text := text.strip(b" \t\r\n"):
-            yield parse_row(number, text)
+        elif text := text.strip(_BLANK).removeprefix(BYTE_ORDER_MARK):
+            # A mark inside of a file: that of a second file that was put behind the first.
+            yield parse_row(number, text[:-1] if text.endswith(_ENDS_IN_LIST) else text)
 
 
 def parse_row(line: int, text: bytes) -> Found:

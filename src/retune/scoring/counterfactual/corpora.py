@@ -17,6 +17,7 @@ from typing import Any
 
 from retune.errors import DataError
 from retune.scoring.counterfactual.pairs import CounterfactualPair, PairedTexts, PairSide
+from retune.text_files import read_text_file
 
 _BRACKETS = re.compile(r"\[([^\[\]]+)\]")
 _HONEST_COLUMNS = ("template_masked", "raw", "identity", "number", "category", "type")
@@ -169,12 +170,7 @@ def _parse_row(where: str, line: str) -> dict[str, str]:
 
 
 def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 text ({error.reason}).") from error
+    return read_text_file(path).split("\n")
 
 
 def _pair(

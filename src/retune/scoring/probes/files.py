@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import ValidationError
 
+from retune.errors import DataError
+from retune.text_files import read_text_file
+
 SECTIONS = ("language", "categories", "counterfactuals", "paraphrases")
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
@@ -94,12 +97,12 @@ def _files_of(path: Path, problems: list[str]) -> list[Path]:
 def _read_file(path: Path, problems: list[str]) -> ProbeFile | None:
     try:
         # No unsafe tags: the loader is SafeLoader with fewer implicit types.
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_TextLoader)
-    except OSError as error:
-        problems.append(f"{path}: cannot be read ({error.strerror}).")
+        content = yaml.load(read_text_file(path), Loader=_TextLoader)
+    except DataError as error:
+        problems.append(str(error))
         return None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        problems.append(f"{path}: is not YAML in UTF-8: {' '.join(str(error).split())}")
+    except yaml.YAMLError as error:
+        problems.append(f"{path}: is not YAML: {' '.join(str(error).split())}")
         return None
     if not isinstance(content, Mapping) or not content or set(content) - set(SECTIONS):
         is_mapping = isinstance(content, Mapping)
