@@ -6,6 +6,7 @@ from typing import Any
 
 from retune.data.prepared import PreparedData
 from retune.inputs import Inputs
+from retune.recipe.recipe import Recipe
 from retune.recipe.sections.method import MERGEABLE
 from retune.records import AdapterRef, MergedRef, MethodFit, ModelRef, Side
 from retune.stages import (
@@ -48,8 +49,25 @@ def check_method(run: RecipeRun, data: PreparedData, source: Inputs) -> MethodFi
     if not is_pending(validation):
         refuse_unfit_training(recipe.training, recipe.quantization.kind, validation)
     return put_method_on_sketch(
-        run, base=source.base, train=data.chat.side("train"), validation=validation
+        run,
+        base=source.base,
+        train=data.chat.side("train"),
+        validation=validation,
+        test=data.chat.side("test"),
+        writes=_writes_answers(recipe, source),
+        pairs=data.pairs,
+        probes=source.probes,
+        counterfactuals=source.counterfactuals,
+        template=source.template,
+        texts=(source.reference_text, source.general_text),
     )
+
+
+def _writes_answers(recipe: Recipe, source: Inputs) -> bool:
+    """Say whether scoring lets a model answer the held-out prompts, as `score_model` does."""
+    by_writing = source.has_labels and recipe.scoring.classify_by == "generation"
+    samples = source.asks_questions and not source.has_labels and bool(recipe.scoring.samples)
+    return source.asks_sql or by_writing or samples
 
 
 def train_model(run: RecipeRun, data: PreparedData, source: Inputs, model: ModelRef) -> AdapterRef:

@@ -169,11 +169,22 @@ class QuantizeSection(Record):
 
 
 class MethodInputs(Record):
-    """The base that a method is put on, and rows that learned positions stand before."""
+    """The base that a method is put on, and all that a run gives it to read."""
 
     base: BaseRef
     train: SideRef
     validation: SideRef
+    test: SideRef | None = None
+    """None where nothing is scored."""
+    writes: bool = True
+    """Whether prompts of the test side are answered in writing."""
+    pairs: PairsRef | None = None
+    probes: Source | None = None
+    counterfactuals: Source | None = None
+    template: Source | None = None
+    """Chat template that probes are asked in, when it is not the tokenizer's own."""
+    texts: tuple[Source, ...] = ()
+    """Files of texts that losses are measured on."""
 
 
 class MethodSection(Record):
@@ -183,6 +194,12 @@ class MethodSection(Record):
     method: MethodConfig
     head: HeadConfig | None
     training: TrainingConfig
+    prompt: PromptConfig = Field(default_factory=PromptConfig)
+    """For what probes are asked with."""
+    scoring: ScoringConfig = Field(default_factory=ScoringConfig)
+    """For the tokens that are written behind a prompt; those of probes and rewards too."""
+    probes: ProbesConfig | None = None
+    grpo: GrpoConfig | None = None
 
 
 class StartInputs(Record):

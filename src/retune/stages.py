@@ -12,7 +12,15 @@ from retune.embedded.settings import (
     PRETRAIN_BASE,
     TRAIN_TOKENIZER,
 )
-from retune.recipe.sections import HeadConfig, QuantizationConfig, TrainingConfig
+from retune.recipe.sections import (
+    GrpoConfig,
+    HeadConfig,
+    ProbesConfig,
+    PromptConfig,
+    QuantizationConfig,
+    ScoringConfig,
+    TrainingConfig,
+)
 from retune.records import (
     AdapterRef,
     ChatRef,
@@ -52,6 +60,10 @@ _METHOD_WITHOUT = (
     *(f"quantization.{n}" for n in QuantizationConfig.model_fields if n != "kind"),
     *(f"training.{n}" for n in TrainingConfig.model_fields if n != "gradient_checkpointing"),
     *(f"head.{name}" for name in HeadConfig.model_fields),
+    *(f"prompt.{n}" for n in PromptConfig.model_fields if n not in ("system", "reasoning_effort")),
+    *(f"scoring.{n}" for n in ScoringConfig.model_fields if n != "max_new_tokens"),
+    *(f"probes.{n}" for n in ProbesConfig.model_fields if n != "max_new_tokens"),
+    *(f"grpo.{n}" for n in GrpoConfig.model_fields if n != "max_new_tokens"),
 )
 """Whether a method fits depends on little: no rate, no number of steps."""
 _PAIRS_WITHOUT = (
@@ -151,12 +163,12 @@ PREPARE_SIDES = Stage(
 )
 CHECK_METHOD = Stage(
     name="check_method",
-    version=1,
+    version=2,
     function="retune.modeling.methods.fitting:check_method",
     inputs=requests.MethodInputs,
     section=requests.MethodSection,
     output=MethodFit,
-    libraries=(*_MODEL, "peft"),
+    libraries=(*_MODEL, "peft", "pyarrow", "tokenizers"),
     not_identity=_METHOD_WITHOUT,
     on_device=True,
 )

@@ -133,6 +133,9 @@ def open_snapshot(
             device_map={"": device},
             local_files_only=True,
             output_loading_info=True,
+            # They are listed in what is returned; else transformers prints a table of them, and
+            # raises an error that points at it.
+            ignore_mismatched_sizes=True,
             **options,
         )
     if found.is_part or found.quantized != PLAIN:

@@ -25,12 +25,12 @@ from retune.errors import ConfigError
 from retune.modeling.architectures import open_snapshot
 from retune.modeling.four_bit import use_plain_4bit_kernels
 from retune.modeling.head_files import HEAD_WEIGHTS
+from retune.modeling.weights import refuse_wrong
 
 HEAD = "score"
 """Name of the head in transformers' sequence classifiers that read one token."""
 
 _FIRST_STD = 0.02
-_MISSING_SHOWN = 5
 
 
 def add_head(
@@ -123,13 +123,7 @@ def _load(
     finally:
         logging.set_verbosity(shown)
     check_reads_one_token(model, folder)
-    missing = sorted({*map(str, [*found["missing_keys"], *found["mismatched_keys"]])} - allowed)
-    if missing:
-        raise ConfigError(
-            f"{folder}: {len(missing)} weights are missing or have another shape, and transformers "
-            f"would make them up at random: {', '.join(missing[:_MISSING_SHOWN])}. "
-            "Save the whole model with save_pretrained."
-        )
+    refuse_wrong(folder, found, allowed)
     use_plain_4bit_kernels(model, dtype if device.type == "cpu" else None)
     return cast(PreTrainedModel, model.eval())
 

@@ -18,9 +18,8 @@ from retune.modeling.devices import choose_device, choose_dtype
 from retune.modeling.four_bit import use_plain_4bit_kernels
 from retune.modeling.head_files import HEAD_WEIGHTS, read_labels
 from retune.modeling.heads import add_head, load_classifier, put_head
+from retune.modeling.weights import refuse_wrong
 from retune.records import ScoredModel
-
-_MISSING_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -102,13 +101,7 @@ def load_causal_model(
         raise ConfigError(
             f"{folder}: cannot be loaded as a causal language model ({error})."
         ) from error
-    missing = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
-    if missing:
-        raise ConfigError(
-            f"{folder}: {len(missing)} weights are missing or have another shape, and transformers "
-            f"would make them up at random: {', '.join(missing[:_MISSING_SHOWN])}. "
-            "Save the whole model with save_pretrained."
-        )
+    refuse_wrong(folder, found)
     use_plain_4bit_kernels(model, dtype if device.type == "cpu" else None)
     return model.eval()
 

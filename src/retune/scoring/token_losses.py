@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from retune.errors import ScoringError
+from retune.modeling.context import read_context
 from retune.scoring.batching import PaddingSide, pad_sequences, run_in_halves
 from retune.stopping import STOP
 
@@ -50,10 +51,10 @@ def context_limit(model: PreTrainedModel) -> int | None:
 
     Learned positions before the text (prefix tuning, P-tuning, prompt tuning) take some of them.
     """
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = read_context(model.config)
     settings = getattr(model, "active_peft_config", None)
     learned = getattr(settings, "num_virtual_tokens", None) or 0
-    return int(limit) - learned if limit is not None else None
+    return limit - learned if limit is not None else None
 
 
 def score_pairs(

@@ -17,10 +17,9 @@ from transformers.pytorch_utils import Conv1D
 
 from retune.errors import ConfigError
 from retune.modeling.methods.stacked_weights import check_stacked
+from retune.modeling.methods.targets import check_rank, find_targets
 from retune.modeling.methods.whole_modules import name_modules as name_modules
 
-_LINEAR = (nn.Linear, Conv1D)
-"""What peft calls linear; layers of bitsandbytes are of the first."""
 _MOVE_THE_BASE = ("pissa", "olora")
 
 Weights = dict[str, torch.Tensor]
@@ -48,7 +47,8 @@ def as_peft(
         r: Rank of the update.
         alpha: Scale; the update is multiplied by ``alpha / r`` (``alpha / sqrt(r)`` with rslora).
         dropout: On the adapter's input, from 0 to 1.
-        target_modules: Name endings of the layers to adapt, or ``all-linear``.
+        target_modules: Name endings of the layers to adapt, a regular expression, or
+            ``all-linear``; see `find_targets`.
         rslora: Whether the scale is rank-stabilised.
         bias: Which biases of the base are trained: ``none``, ``all`` or ``lora_only``.
         dora: Whether magnitude and direction are trained apart.
@@ -89,45 +89,35 @@ def check_method(model: PreTrainedModel, config: PeftLoraConfig) -> None:
         config: From `as_peft`, not yet used.
 
     Raises:
-        ConfigError: A name matches nothing, the rank is larger than a layer, there are no biases,
-            or the first values cannot be computed; the message says what there is.
+        ConfigError: A name matches nothing or what cannot be adapted, the rank is larger than a
+            layer, there are no biases, or the first values cannot be computed; the message says
+            what there is.
     """
-    targets = config.target_modules
-    check_target_modules(model, targets if isinstance(targets, str) else sorted(targets or ()))
-    layers = _targeted(model, config)
-    _check_rank(layers, config.r)
-    check_stacked(model, config.target_parameters, r=config.r, whole=config.modules_to_save or ())
+    targets, whole = config.target_modules or (), config.modules_to_save or ()
+    named = targets if isinstance(targets, str) else sorted(targets)
+    layers = find_targets(model, named, whole)
+    check_rank(layers, config.r)
+    check_stacked(model, config.target_parameters, r=config.r, whole=whole)
     if config.bias != "none" and not any(_has_bias(m) for m in layers.values()):
         raise ConfigError(
             f"method.bias: is {config.bias}, but no adapted layer of this model has a bias. "
             "Write none."
         )
-    wrong = [name for name, layer in layers.items() if isinstance(layer, Conv1D)]
-    if config.init_lora_weights == "olora" and wrong:
+    _check_first_values(layers, config.init_lora_weights)
+
+
+def _check_first_values(layers: Mapping[str, nn.Module], init: bool | str) -> None:
+    embeddings = [name for name, layer in layers.items() if isinstance(layer, nn.Embedding)]
+    if init in _MOVE_THE_BASE and embeddings:
         raise ConfigError(
-            f"method.init: olora does not work on {wrong[0]}, which keeps its weights transposed "
-            "(Conv1D). Write pissa, or true."
+            f"method.init: {init} takes its first values out of linear layers, and {embeddings[0]} "
+            "is an embedding. Write true, or leave it out of method.target_modules."
         )
-
-
-def check_target_modules(model: PreTrainedModel, target_modules: str | Sequence[str]) -> None:
-    """Refuse target names that match no layer.
-
-    Args:
-        model: The model to adapt.
-        target_modules: As in the recipe.
-
-    Raises:
-        ConfigError: A name matches nothing; the message lists what there is.
-    """
-    if isinstance(target_modules, str):
-        return
-    names = [name for name, module in model.named_modules() if _adaptable(module)]
-    unknown = [t for t in target_modules if not any(_ends(n, t) for n in names)]
-    if unknown:
+    transposed = [name for name, layer in layers.items() if isinstance(layer, Conv1D)]
+    if init == "olora" and transposed:
         raise ConfigError(
-            f"method.target_modules: {', '.join(unknown)} match no layer of this model. "
-            f"It has: {_endings(names)}; or use all-linear."
+            f"method.init: olora does not work on {transposed[0]}, which keeps its weights "
+            "transposed (Conv1D). Write pissa, or true."
         )
 
 
@@ -176,53 +166,5 @@ def _matrix(name: str) -> str | None:
     return next((letter for letter in "AB" if f".lora_{letter}." in name), None)
 
 
-def _targeted(model: PreTrainedModel, config: PeftLoraConfig) -> dict[str, nn.Module]:
-    targets = config.target_modules
-    found = {name: module for name, module in model.named_modules() if _adaptable(module)}
-    if isinstance(targets, str):
-        # As peft does: neither the output head nor what is trained as a whole, such as a
-        # classification head.
-        whole = {*(config.modules_to_save or ())}
-        head = model.get_output_embeddings()
-        return {
-            name: module
-            for name, module in found.items()
-            if isinstance(module, _LINEAR) and module is not head and name not in whole
-        }
-    return {n: m for n, m in found.items() if any(_ends(n, target) for target in targets or ())}
-
-
-def _check_rank(layers: Mapping[str, nn.Module], r: int) -> None:
-    sizes = {name: _sides(layer) for name, layer in layers.items()}
-    name = min(sizes, key=lambda each: min(sizes[each]), default=None)
-    if name is not None and r > min(sizes[name]):
-        width, height = sizes[name]
-        raise ConfigError(
-            f"method.r: {r} is larger than the smaller side of {name}, which is {width} x "
-            f"{height}: an adapter of that rank is no smaller than the layer. Write at most "
-            f"{min(sizes[name])}, or leave the layer out of method.target_modules."
-        )
-
-
-def _sides(layer: nn.Module) -> tuple[int, int]:
-    # The weights of a 4-bit layer are packed, those of Conv1D and embeddings lie the other way.
-    if hasattr(layer, "in_features"):
-        return int(layer.in_features), int(layer.out_features)  # type: ignore[arg-type]
-    width, height = layer.weight.shape  # type: ignore[misc]
-    return int(width), int(height)
-
-
 def _has_bias(layer: nn.Module) -> bool:
     return getattr(layer, "bias", None) is not None
-
-
-def _ends(name: str, ending: str) -> bool:
-    return f".{name}".endswith(f".{ending}")
-
-
-def _endings(names: Sequence[str]) -> str:
-    return ", ".join(sorted({name.rsplit(".", 1)[-1] for name in names}))
-
-
-def _adaptable(module: object) -> bool:
-    return isinstance(module, (*_LINEAR, nn.Embedding))

@@ -17,12 +17,16 @@ from transformers import (
     PreTrainedModel,
 )
 
+from retune.data.tokenizers import load_tokenizer
 from retune.digests import digest_json
 from retune.modeling.architectures import read_architecture
 from retune.modeling.heads import HEAD, check_reads_one_token
 from retune.modeling.memory.sketching import count_parameters, sketch_model
 from retune.modeling.methods.applying import apply_method
 from retune.modeling.methods.prompt_checks import PromptConfig, check_room
+from retune.modeling.reading import list_readings
+from retune.modeling.reading_checks import check_lengths, check_tokens
+from retune.modeling.weights import check_weights
 from retune.records import MethodFit
 from retune.requests import MethodInputs, MethodSection
 from retune.stage import Workdir
@@ -31,18 +35,20 @@ _LABELS = 2
 
 
 def check_method(inputs: MethodInputs, section: MethodSection, work: Workdir) -> MethodFit:
-    """Refuse a method that does not fit the model or the rows.
+    """Refuse a method, a model or rows that do not fit each other.
 
     Args:
-        inputs: The base, of which the configuration is read, and rows.
-        section: Method, quantization, head.
+        inputs: The base, of which the configuration is read and the weights are looked through
+            where they are here; and what it is given to read.
+        section: Method, quantization, head, and how much is written behind prompts.
         work: Unused; the result is its record.
 
     Returns:
         How many parameters would be trained.
 
     Raises:
-        ConfigError: The method does not fit.
+        ConfigError: The method does not fit, a token has no row in the model, a text is over its
+            context, or its weights are not what its configuration says.
     """
     folder, method, has_head = inputs.base.folder, section.method, section.head is not None
     quantized = section.quantization.kind != "none"
@@ -51,6 +57,10 @@ def check_method(inputs: MethodInputs, section: MethodSection, work: Workdir) ->
         columns = ["prompt_ids"] if has_head else ["prompt_ids", "answer_ids"]
         for side in (inputs.train, inputs.validation):
             check_room(model, method, side.folder / "rows.parquet", *columns)
+    tokenizer, readings = load_tokenizer(folder), list(list_readings(inputs, section))
+    check_tokens(model, tokenizer, folder, readings)
+    check_lengths(model, readings, getattr(method, "virtual_tokens", 0))
+    check_weights(folder, AutoModelForSequenceClassification if has_head else AutoModelForCausalLM)
     with torch.device("meta"), warnings.catch_warnings():
         # Of libraries among each other; nothing is computed here.
         warnings.simplefilter("ignore")

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from transformers import PretrainedConfig, PreTrainedModel
 
 from retune.errors import ConfigError
+from retune.modeling.context import read_context
 from retune.recipe.sections import PrefixConfig, PromptTuningConfig, PTuningConfig
 
 PromptConfig = PrefixConfig | PTuningConfig | PromptTuningConfig
@@ -29,7 +30,7 @@ def check_prompt(
         ConfigError: The positions fill the model's context, or earlier keys and values do not
             reach all of its layers; the message says what to choose.
     """
-    limit = _context(model.config)
+    limit = read_context(model.config)
     if limit is not None and method.virtual_tokens >= limit:
         raise ConfigError(
             f"method.virtual_tokens: {method.virtual_tokens} leave no room for text in this "
@@ -64,7 +65,7 @@ def check_room(model: PreTrainedModel, method: PromptConfig, rows: Path, *column
     Raises:
         ConfigError: The longest row and the learned positions are over the model's context.
     """
-    limit = _context(model.config)
+    limit = read_context(model.config)
     table = pq.read_table(rows, columns=list(columns))
     if limit is None or not len(table):
         return
@@ -76,11 +77,6 @@ def check_room(model: PreTrainedModel, method: PromptConfig, rows: Path, *column
             f"{longest} tokens are over the model's context of {limit}. Write at most "
             f"{max(limit - longest, 0)}, or leave the longest rows out of the data."
         )
-
-
-def _context(config: PretrainedConfig) -> int | None:
-    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return int(limit) if limit is not None else None
 
 
 def _partial_attention(config: PretrainedConfig) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, LiteralString
 
 from pydantic import Discriminator, Field, Tag, ValidatorFunctionWrapHandler, WrapValidator
@@ -25,12 +26,33 @@ _NO_LOFTQ: LiteralString = (
 )
 
 
+ALL_LINEAR = "all-linear"
+_PLAIN_WORD = re.compile(r"[\w-]+")
+"""As an expression it would match no layer, whose full name has dots."""
+
+
 def _one_message(value: object, handler: ValidatorFunctionWrapHandler) -> object:
     try:
-        return handler(value)
+        found = handler(value)
     except ValidationError as error:
         # A union reports one error per member, under paths that do not stand in the file.
         raise PydanticCustomError("modules", "not all-linear and not a list of names") from error
+    if isinstance(found, str) and found != ALL_LINEAR:
+        if _PLAIN_WORD.fullmatch(found):
+            raise PydanticCustomError("modules", "the end of a name, and not in a list")
+        _refuse_broken(found)
+    return found
+
+
+def _refuse_broken(expression: str) -> None:
+    try:
+        re.compile(expression)
+    except re.error as error:
+        raise PydanticCustomError(
+            "expression",
+            "is no regular expression ({reason}); ends of names are a list, as [q_proj, v_proj]",
+            {"reason": str(error)},
+        ) from error
 
 
 def _known_init(value: object, handler: ValidatorFunctionWrapHandler) -> object:
@@ -40,7 +62,8 @@ def _known_init(value: object, handler: ValidatorFunctionWrapHandler) -> object:
 
 
 _Names = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
-ModuleNames = Annotated[Literal["all-linear"] | _Names, WrapValidator(_one_message)]
+_Expression = Annotated[Text, Field(examples=[r".*\.self_attn\.(q|v)_proj"])]
+ModuleNames = Annotated[Literal["all-linear"] | _Names | _Expression, WrapValidator(_one_message)]
 Init = Annotated[
     Literal[True, "gaussian", "pissa", "olora", "orthogonal", "mica"], WrapValidator(_known_init)
 ]
@@ -63,8 +86,9 @@ class LowRankConfig(Section):
     """Part of the adapter's inputs that is zeroed at random in training, 0 to under 1."""
 
     target_modules: ModuleNames = "all-linear"
-    """Layers that get an adapter: all-linear (every linear layer but the output head), or a list of
-    ends of module names, such as [q_proj, v_proj]."""
+    """Layers that get an adapter: all-linear (every linear layer but the output head), a list of
+    ends of module names, such as [q_proj, v_proj], or a regular expression that a full name has to
+    match as a whole, such as .*\\.(0|1)\\.self_attn\\.(q|v)_proj."""
 
     target_parameters: _Names | None = None
     """Ends of names of stacked weights (parameters with three dimensions, which hold a matrix for

@@ -8,7 +8,8 @@ from peft import get_peft_model
 from transformers import AutoModelForCausalLM
 
 from retune.errors import ConfigError
-from retune.modeling.methods.adapting import as_peft, check_target_modules, name_modules
+from retune.modeling.methods.adapting import as_peft, name_modules
+from retune.modeling.methods.targets import find_targets
 from tests.tiny_models import family_config
 
 
@@ -49,15 +50,15 @@ def test_all_linear_adapts_every_layer_but_the_head(family: str) -> None:
 def test_a_wrong_name_lists_what_there_is() -> None:
     """GPT-2 has no q_proj: the message gives the names that it has."""
     with pytest.raises(ConfigError, match=r"q_proj match no layer.*c_attn, c_fc, c_proj") as caught:
-        check_target_modules(tiny("gpt2"), ["c_attn", "q_proj"])
+        find_targets(tiny("gpt2"), ["c_attn", "q_proj"])
     assert "c_attn, q_proj match" not in str(caught.value)
 
 
 def test_names_match_at_a_dot() -> None:
     """`proj` is not the end of the name `q_proj`, and peft would find nothing either."""
     with pytest.raises(ConfigError):
-        check_target_modules(tiny("llama"), ["proj"])
-    check_target_modules(tiny("llama"), ["self_attn.q_proj", "down_proj"])
+        find_targets(tiny("llama"), ["proj"])
+    find_targets(tiny("llama"), ["self_attn.q_proj", "down_proj"])
 
 
 def test_whole_modules_are_named_at_a_dot() -> None:
