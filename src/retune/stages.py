@@ -124,7 +124,7 @@ REMOVE_LEAKS = Stage(
 )
 FORMAT_CHAT = Stage(
     name="format_chat",
-    version=3,
+    version=4,
     function="retune.data.chats.encoding:format_chat",
     inputs=requests.EncodeInputs,
     section=requests.EncodeSection,
@@ -135,7 +135,7 @@ FORMAT_CHAT = Stage(
 )
 PREPARE_SIDES = Stage(
     name="prepare_sides",
-    version=2,
+    version=3,
     function="retune.data.chats.preparing:prepare_sides",
     inputs=requests.ChatInputs,
     section=requests.ChatSection,
@@ -184,7 +184,7 @@ TRAIN_ADAPTER = Stage(
 )
 FORMAT_PAIRS = Stage(
     name="format_pairs",
-    version=1,
+    version=2,
     function="retune.data.chats.pairs:format_pairs",
     inputs=requests.PairsInputs,
     section=requests.PairsSection,
