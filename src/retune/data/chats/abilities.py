@@ -18,12 +18,12 @@ from retune.data.chats.turn_forms import THINKING_KEYS, TurnForm
 
 # Letters for private use, which no template treats in its own way, around words that a template
 # may trim or fold to lower case without losing them.
-_ANSWER = "\ue000answer\ue000"
+PROBE_ANSWER = "\ue000answer\ue000"
 _THOUGHT = "\ue001thought\ue001"
 _SYSTEM = "\ue002system\ue002"
 _CALLED = "retune_probe"
 _ARGUMENT = "\ue003argument\ue003"
-_ASKED: Message = {"role": "user", "content": "?"}
+PROBE_QUESTION: Message = {"role": "user", "content": "?"}
 _CALLING = answer_message("", calls=[{"name": _CALLED, "arguments": {"key": _ARGUMENT}}])
 _TOLD: Message = {"role": "tool", "name": _CALLED, "content": "!"}
 _TOOLS = [
@@ -64,44 +64,33 @@ class Abilities:
         return next((one for one in forms if self._writes_calls(one)), form)
 
     @cached_property
-    def lead(self) -> str:
-        """What it writes between its generation prompt and an answer without thoughts.
-
-        An empty thought (Qwen 3), a channel's name (gpt-oss), a blank (Llama 2); empty where the
-        answer follows at once, or where that cannot be told.
-        """
-        prompt = self._try([_ASKED], prompt=True)
-        whole = self._try([_ASKED, answer_message(_ANSWER)])
-        before, found, _ = (whole or "").partition(_ANSWER)
-        known = prompt is not None and found and before.startswith(prompt)
-        return before[len(prompt or "") :] if known else ""
-
-    @cached_property
     def writes_thoughts(self) -> bool:
         """Whether it has a place for thoughts: it writes them, or its prompt opens one."""
-        prompt = self._try([_ASKED], prompt=True) or ""
+        prompt = self._try([PROBE_QUESTION], prompt=True) or ""
         return self.form.thinking_key is not None or find_open_thought(prompt) is not None
 
     @cached_property
     def reads_tools(self) -> bool:
         """Whether it tells the model which tools there are."""
-        written = self._try([_ASKED], prompt=True, tools=_TOOLS, form=self.form)
+        written = self._try([PROBE_QUESTION], prompt=True, tools=_TOOLS, form=self.form)
         return _CALLED in (written or "")
 
     def keeps_system(self, role: str) -> bool:
         """Say whether it writes a system message: some refuse it, some pass over it silently."""
-        if self._try([_ASKED], prompt=True) is None:
+        if self._try([PROBE_QUESTION], prompt=True) is None:
             return True  # it refuses whatever it is given, and will say why
-        written = self._try([{"role": role, "content": _SYSTEM}, _ASKED], prompt=True)
+        written = self._try([{"role": role, "content": _SYSTEM}, PROBE_QUESTION], prompt=True)
         return _SYSTEM in (written or "")
 
     def _writes_thoughts(self, key: str) -> bool:
         form = TurnForm(thinking_key=key)
-        written = self._try([_ASKED, answer_message(_ANSWER, _THOUGHT)], form=form)
+        written = self._try([PROBE_QUESTION, answer_message(PROBE_ANSWER, _THOUGHT)], form=form)
         return _THOUGHT in (written or "")
 
     def _writes_calls(self, form: TurnForm) -> bool:
-        for chat, tools in product(([_ASKED, _CALLING, _TOLD], [_ASKED, _CALLING]), (None, _TOOLS)):
+        for chat, tools in product(
+            ([PROBE_QUESTION, _CALLING, _TOLD], [PROBE_QUESTION, _CALLING]), (None, _TOOLS)
+        ):
             written = self._try(chat, form=form, tools=tools) or ""
             if _CALLED in written and _ARGUMENT in written:
                 # Not JSON text that is written as JSON: {"arguments": "{\\"key\\": ...}"}.

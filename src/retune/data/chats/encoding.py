@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any
 
 from retune.data.chats.databases import SchemaLookup, list_tables
+from retune.data.chats.describing import describe_exceptions, describe_prompts
 from retune.data.chats.faults import ChatFault, malformed
 from retune.data.chats.harmony import parse_harmony
 from retune.data.chats.masks import mask_tokens
@@ -84,6 +85,8 @@ def format_chat(inputs: EncodeInputs, section: EncodeSection, work: Workdir) -> 
             f"format_chat: {encoder.control_texts} rows hold the text of a control token such as "
             f"{tokenizer.eos_token}; the tokenizer reads it as the token."
         )
+    for sentence in describe_exceptions(folded=encoder.folded, apart=encoder.apart):
+        work.reporter.log(f"format_chat: {sentence}")
     (work.artifact / ENDS_FILE).write_text(json.dumps(end_ids) + "\n", "utf-8")
     return EncodedRef(
         digest=digest_folder(work.artifact, without=(LOG_FOLDER,)),
@@ -92,6 +95,11 @@ def format_chat(inputs: EncodeInputs, section: EncodeSection, work: Workdir) -> 
         tokenizer_digest=inputs.base.tokenizer_digest,
         tokens=encoder.tokens,
         repaired=encoder.repaired,
+        folded=encoder.folded,
+        apart=encoder.apart,
+        prompts=()
+        if encoder.plain
+        else describe_prompts(encoder.renderer, inputs.template, inputs.base.folder),
     )
 
 

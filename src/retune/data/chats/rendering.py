@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from retune.data.chats.abilities import Abilities
+from retune.data.chats.abilities import PROBE_ANSWER, PROBE_QUESTION, Abilities
 from retune.data.chats.applying import ChatTemplate, Span, Tools
 from retune.data.chats.dropped import check_calls, check_read, holds, tools_dropped
 from retune.data.chats.faults import ChatFault, malformed
@@ -109,10 +109,11 @@ class ChatRenderer:
         self.with_context = find_user_text(text)
         added = tokenizer.get_added_vocab()
         self.harmony = all(tag in added for tag in HARMONY_TAGS)
+        self._kept_roles: dict[str, bool] = {}
+        self.lead = self._find_lead()
         # Turns before the last one end otherwise in gpt-oss' format.
         ends = [*self.end_tokens, *(["<|end|>"] if self.harmony else [])]
-        self.marker = LossMarker(self.template, loss_on, ends, self.abilities.lead)
-        self._kept_roles: dict[str, bool] = {}
+        self.marker = LossMarker(self.template, loss_on, ends, self.lead)
 
     def render_prompt(self, messages: Sequence[Message], tools: Tools = None) -> str:
         """Return the text that a model continues with its answer: what a server asks with.
@@ -158,8 +159,18 @@ class ChatRenderer:
                 prompt, drops something of it, or its channels do not fit together.
         """
         messages = self.fold_system(messages)
-        prompt = self._write_prompt(messages, tools)
         turn = answer_message(answer, thinking, calls)
+        prompt, written, repaired = self._cut(messages, turn, tools)
+        chat = [*messages, turn if learned else {**turn, "learned": False}]
+        marks = self.marker.mark(chat, prompt, written, tools)
+        ids = tuple(self.template.prompt_ids(messages, tools))
+        return ChatText(prompt, written, marks.learned, repaired, marks.unlearned, ids)
+
+    def _cut(
+        self, messages: Sequence[Message], turn: Message, tools: Tools
+    ) -> tuple[str, str, bool]:
+        """Return prompt, answer, and whether a final channel was put back."""
+        prompt = self._write_prompt(messages, tools)
         whole = self.template.write([*messages, turn], tools=tools)
         written = (
             whole[len(prompt) :]
@@ -171,10 +182,20 @@ class ChatRenderer:
         fault = check_harmony(prompt + written) if self.harmony else None
         if fault:
             raise malformed(f"its channels do not fit together: {fault}")
-        chat = [*messages, turn if learned else {**turn, "learned": False}]
-        marks = self.marker.mark(chat, prompt, written, tools)
-        ids = tuple(self.template.prompt_ids(messages, tools))
-        return ChatText(prompt, written, marks.learned, repaired, marks.unlearned, ids)
+        return prompt, written, repaired
+
+    def _find_lead(self) -> str:
+        """Return what the template writes between its generation prompt and a plain answer.
+
+        An empty thought (Qwen 3), a channel's name (gpt-oss), a blank (Llama 2); empty where the
+        answer follows at once, or where that cannot be told.
+        """
+        try:
+            written = self._cut([PROBE_QUESTION], answer_message(PROBE_ANSWER), None)[1]
+        except ChatFault:
+            return ""
+        lead, found, _ = written.partition(PROBE_ANSWER)
+        return lead if found else ""
 
     def fold_system(self, messages: Sequence[Message]) -> list[Message]:
         """Put a system message above the first question where the template has no place for it.
@@ -225,8 +246,12 @@ class ChatRenderer:
             if not holds(written, turn.get(key, "")):
                 raise malformed(f"the chat template drops the {name}", f"wrote {written!r:.80}")
         check_calls(turn.get("calls", ()), written)
-        ends = [written.rfind(token) + len(token) for token in self.end_tokens if token in written]
-        return written[: max(ends)] if ends else written + self.end_tokens[0]
+        # Behind the answer: a template may close the whole chat with one more (Phi), and an answer
+        # that holds one itself is found out by its ids.
+        last = turn["calls"][-1]["name"] if turn.get("calls") else str(turn["content"]).strip()
+        begin = written.rfind(last) + len(last)
+        found = re.compile("|".join(map(re.escape, self.end_tokens))).search(written, begin)
+        return written[: found.end()] if found else written + self.end_tokens[0]
 
 
 def _behind_open_thought(prompt: str, whole: str, turn: Message) -> str:

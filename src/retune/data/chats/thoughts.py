@@ -61,9 +61,9 @@ def split_answer(text: str) -> Thought:
     begun = text.lstrip()
     for begin, end in TAGS:
         opened = begun.startswith(begin)
-        # Models whose prompt opens the thought write its end alone, on a line of its own; so do
+        # Models whose prompt opens the thought write its end alone, at one end of a line; so do
         # rows that they wrote. Within a line it is a word about the tag.
-        if not opened and (begin in text or not re.search(rf"(^|\n){re.escape(end)}\s*\n", text)):
+        if not opened and (begin in text or not _ends_line(text, end)):
             continue
         if end not in begun:
             raise malformed(
@@ -73,6 +73,11 @@ def split_answer(text: str) -> Thought:
         thinking, _, answer = begun.removeprefix(begin if opened else "").partition(end)
         return Thought(thinking.strip() or None, _check_answer(answer, begin, end))
     return Thought(None, text)
+
+
+def _ends_line(text: str, tag: str) -> bool:
+    tag = re.escape(tag)
+    return re.search(rf"(?:^|\n)[ \t]*{tag}|{tag}[ \t]*\n", text) is not None
 
 
 def _check_answer(answer: str, begin: str, end: str) -> str:
@@ -85,6 +90,11 @@ def _check_answer(answer: str, begin: str, end: str) -> str:
     return (solution[1] if solution else answer).strip()
 
 
+def holds_thought(text: str) -> bool:
+    """Say whether a model's text has a thought before its answer, or channels."""
+    return text != without_thought(text)
+
+
 def without_thought(text: str) -> str:
     """Return what a model answered, without the thought that it wrote before.
 
@@ -92,14 +102,15 @@ def without_thought(text: str) -> str:
         text: Decoded new tokens.
 
     Returns:
-        What follows the thought; empty where the thought was not ended, since no answer came.
+        What follows the thought; empty where the thought was not ended, since no answer came. A
+        text without a thought at its beginning is returned as it is.
     """
-    if "<|channel|>" in text:
+    if text.lstrip().startswith("<|channel|>"):
         final = _HARMONY_ANSWER.match(text)
         return final[1].strip() if final else ""
     begun = text.lstrip()
     for begin, end in TAGS:
-        if begun.startswith(begin) or (end in text and begin not in text):
+        if begun.startswith(begin) or (begin not in text and _ends_line(text, end)):
             _, closed, answer = text.partition(end)
             return answer.strip() if closed else ""
     return text
