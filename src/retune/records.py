@@ -101,6 +101,12 @@ class EncodedRef(ArtifactRecord):
     tokens: int
     repaired: int
     """Rows whose missing final channel was put back (harmony)."""
+    folded: int = 0
+    """Rows whose system message stands above their first question."""
+    apart: int = 0
+    """Rows whose answer is tokenized apart from the prompt."""
+    prompts: tuple[str, ...] = ()
+    """How prompts are written, a sentence each."""
 
 
 class Share(Record):
@@ -172,6 +178,8 @@ class ChatRef(ArtifactRecord):
     """Training tokens that carry loss."""
     longest_tokens: int
     faults: dict[str, Share]
+    prompts: tuple[str, ...] = ()
+    """How prompts are written, a sentence each: what a server has to do alike."""
 
     def side(self, side: Side) -> SideRef:
         """Return one side."""

@@ -147,7 +147,7 @@ FORMAT_CHAT = Stage(
 )
 PREPARE_SIDES = Stage(
     name="prepare_sides",
-    version=2,
+    version=3,
     function="retune.data.chats.preparing:prepare_sides",
     inputs=requests.ChatInputs,
     section=requests.ChatSection,

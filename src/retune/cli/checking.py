@@ -15,6 +15,7 @@ from rich.text import Text
 from retune.cli.consoles import open_console
 from retune.cli.data_tables import print_findings
 from retune.cli.watching import TerminalWatcher
+from retune.data.chats.templates import name_template
 from retune.data.prepared import PreparedData
 from retune.errors import ArtifactError, ConfigError
 from retune.inputs import Inputs, locate_inputs
@@ -52,6 +53,8 @@ def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
         _say_sources(console, source)
         data = _prepare(run, source)
     _say_work(console, loaded, data)
+    for sentence in data.chat.prompts[1:]:  # the first names the template
+        _say(console, "prompts", sentence)
     _report(run, data, console)
     _show_rows(console, source, data, show)
     _refuse_full_disk(console, run, source)
@@ -87,8 +90,7 @@ def _say_sources(console: Console, source: Inputs) -> None:
     from retune.scoring.robustness import load_paraphrases
 
     _say(console, "model", f"{source.base.model_id} ({source.base.folder})")
-    template = source.template.path.name if source.template else "the tokenizer's own"
-    _say(console, "template", template)
+    _say(console, "template", name_template(source.template, source.base.folder))
     for row in source.rows:
         how = "detected" if row.located.detected else "stated"
         side = "held out" if row.held_out else "training"

@@ -151,6 +151,8 @@ class AuditReport(Record):
     max_length: int
     repaired: int
     """Rows whose final channel was put back (harmony)."""
+    prompts: tuple[str, ...] = ()
+    """How prompts are written, a sentence each."""
 
 
 class ExampleRow(Record):

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from retune.data.chats.templates import locate_shipped, read_template
+from retune.data.chats.templates import FALLBACK_TEMPLATE, locate_shipped, read_template
 from retune.digests import digest_file, digest_tree
 from retune.errors import ConfigError
 from retune.records import Source
@@ -66,7 +66,8 @@ def load_tokenizer(folder: Path, template: Source | None = None) -> Tokenizer:
         The tokenizer, with a chat template in any case: for one without (GPT-2) that is `headings`.
 
     Raises:
-        ConfigError: The folder holds no tokenizer, or one without an end token.
+        ConfigError: The folder holds no tokenizer, or one without an end token, or without a
+            default one of several chat templates.
     """
     from transformers import AutoTokenizer
 
@@ -85,7 +86,13 @@ def load_tokenizer(folder: Path, template: Source | None = None) -> Tokenizer:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.chat_template = _without_mark(tokenizer.chat_template)
     if template is not None or tokenizer.chat_template is None:
-        tokenizer.chat_template = read_template(template or locate_shipped("headings"))
+        tokenizer.chat_template = read_template(template or locate_shipped(FALLBACK_TEMPLATE))
+    if isinstance(tokenizer.chat_template, dict) and "default" not in tokenizer.chat_template:
+        names = ", ".join(tokenizer.chat_template)
+        raise ConfigError(
+            f"{folder}: its tokenizer has several chat templates ({names}), and none of the name "
+            "default. Save the one to use as a .jinja file and name that in prompt.template."
+        )
     return tokenizer
 
 

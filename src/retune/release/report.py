@@ -138,6 +138,7 @@ def describe_data(data: PreparedData) -> dict[str, str]:
         "Groups on two sides": f"{data.split.groups_shared:,}",
         "Training tokens": f"{chat.train_tokens:,}, of which {chat.answer_tokens:,} carry loss",
         "Longest row": f"{chat.longest_tokens:,} tokens",
+        **({"Prompts": " ".join(chat.prompts)} if chat.prompts else {}),
     }
 
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
+from retune.data.chats.special_tokens import strip_control
+from retune.data.chats.thoughts import holds_thought, without_thought
 from retune.data.tokenizers import Tokenizer
 from retune.errors import ScoringError
 from retune.modeling.loading import LoadedModel
@@ -38,7 +40,8 @@ class Answer:
     """What a model wrote behind one prompt.
 
     Attributes:
-        text: The new text without the end token, stripped; None when nothing could be written.
+        text: The new text without the end token and without the thought before it, stripped; None
+            when nothing could be written.
         tokens: New tokens, the end token not counted.
         finished: An end token came before the limit; without it the text may be cut off.
         unscored_reason: Why there is no text: `prompt_too_long` or `prompt_empty`.
@@ -227,11 +230,16 @@ def read_answer(tokenizer: Tokenizer, end_ids: Sequence[int], ids: Sequence[int]
         ids: New token ids; what follows an end token is padding.
 
     Returns:
-        The answer.
+        The answer, without the thought that the model wrote before it: what is compared, run and
+        shown is what a user of the model gets.
     """
     ends = [place for place, token in enumerate(ids) if token in end_ids]
     kept = list(ids[: ends[0]] if ends else ids)
     text = str(tokenizer.decode(kept, skip_special_tokens=True)).strip()
+    # Tags of thoughts and channels may be control tokens, which are not in that text.
+    tagged = str(tokenizer.decode(kept, skip_special_tokens=False))
+    if holds_thought(tagged):
+        text = strip_control(without_thought(tagged), tokenizer)
     return Answer(text, tokens=len(kept), finished=bool(ends))
 
 

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retune.data.chats.rendering import ChatRenderer, build_messages
+from retune.data.chats.rendering import ChatRenderer, ChatText, build_messages
+from retune.data.chats.tokenizing import encode_chats
 from retune.data.tokenizers import load_tokenizer
 from retune.digests import digest_folder
 from retune.errors import ConfigError
@@ -175,20 +176,32 @@ class _Asking:
 
     def encode_prompts(self, questions: Sequence[str]) -> list[list[int]]:
         """Return the token ids of what the model reads before its answer."""
-        renderer = ChatRenderer(self.tokenizer, effort=self._prompt.reasoning_effort)
-        return self.encode(
-            [
-                renderer.render_prompt(build_messages(self._prompt, question=question))
-                for question in questions
-            ]
-        )
-
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of plain texts."""
+        prompts = self._render(questions)[0]
         ids: list[list[int]] = (
-            self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+            self.tokenizer(prompts, add_special_tokens=False)["input_ids"] if prompts else []
         )
         return ids
+
+    def encode_continuations(
+        self, questions: Sequence[str], continuations: Sequence[str]
+    ) -> list[tuple[Ids, Ids]]:
+        """Return the token ids of what is given, and of the continuation behind it.
+
+        What the template writes before every answer (an empty thought, a channel's name) is given:
+        the continuation is held against other answers, not against that.
+        """
+        prompts, lead = self._render(questions)
+        given, blank = (lead, "") if lead.strip() else ("", lead)
+        texts = [
+            ChatText(prompt + given, continuation and blank + continuation)
+            for prompt, continuation in zip(prompts, continuations, strict=True)
+        ]
+        return [(one.prompt, one.answer) for one in encode_chats(self.tokenizer, texts)]
+
+    def _render(self, questions: Sequence[str]) -> tuple[list[str], str]:
+        renderer = ChatRenderer(self.tokenizer, effort=self._prompt.reasoning_effort)
+        messages = [build_messages(self._prompt, question=question) for question in questions]
+        return [renderer.render_prompt(each) for each in messages], renderer.lead
 
     def write(self, questions: Sequence[str], what: str) -> list[Answer]:
         """Let the model answer, greedily."""
@@ -250,10 +263,10 @@ def _answer_sides(pairs: Sequence[CounterfactualPair], asking: _Asking) -> list[
 
 def _read_sides(pairs: Sequence[CounterfactualPair], asking: _Asking) -> list[_SideOutcome]:
     sides = [(pair, side) for pair in pairs for side in (pair.first, pair.second)]
-    prompts = asking.encode_prompts([side.input for _, side in sides])
-    continuations = asking.encode([side.continuation or "" for _, side in sides])
+    both = asking.encode_continuations(
+        [side.input for _, side in sides], [side.continuation or "" for _, side in sides]
+    )
     limit = context_limit(asking.loaded.model)
-    both = list(zip(prompts, continuations, strict=True))
     reasons = [_why_unreadable(prompt, continuation, limit) for prompt, continuation in both]
     kept = [place for place, reason in enumerate(reasons) if reason is None]
     read = asking.read([both[place] for place in kept], "continuations")
@@ -261,7 +274,7 @@ def _read_sides(pairs: Sequence[CounterfactualPair], asking: _Asking) -> list[_S
     inflected = _find_inflected(pairs)
     outcomes = []
     for place, (pair, side) in enumerate(sides):
-        tokens = len(continuations[place])
+        tokens = len(both[place][1])
         value = nats.get(place)
         details = {
             "continuation": side.continuation,

@@ -146,7 +146,7 @@ def _read_rows(inputs: RewardInputs, most: int) -> list[Row]:
     rows = [
         row
         for row in iterate_rows(inputs.train.folder / "rows.parquet")
-        if row["db_id"] is not None
+        if row["db_id"] is not None and _answer_is_learned(row)
     ]
     if not rows:
         raise DataError(
@@ -157,6 +157,12 @@ def _read_rows(inputs: RewardInputs, most: int) -> list[Row]:
         rows.sort(key=lambda row: hashlib.sha256(row["row_id"].encode()).digest())
         rows = rows[:most]
     return sorted(rows, key=lambda row: str(row["row_id"]))
+
+
+def _answer_is_learned(row: Row) -> bool:
+    # An answer that the row says is not to be learned is no reference to reward others by.
+    mask = row["loss_mask"]
+    return mask is None or any(mask[len(row["prompt_ids"]) :])
 
 
 def _leave_out_unscorable(

@@ -42,12 +42,15 @@ class AuditRules:
         end_ids: Ids that end an answer.
         decode: Ids to text, control tokens included.
         assistant_may: Whether earlier turns of the assistant may carry loss.
+        earlier_suffice: Whether a row may teach by its earlier turns alone. On a side that is
+            scored it may not: there is no other answer to hold a model's against.
     """
 
     max_length: int
     end_ids: frozenset[int]
     decode: Callable[[Sequence[int]], str]
     assistant_may: bool
+    earlier_suffice: bool = False
 
 
 def audit_row(
@@ -72,7 +75,9 @@ def audit_row(
         if limit == "malformed_chats":
             return found
     learned = answer_ids if mask is None else answer_ids[mask[len(prompt_ids) :]]
-    _check_target(found, answer_ids, learned, rules)
+    teaches_before = mask is not None and bool(mask[: len(prompt_ids)].any())
+    if len(learned) or not (rules.earlier_suffice and teaches_before):
+        _check_target(found, answer_ids, learned, rules)
     length = len(prompt_ids) + len(answer_ids)
     if length > rules.max_length:
         found["cut_targets"] = _cut(prompt_ids, answer_ids, rules)

@@ -1,7 +1,7 @@
 """Stage `format_chat`: every row of one source as a chat, in text, token ids and loss mask.
 
-Prompt and answer are tokenized apart and then joined, so that a prompt has the same ids in training
-and in generation, and the loss mask follows from the lengths.
+A prompt has the ids that a server asks with (`tokenizing`), and the loss mask follows from what the
+recipe and the row say of loss (`masks`).
 """
 
 from __future__ import annotations
@@ -10,15 +10,20 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 from retune.data.chats.databases import SchemaLookup, list_tables
+from retune.data.chats.describing import describe_exceptions, describe_prompts
+from retune.data.chats.faults import ChatFault, malformed
 from retune.data.chats.harmony import parse_harmony
 from retune.data.chats.masks import mask_tokens
-from retune.data.chats.rendering import ChatFault, ChatRenderer, ChatText, Span, build_messages
+from retune.data.chats.messages import build_messages, read_calls, read_tools
+from retune.data.chats.rendering import ChatRenderer, ChatText
 from retune.data.chats.special_tokens import tell_unknown_tags
-from retune.data.chats.templates import training_template
+from retune.data.chats.thoughts import split_answer
+from retune.data.chats.tokenizing import ChatIds, encode_chats, tokenize
 from retune.data.schemas import ENCODED_SCHEMA
 from retune.data.tables import iterate_rows, write_table
 from retune.data.tokenizers import Tokenizer, end_token_ids, load_tokenizer
@@ -28,6 +33,8 @@ from retune.recipe.sections import PromptConfig
 from retune.records import LOG_FOLDER, EncodedRef
 from retune.requests import EncodeInputs, EncodeSection
 from retune.stage import Workdir
+
+__all__ = ["CHATS_FILE", "ENDS_FILE", "RowEncoder", "format_chat", "tokenize"]
 
 CHATS_FILE = "chats.parquet"
 ENDS_FILE = "ends.json"
@@ -78,6 +85,8 @@ def format_chat(inputs: EncodeInputs, section: EncodeSection, work: Workdir) -> 
             f"format_chat: {encoder.control_texts} rows hold the text of a control token such as "
             f"{tokenizer.eos_token}; the tokenizer reads it as the token."
         )
+    for sentence in describe_exceptions(folded=encoder.folded, apart=encoder.apart):
+        work.reporter.log(f"format_chat: {sentence}")
     (work.artifact / ENDS_FILE).write_text(json.dumps(end_ids) + "\n", "utf-8")
     return EncodedRef(
         digest=digest_folder(work.artifact, without=(LOG_FOLDER,)),
@@ -86,6 +95,11 @@ def format_chat(inputs: EncodeInputs, section: EncodeSection, work: Workdir) -> 
         tokenizer_digest=inputs.base.tokenizer_digest,
         tokens=encoder.tokens,
         repaired=encoder.repaired,
+        folded=encoder.folded,
+        apart=encoder.apart,
+        prompts=()
+        if encoder.plain
+        else describe_prompts(encoder.renderer, inputs.template, inputs.base.folder),
     )
 
 
@@ -128,13 +142,14 @@ class RowEncoder:
         self.tokenizer, self.config, self.schemas, self.plain = tokenizer, config, schemas, plain
         self.end_ids = set(end_ids)
         self.end_tokens = [str(tokenizer.convert_ids_to_tokens(i)) for i in end_ids]
-        self.marked = config.loss_on in ("assistant", "marked") and not plain
-        template = training_template(tokenizer, config.loss_on) if self.marked else None
-        self.renderer = ChatRenderer(tokenizer, self.end_tokens, template, config.reasoning_effort)
+        loss_on = "answer" if plain else config.loss_on
+        self.renderer = ChatRenderer(
+            tokenizer, self.end_tokens, config.reasoning_effort, loss_on=loss_on
+        )
         self.begin = _begin_token(tokenizer)
         self.control = _control_pattern(tokenizer)
         self.faults: Counter[Fault] = Counter()
-        self.tokens = self.repaired = self.control_texts = 0
+        self.tokens = self.repaired = self.control_texts = self.apart = self.folded = 0
         self._examples: dict[str, str] = {}
 
     def encode_all(self, rows: Iterable[Row]) -> Iterator[Row]:
@@ -146,33 +161,25 @@ class RowEncoder:
     def _encode(self, rows: Sequence[Row]) -> Iterator[Row]:
         texts = [self._render(row) for row in rows]
         written = [text for text in texts if isinstance(text, ChatText)]
-        prompts = iter(tokenize(self.tokenizer, [t.prompt for t in written], offsets=self.marked))
-        answers = iter(tokenize(self.tokenizer, [t.answer for t in written], offsets=self.marked))
+        offsets = any(text.needs_offsets for text in written)
+        ids = iter(encode_chats(self.tokenizer, written, offsets=offsets))
         for text in texts:
             if isinstance(text, ChatFault):
                 self._count(text)
                 yield _encoded("", [], [], None, text)
             else:
-                yield self._finish(text, next(prompts), next(answers))
+                yield self._finish(text, next(ids))
 
-    def _finish(
-        self,
-        text: ChatText,
-        prompt: tuple[list[int], list[Span]],
-        answer: tuple[list[int], list[Span]],
-    ) -> Row:
-        mask: list[bool] | None = None
-        if self.marked:
-            whole = self.config.loss_on == "assistant"
-            mask = mask_tokens(text, prompt[1], answer[1], whole_answer=whole)
-        elif self.config.loss_on == "all" and not self.plain:
-            mask = [True] * (len(prompt[0]) + len(answer[0]))
-        fault = self._end_fault(answer[0])
+    def _finish(self, text: ChatText, ids: ChatIds) -> Row:
+        loss_on = "answer" if self.plain else self.config.loss_on
+        mask = mask_tokens(text, ids, loss_on)
+        fault = self._end_fault(ids.answer)
         if fault:
             self._count(fault)
-        self.tokens += len(prompt[0]) + len(answer[0])
+        self.tokens += len(ids.prompt) + len(ids.answer)
         self.repaired += text.repaired
-        return _encoded(text.prompt, prompt[0], answer[0], mask, fault, repaired=text.repaired)
+        self.apart += ids.apart
+        return _encoded(text.prompt, ids.prompt, ids.answer, mask, fault, repaired=text.repaired)
 
     def _count(self, fault: ChatFault) -> None:
         example = self._examples.setdefault(fault.reason, fault.detail)
@@ -180,27 +187,59 @@ class RowEncoder:
 
     def _render(self, row: Row) -> ChatText | ChatFault:
         self.control_texts += self.control.search(row["question"] + row["context"]) is not None
-        if self.plain:
-            return ChatText(self.begin, row["answer"] + self.end_tokens[0])
         try:
-            return self._render_chat(row)
+            return self._render_text(row) if self.plain else self._render_chat(row)
         except ChatFault as fault:
             return fault
 
+    def _render_text(self, row: Row) -> ChatText:
+        answer = row["answer"] + self.end_tokens[0]
+        silent = row.get("learned") is False
+        span = (len(self.begin), len(self.begin) + len(answer))
+        return ChatText(self.begin, answer, unlearned=(span,) if silent else None)
+
     def _render_chat(self, row: Row) -> ChatText:
-        answer, thinking, repaired = row["answer"], row["thinking"], bool(row.get("repaired"))
-        if self.renderer.harmony and _ANSWER_HAS_TAGS.search(answer):
-            answer, thinking, repaired = _read_tagged(answer, thinking)
+        answer, thinking, repaired = self._read_answer(row)
+        calls = read_calls(row.get("calls"))
+        if not answer.strip() and not calls:
+            raise malformed("its answer is empty" + (" behind its thought" if thinking else ""))
         messages = build_messages(
             self.config,
             question=row["question"],
             context=row["context"],
             schema=self._schema(row["db_id"]),
             history=row["history"] or (),
+            steps=row.get("steps") or (),
             with_context=self.renderer.with_context,
         )
-        text = self.renderer.render_chat(messages, answer, thinking, marks=self.marked)
-        return ChatText(text.prompt, text.answer, text.marks, repaired or text.repaired)
+        text = self.renderer.render_chat(
+            messages,
+            answer,
+            thinking,
+            calls=calls,
+            tools=read_tools(row.get("tools")),
+            learned=row.get("learned") is not False,
+        )
+        if text.needs_offsets and not self.tokenizer.is_fast:
+            raise malformed(
+                "the tokenizer does not say which characters its tokens stand for, so that loss "
+                "cannot fall on some turns alone; set prompt.loss_on: answer, or save a fast "
+                "tokenizer (tokenizer.json)"
+            )
+        self.folded += self.renderer.folds(messages)
+        return replace(text, repaired=repaired or text.repaired)
+
+    def _read_answer(self, row: Row) -> tuple[str, str | None, bool]:
+        """Return answer, thinking, and whether a final channel was put back."""
+        answer, thinking, repaired = row["answer"], row["thinking"], bool(row.get("repaired"))
+        if self.renderer.harmony and _ANSWER_HAS_TAGS.search(answer):
+            return _read_tagged(answer, thinking)
+        if not self.renderer.abilities.writes_thoughts:
+            return answer, thinking, repaired
+        thought = split_answer(answer)
+        if thought.thinking and thinking and thought.thinking != thinking.strip():
+            raise malformed("it has thoughts of its own, and other ones in tags in its answer")
+        return thought.answer, thinking or thought.thinking, repaired
 
     def _schema(self, db_id: str | None) -> str:
         if db_id is None:
@@ -276,31 +315,3 @@ def _begin_token(tokenizer: Tokenizer) -> str:
 def _control_pattern(tokenizer: Tokenizer) -> re.Pattern[str]:
     tokens = sorted(map(str, tokenizer.all_special_tokens), key=len, reverse=True)
     return re.compile("|".join(map(re.escape, tokens)))
-
-
-def tokenize(
-    tokenizer: Tokenizer, texts: list[str], *, offsets: bool = False
-) -> list[tuple[list[int], list[Span]]]:
-    """Tokenize rendered texts, which have their control tokens already.
-
-    Args:
-        tokenizer: Any.
-        texts: Many at once.
-        offsets: Whether the characters of each token are wanted.
-
-    Returns:
-        Ids, and characters of each token, per text.
-    """
-    if not texts:
-        return []
-    if not tokenizer.is_fast:
-        found = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=offsets)
-        spans = found["offset_mapping"] if offsets else [[]] * len(texts)
-        return list(zip(found["input_ids"], spans, strict=True))
-    # transformers' own call copies five columns per text in Python; it is five times as slow.
-    backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
-    encode = backend.encode_batch if offsets else backend.encode_batch_fast
-    encoded = encode(texts, add_special_tokens=False)
-    return [(one.ids, one.offsets if offsets else []) for one in encoded]

@@ -5,40 +5,53 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+from retune.data.chats.loss_marks import LossOn
 from retune.data.chats.rendering import ChatText, Span
+from retune.data.chats.tokenizing import ChatIds
 from retune.data.findings import ExampleRow
 from retune.data.tables import iterate_rows
 from retune.data.tokenizers import Tokenizer
 from retune.records import SideRef
 
 
-def mask_tokens(
-    text: ChatText,
-    prompt_offsets: Sequence[Span],
-    answer_offsets: Sequence[Span],
-    *,
-    whole_answer: bool,
-) -> list[bool]:
+def mask_tokens(text: ChatText, ids: ChatIds, loss_on: LossOn) -> list[bool] | None:
     """Say which tokens of prompt and answer carry loss.
 
-    A token belongs to a stretch when it begins there: prompt and answer are tokenized apart, and a
-    stretch may begin or end within a token of the prompt.
+    A token belongs to a stretch that is learned when it begins there, and to one that is not when
+    any of its characters does: a stretch may begin or end within a token.
 
     Args:
         text: With its marks.
-        prompt_offsets: Characters of each token of the prompt.
-        answer_offsets: Characters of each token of the answer, counted from the answer's first.
-        whole_answer: Whether every token of the answer carries loss, whatever the marks say.
+        ids: Its tokens, with their characters where it has marks, or stretches without loss.
+        loss_on: The recipe's choice.
 
     Returns:
-        One truth value per token, prompt first.
+        One truth value per token, prompt first; None where all of the answer carries loss, and
+        nothing else, and the row says nothing of its own.
     """
-    starts = [start for start, _ in prompt_offsets]
-    prompt = _mark(starts, text.marks or ())
-    if whole_answer:
-        return [*prompt, *([True] * len(answer_offsets))]
-    begin = len(text.prompt)
-    return [*prompt, *_mark([begin + start for start, _ in answer_offsets], text.marks or ())]
+    if loss_on == "answer" and text.unlearned is None:
+        return None
+    prompt, answer = len(ids.prompt), len(ids.answer)
+    mask = [loss_on == "all"] * prompt + [True] * answer
+    if text.marks is not None:
+        marked = _mark([begin for begin, _ in ids.spans], text.marks)
+        mask = marked if loss_on == "marked" else [*marked[:prompt], *mask[prompt:]]
+    return _without(mask, text, ids)
+
+
+def _without(mask: list[bool], text: ChatText, ids: ChatIds) -> list[bool]:
+    silent = text.unlearned or ()
+    whole = (len(text.prompt), len(text.prompt) + len(text.answer))
+    if whole in silent:
+        # Its tokens are known without their characters, which not every tokenizer tells.
+        mask = mask[: len(ids.prompt)] + [False] * len(ids.answer)
+    for begin, end in silent:
+        if (begin, end) != whole:
+            mask = [
+                on and not (start < end and stop > begin)
+                for on, (start, stop) in zip(mask, ids.spans, strict=True)
+            ]
+    return mask
 
 
 def _mark(starts: Sequence[int], marks: Sequence[Span]) -> list[bool]:

@@ -11,8 +11,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from retune.data.chats.encoding import tokenize
-from retune.data.chats.rendering import ChatFault, ChatRenderer, build_messages
+from retune.data.chats.rendering import (
+    ChatFault,
+    ChatRenderer,
+    ChatText,
+    Message,
+    build_messages,
+)
+from retune.data.chats.thoughts import Thought, split_answer
+from retune.data.chats.tokenizing import encode_chats
 from retune.data.preferences import Preference, is_held_back, read_preferences, refuse_lines
 from retune.data.tables import iterate_rows, write_table
 from retune.data.tokenizers import Tokenizer, end_token_ids, load_tokenizer
@@ -87,7 +94,7 @@ def _encode(pairs: Sequence[Preference], inputs: PairsInputs, prompt: PromptConf
         for token in end_token_ids(tokenizer, inputs.base.folder)
     ]
     renderer = ChatRenderer(tokenizer, ends, effort=prompt.reasoning_effort)
-    texts: list[tuple[str, str, str]] = []
+    texts: list[tuple[ChatText, ChatText]] = []
     wrong: list[str] = []
     for pair in pairs:
         try:
@@ -98,7 +105,9 @@ def _encode(pairs: Sequence[Preference], inputs: PairsInputs, prompt: PromptConf
     return list(_tokenized(tokenizer, pairs, texts))
 
 
-def _render(renderer: ChatRenderer, pair: Preference, prompt: PromptConfig) -> tuple[str, str, str]:
+def _render(
+    renderer: ChatRenderer, pair: Preference, prompt: PromptConfig
+) -> tuple[ChatText, ChatText]:
     # A pair's prompt is what the user says, word for word: `prompt.user` is for rows.
     messages = build_messages(
         prompt.model_copy(update={"user": None}),
@@ -108,25 +117,32 @@ def _render(renderer: ChatRenderer, pair: Preference, prompt: PromptConfig) -> t
         with_context=renderer.with_context,
     )
     chosen, rejected = (
-        renderer.render_chat(messages, answer) for answer in (pair.chosen, pair.rejected)
+        _render_answer(renderer, messages, answer) for answer in (pair.chosen, pair.rejected)
     )
     if chosen.prompt != rejected.prompt or chosen.answer == rejected.answer:
         raise ChatFault(
             "malformed_chats", "the chat template writes both answers alike, or another prompt each"
         )
-    return chosen.prompt, chosen.answer, rejected.answer
+    return chosen, rejected
+
+
+def _render_answer(renderer: ChatRenderer, messages: list[Message], answer: str) -> ChatText:
+    # As rows: thoughts in tags are thoughts where the template has a place for them.
+    thought = split_answer(answer) if renderer.abilities.writes_thoughts else Thought(None, answer)
+    return renderer.render_chat(messages, thought.answer, thought.thinking)
 
 
 def _tokenized(
-    tokenizer: Tokenizer, pairs: Sequence[Preference], texts: Sequence[tuple[str, str, str]]
+    tokenizer: Tokenizer, pairs: Sequence[Preference], texts: Sequence[tuple[ChatText, ChatText]]
 ) -> Iterator[Row]:
-    columns = [tokenize(tokenizer, [text[part] for text in texts]) for part in range(3)]
-    for pair, text, *parts in zip(pairs, texts, *columns, strict=True):
-        ids = dict(zip(("prompt_ids", "chosen_ids", "rejected_ids"), parts, strict=True))
+    chosen, rejected = (encode_chats(tokenizer, [text[at] for text in texts]) for at in range(2))
+    for pair, (text, _), better, worse in zip(pairs, texts, chosen, rejected, strict=True):
         yield {
             "line": pair.line,
-            "prompt": text[0],
-            **{name: found[0] for name, found in ids.items()},
+            "prompt": text.prompt,
+            "prompt_ids": better.prompt,
+            "chosen_ids": better.answer,
+            "rejected_ids": worse.answer,
         }
 
 

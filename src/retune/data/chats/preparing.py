@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 from retune.data.chats.auditing import FAULTS, AuditRules
 from retune.data.chats.databases import write_used_databases
+from retune.data.chats.describing import describe_exceptions
 from retune.data.chats.encoding import CHATS_FILE, ENDS_FILE
 from retune.data.chats.findings import EXAMPLES, FIRST, SideFindings
 from retune.data.chats.gathering import SourceTables, gather_rows
@@ -59,9 +61,10 @@ def prepare_sides(inputs: ChatInputs, section: ChatSection, work: Workdir) -> Ch
             before = sum(one.rows for one in findings.values())
             found = findings[side] = SideFindings(side, listed)
             tables = gather_rows(inputs.split.folder / f"{side}.parquet", sources)
+            held = replace(rules, earlier_suffice=side == "train" and rules.assistant_may)
             with _open_side(work.artifact / side) as writer:
                 for table in tables:
-                    kept = found.audit(table, rules)
+                    kept = found.audit(table, held)
                     writer.write_table(table.select(CHAT_SCHEMA.names).filter(pa.array(kept)))
                     work.reporter.progress("rows", before + found.rows, total)
             found.refuse_empty(section.prompt)
@@ -116,6 +119,7 @@ def _write_report(
         examples=examples,
         max_length=prompt.max_length,
         repaired=sum(chats.repaired for chats in inputs.chats),
+        prompts=_describe_prompts(inputs),
     )
     (folder / AUDIT_FILE).write_text(report.model_dump_json(indent=2) + "\n", "utf-8")
 
@@ -135,6 +139,18 @@ def _describe(folder: Path, findings: dict[Side, SideFindings], inputs: ChatInpu
         answer_tokens=train.target_tokens,
         longest_tokens=max(side.longest for side in sides),
         faults={name: _share(name, sides) for name in FAULTS},
+        prompts=_describe_prompts(inputs),
+    )
+
+
+def _describe_prompts(inputs: ChatInputs) -> tuple[str, ...]:
+    said = dict.fromkeys(sentence for chats in inputs.chats for sentence in chats.prompts)
+    return (
+        *said,
+        *describe_exceptions(
+            folded=sum(chats.folded for chats in inputs.chats),
+            apart=sum(chats.apart for chats in inputs.chats),
+        ),
     )
 
 

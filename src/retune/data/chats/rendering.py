@@ -1,47 +1,46 @@
-"""Rows as text: the messages that a model reads, and a chat cut into prompt and answer."""
+"""A chat as text, cut into what is read and what is to be written.
+
+What is read is letter by letter what a server asks with: the released tokenizer's
+``apply_chat_template(messages, add_generation_prompt=True)``, every switch at its default. Whatever
+a template writes between that and an answer (a blank, an empty thought, a channel's name) is
+written by the model in generation, and so belongs to the answer and is learned.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from jinja2 import TemplateError
-
+from retune.data.chats.abilities import PROBE_ANSWER, PROBE_QUESTION, Abilities
+from retune.data.chats.applying import ChatTemplate, Span, Tools
+from retune.data.chats.dropped import check_calls, check_read, holds, tools_dropped
+from retune.data.chats.faults import ChatFault, malformed
 from retune.data.chats.harmony import HARMONY_TAGS, check_harmony, repair_harmony
-from retune.data.chats.templates import find_user_text, template_text
-from retune.data.tokenizers import Tokenizer
-from retune.errors import ConfigError, DataError
-from retune.recipe.sections import PromptConfig
-
-USER_WITH_CONTEXT = "{question}\n\n{context}"
-USER_WITH_SCHEMA = (
-    "Write the SQL query that answers <USER_QUERY> from the tables in <SCHEMA>. "
-    "Reply with the query alone.\n\n"
-    "<SCHEMA>\n{schema}\n</SCHEMA>\n\n<USER_QUERY>\n{question}\n</USER_QUERY>"
+from retune.data.chats.loss_marks import LossMarker, LossOn
+from retune.data.chats.messages import (
+    SYSTEM_ROLES,
+    Call,
+    Message,
+    answer_message,
+    build_messages,
 )
-_SENTINEL = "\ue000"
-"""A letter for private use, which no template treats in its own way."""
+from retune.data.chats.templates import find_user_text, template_text
+from retune.data.chats.thoughts import closes_thought, closing_tag, find_open_thought
+from retune.data.tokenizers import Tokenizer
+from retune.errors import ConfigError
 
-Message = dict[str, str]
-Span = tuple[int, int]
+__all__ = [
+    "ChatFault",
+    "ChatRenderer",
+    "ChatText",
+    "Message",
+    "Span",
+    "build_messages",
+    "render_prompt",
+]
 
-
-class ChatFault(DataError):
-    """A row that cannot be written as a chat.
-
-    Args:
-        limit: The field of `LimitsConfig` that counts it.
-        reason: The same words for every row with this fault.
-        detail: What was found in this row.
-    """
-
-    def __init__(self, limit: str, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason} ({detail})" if detail else reason)
-        self.limit, self.reason, self.detail = limit, reason, detail
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self), (self.limit, self.reason, self.detail))
+_HARMONY_HEAD = "<|start|>assistant"
 
 
 @dataclass(frozen=True)
@@ -51,54 +50,25 @@ class ChatText:
     Attributes:
         prompt: What is read.
         answer: What is to be written, end token included.
-        marks: Stretches of characters of both together that the template marks as written by the
-            model; None when they were not asked for.
+        marks: Stretches of characters of both together that the model writes; None when they were
+            not asked for.
         repaired: Whether a missing final channel was put back.
+        unlearned: Stretches that carry no loss because the row says so; None where it is silent.
+        prompt_ids: What a server asks with; None for plain text.
     """
 
     prompt: str
     answer: str
     marks: tuple[Span, ...] | None = None
     repaired: bool = False
+    unlearned: tuple[Span, ...] | None = None
+    prompt_ids: tuple[int, ...] | None = field(default=None, compare=False)
 
-
-def build_messages(
-    config: PromptConfig,
-    *,
-    question: str,
-    context: str = "",
-    schema: str = "",
-    history: Iterable[Mapping[str, str]] = (),
-    with_context: str | None = None,
-) -> list[Message]:
-    """Return the messages before the answer, in the format of chat templates.
-
-    There is no argument for the answer: whatever the recipe says, none can get into a prompt.
-
-    Args:
-        config: The recipe's texts.
-        question: What the model is asked.
-        context: The text beside the question.
-        schema: CREATE statements of the row's database.
-        history: Turns before; a system message among them is kept in place of the recipe's.
-        with_context: How the chat template wants question and context to be joined.
-
-    Returns:
-        System message where there is one, earlier turns, and the question.
-    """
-    turns = [{"role": turn["role"], "content": turn["content"]} for turn in history]
-    if config.system and not any(turn["role"] in ("system", "developer") for turn in turns):
-        turns.insert(0, {"role": "system", "content": config.system})
-    if config.user is not None:
-        text = config.user
-    elif schema:
-        text = USER_WITH_SCHEMA
-    elif context:
-        text = with_context or USER_WITH_CONTEXT
-    else:
-        text = "{question}"
-    user = text.format(question=question, context=context, schema=schema)
-    return [*turns, {"role": "user", "content": user}]
+    @property
+    def needs_offsets(self) -> bool:
+        """Whether the characters of its tokens are needed to say which of them carry loss."""
+        whole = (len(self.prompt), len(self.prompt) + len(self.answer))
+        return self.marks is not None or any(span != whole for span in self.unlearned or ())
 
 
 class ChatRenderer:
@@ -107,57 +77,58 @@ class ChatRenderer:
     Args:
         tokenizer: Holds the chat template.
         end_tokens: Texts of the tokens that end an answer.
-        template: A variant of the template with marks; None for the tokenizer's own.
         effort: How much the model shall think; None for the template's default.
+        loss_on: The recipe's choice of tokens that carry loss.
 
     Raises:
-        ConfigError: The template knows no reasoning effort.
+        ConfigError: The template knows no reasoning effort, or it cannot be told what of its chats
+            the model writes.
     """
 
     def __init__(
         self,
         tokenizer: Tokenizer,
         end_tokens: Sequence[str] = (),
-        template: str | None = None,
         effort: str | None = None,
+        loss_on: LossOn = "answer",
     ) -> None:
         self.tokenizer = tokenizer
         self.end_tokens = list(end_tokens) or [str(tokenizer.eos_token)]
-        self.template = template
-        self._settings = {"reasoning_effort": effort} if effort else {}
-        if effort and "reasoning_effort" not in (template or template_text(tokenizer)):
+        text = template_text(tokenizer)
+        if effort and "reasoning_effort" not in text:
             raise ConfigError(
                 f"prompt.reasoning_effort is {effort}, but the chat template knows no "
                 "reasoning_effort: it would change nothing. Set it to null, or use a model whose "
                 "template has it (gpt-oss)."
             )
-        self.with_context = find_user_text(template_text(tokenizer))
+        self.template = ChatTemplate(
+            tokenizer, settings={"reasoning_effort": effort} if effort else None
+        )
+        self.abilities = Abilities(self.template)
+        self.template.form = self.abilities.form
+        self.with_context = find_user_text(text)
         added = tokenizer.get_added_vocab()
         self.harmony = all(tag in added for tag in HARMONY_TAGS)
+        self._kept_roles: dict[str, bool] = {}
+        self.lead = self._find_lead()
+        # Turns before the last one end otherwise in gpt-oss' format.
+        ends = [*self.end_tokens, *(["<|end|>"] if self.harmony else [])]
+        self.marker = LossMarker(self.template, loss_on, ends, self.lead)
 
-    def render_prompt(self, messages: Sequence[Message]) -> str:
-        """Return the text that a model continues with its answer.
-
-        Some templates write more before an answer than their generation prompt has: an empty block
-        of thought (Qwen 3), a channel's name (gpt-oss). That is read and not learned: without it a
-        model would be scored on words about its answer, not on the answer.
+    def render_prompt(self, messages: Sequence[Message], tools: Tools = None) -> str:
+        """Return the text that a model continues with its answer: what a server asks with.
 
         Args:
             messages: The messages before the answer.
+            tools: What the model may call.
 
         Returns:
-            The generation prompt, with what the template writes before every answer.
+            The generation prompt.
 
         Raises:
-            ChatFault: The template refuses the messages.
+            ChatFault: The template refuses the messages, or drops some of them.
         """
-        return self._with_lead(self._write(messages, prompt=True)[0], messages)
-
-    def _with_lead(self, prompt: str, messages: Sequence[Message]) -> str:
-        # What stands before an answer that is nothing but a mark is written before every answer.
-        probe = self._write([*messages, {"role": "assistant", "content": _SENTINEL}])[0]
-        before, found, _ = probe.partition(_SENTINEL)
-        return before if found and before.startswith(prompt) else prompt
+        return self._write_prompt(self.fold_system(messages), tools)
 
     def render_chat(
         self,
@@ -165,7 +136,9 @@ class ChatRenderer:
         answer: str,
         thinking: str | None = None,
         *,
-        marks: bool = False,
+        calls: Sequence[Call] = (),
+        tools: Tools = None,
+        learned: bool = True,
     ) -> ChatText:
         """Render a whole chat and cut it into what is read and what is to be written.
 
@@ -173,7 +146,9 @@ class ChatRenderer:
             messages: The messages before the answer.
             answer: The reference answer.
             thinking: What the model shall write before it, in a channel or block of its own.
-            marks: Whether the template's generation marks are wanted.
+            calls: The tools that the answer calls.
+            tools: What the model may call.
+            learned: Whether the answer carries loss.
 
         Returns:
             The two parts. What a template writes after the end token (a newline, say) is dropped:
@@ -181,84 +156,136 @@ class ChatRenderer:
 
         Raises:
             ChatFault: The template refuses the row, writes a chat that does not begin with its own
-                prompt, leaves out the answer, or its channels do not fit together.
+                prompt, drops something of it, or its channels do not fit together.
         """
-        prompt = self._write(messages, prompt=True)[0]
-        if not thinking:
-            prompt = self._with_lead(prompt, messages)
-        whole, repaired = self._write([*messages, _as_turn(answer, thinking)])
-        if not whole.startswith(prompt):
-            raise ChatFault(
-                "malformed_chats",
-                "the chat template writes a finished chat that does not begin with its own "
-                "generation prompt, so no token could be told apart as answer; use a template "
-                "whose prompt is a prefix of the chat",
-                f"prompt: …{prompt[-40:]!r}",
-            )
-        written = self._cut_after_end(whole[len(prompt) :], answer, thinking)
+        messages = self.fold_system(messages)
+        turn = answer_message(answer, thinking, calls)
+        prompt, written, repaired = self._cut(messages, turn, tools)
+        chat = [*messages, turn if learned else {**turn, "learned": False}]
+        marks = self.marker.mark(chat, prompt, written, tools)
+        ids = tuple(self.template.prompt_ids(messages, tools))
+        return ChatText(prompt, written, marks.learned, repaired, marks.unlearned, ids)
+
+    def _cut(
+        self, messages: Sequence[Message], turn: Message, tools: Tools
+    ) -> tuple[str, str, bool]:
+        """Return prompt, answer, and whether a final channel was put back."""
+        prompt = self._write_prompt(messages, tools)
+        whole = self.template.write([*messages, turn], tools=tools)
+        written = (
+            whole[len(prompt) :]
+            if whole.startswith(prompt)
+            else _behind_open_thought(prompt, whole, turn)
+        )
+        written, repaired = self._repair(prompt, written)
+        written = self._cut_after_end(written, turn)
         fault = check_harmony(prompt + written) if self.harmony else None
         if fault:
-            raise ChatFault("malformed_chats", f"its channels do not fit together: {fault}")
-        spans = None
-        if marks:
-            chat = [*messages, _as_turn(answer, thinking)]
-            spans = self._read_marks(chat, prompt, whole[: len(prompt)] + written)
-        return ChatText(prompt, written, spans, repaired)
+            raise malformed(f"its channels do not fit together: {fault}")
+        return prompt, written, repaired
 
-    def _cut_after_end(self, written: str, answer: str, thinking: str | None) -> str:
-        for name, text in (("answer", answer), ("thinking", thinking or "")):
-            if text.strip() not in written:
-                raise ChatFault(
-                    "malformed_chats",
-                    f"the chat template drops the {name}",
-                    f"wrote {written!r:.80}",
-                )
-        ends = [written.rfind(token) + len(token) for token in self.end_tokens if token in written]
-        return written[: max(ends)] if ends else written + self.end_tokens[0]
+    def _find_lead(self) -> str:
+        """Return what the template writes between its generation prompt and a plain answer.
 
-    def _read_marks(self, chat: list[Message], prompt: str, whole: str) -> tuple[Span, ...]:
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        rendered, found = render_jinja_template(
-            [chat],
-            chat_template=self.template or template_text(self.tokenizer),
-            return_assistant_tokens_mask=True,
-            **self.tokenizer.special_tokens_map,
-        )
-        if not rendered[0].startswith(prompt):
-            raise ChatFault(
-                "malformed_chats",
-                "its final channel had to be put back, and so the template's generation marks "
-                "stand elsewhere; set prompt.loss_on: answer, or mend the template",
-            )
-        # Some marks begin with the head of the turn, which is part of the prompt (gpt-oss), or with
-        # what is written before every answer (Qwen 3): that is read, not learned.
-        begun = self._write(chat[:-1])[0]
-        head = len(begun) if prompt.startswith(begun) else len(prompt)
-        spans = (
-            (max(start, len(prompt)) if start >= head else start, min(end, len(whole)))
-            for start, end in found[0]
-        )
-        return tuple(span for span in spans if span[0] < span[1])
-
-    def _write(self, messages: Sequence[Message], *, prompt: bool = False) -> tuple[str, bool]:
-        text = str(self._apply(list(messages), tokenize=False, add_generation_prompt=prompt))
-        return repair_harmony(text) if self.harmony else (text, False)
-
-    def _apply(self, messages: list[Message], **options: Any) -> Any:
+        An empty thought (Qwen 3), a channel's name (gpt-oss), a blank (Llama 2); empty where the
+        answer follows at once, or where that cannot be told.
+        """
         try:
-            return self.tokenizer.apply_chat_template(
-                messages, chat_template=self.template, **self._settings, **options
-            )
-        except (TemplateError, TypeError, ValueError) as error:
-            # Templates refuse a row by an exception of their own, or by adding None to a text.
-            raise ChatFault("malformed_chats", f"the chat template refuses it: {error}") from error
+            written = self._cut([PROBE_QUESTION], answer_message(PROBE_ANSWER), None)[1]
+        except ChatFault:
+            return ""
+        lead, found, _ = written.partition(PROBE_ANSWER)
+        return lead if found else ""
+
+    def fold_system(self, messages: Sequence[Message]) -> list[Message]:
+        """Put a system message above the first question where the template has no place for it.
+
+        Args:
+            messages: In the form of `build_messages`.
+
+        Returns:
+            The messages that the template is given.
+        """
+        first = messages[0] if messages else None
+        if first is None or first["role"] not in SYSTEM_ROLES or self._keeps(first["role"]):
+            return list(messages)
+        if self._keeps("system"):
+            return [{**first, "role": "system"}, *messages[1:]]
+        rest = [dict(message) for message in messages[1:]]
+        asked = next((message for message in rest if message["role"] == "user"), None)
+        if asked is not None:
+            asked["content"] = f"{first['content']}\n\n{asked['content']}"
+        return rest
+
+    def folds(self, messages: Sequence[Message]) -> bool:
+        """Say whether the system message of a chat is put above its first question."""
+        return len(self.fold_system(messages)) < len(messages)
+
+    def _keeps(self, role: str) -> bool:
+        if role not in self._kept_roles:
+            self._kept_roles[role] = self.abilities.keeps_system(role)
+        return self._kept_roles[role]
+
+    def _write_prompt(self, messages: Sequence[Message], tools: Tools) -> str:
+        if tools and not self.abilities.reads_tools:
+            raise tools_dropped()
+        prompt = self.template.write(messages, prompt=True, tools=tools)
+        check_read(messages, tools, prompt)
+        return prompt
+
+    def _repair(self, prompt: str, written: str) -> tuple[str, bool]:
+        if not self.harmony:
+            return written, False
+        # What is asked with stays as it is: the answer alone is mended, behind its own head.
+        head = _HARMONY_HEAD if prompt.endswith(_HARMONY_HEAD) else ""
+        mended, repaired = repair_harmony(head + written)
+        return mended.removeprefix(head), repaired
+
+    def _cut_after_end(self, written: str, turn: Message) -> str:
+        for name, key in (("answer", "content"), ("thinking", "thinking")):
+            if not holds(written, turn.get(key, "")):
+                raise malformed(f"the chat template drops the {name}", f"wrote {written!r:.80}")
+        check_calls(turn.get("calls", ()), written)
+        # Behind the answer: a template may close the whole chat with one more (Phi), and an answer
+        # that holds one itself is found out by its ids.
+        last = turn["calls"][-1]["name"] if turn.get("calls") else str(turn["content"]).strip()
+        begin = written.rfind(last) + len(last)
+        found = re.compile("|".join(map(re.escape, self.end_tokens))).search(written, begin)
+        return written[: found.end()] if found else written + self.end_tokens[0]
 
 
-def _as_turn(answer: str, thinking: str | None) -> Message:
-    turn = {"role": "assistant", "content": answer}
-    # Templates read it under either name.
-    return {**turn, "thinking": thinking, "reasoning_content": thinking} if thinking else turn
+def _behind_open_thought(prompt: str, whole: str, turn: Message) -> str:
+    """Return what follows on a prompt that opens a thought, which the finished chat leaves out.
+
+    DeepSeek's R1 is asked with an opened thought, and its template drops thoughts of finished
+    turns: the thought is closed as the model itself closes it. Nemotron's writes an empty one in
+    another way than its prompt opens it: what it writes from the closing tag on is kept.
+    """
+    at = find_open_thought(prompt)
+    if at is not None and whole.startswith(prompt[:at]):
+        opening = prompt[at:].strip()
+        closing = closing_tag(opening)
+        begin = "" if prompt.endswith("\n") else "\n"
+        rest = whole[at:]
+        empty = re.match(rf"{re.escape(opening)}\s*{re.escape(closing)}", rest)
+        if empty and not turn.get("thinking"):
+            return f"{begin}{closing}{rest[empty.end() :]}"
+        if rest.lstrip().startswith(str(turn["content"]).strip()):
+            thinking = str(turn.get("thinking", "")).strip("\n")
+            return f"{begin}{thinking}\n{closing}\n\n{rest.lstrip()}"
+    if turn.get("thinking") and closes_thought(prompt):
+        raise malformed(
+            "the chat template's generation prompt closes the thought before the answer, so that "
+            "no served model would think; use a template that opens thoughts, or delete them from "
+            "the rows",
+            f"prompt: …{prompt[-40:]!r}",
+        )
+    raise malformed(
+        "the chat template writes a finished chat that does not begin with its own generation "
+        "prompt, so no token could be told apart as answer; use a template whose prompt is a "
+        "prefix of the chat",
+        f"prompt: …{prompt[-40:]!r}",
+    )
 
 
 def render_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> str:

@@ -48,3 +48,14 @@ def tell_unknown_tags(tokenizer: Tokenizer) -> str | None:
         "(prompt.template), or add the tokens to its tokenizer and embeddings, save both, and "
         "train them (method.trainable_tokens)."
     )
+
+
+def strip_control(text: str, tokenizer: Tokenizer) -> str:
+    """Return a text without the control tokens that stand in it, stripped.
+
+    Args:
+        text: Decoded tokens.
+        tokenizer: Whose control tokens.
+    """
+    tokens = sorted(map(str, tokenizer.all_special_tokens), key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, tokens)), "", text).strip() if tokens else text.strip()

@@ -22,6 +22,10 @@ SHIPPED_TEMPLATES = ("headings", "instruction_en", "instruction_pt")
 _FOLDER = Path(__file__).with_name("templates")
 _TEMPLATE_FILE = "chat_template.jinja"
 _CONFIG_FILE = "tokenizer_config.json"
+_SNAPSHOT_FILES = (_TEMPLATE_FILE, _CONFIG_FILE)
+FALLBACK_TEMPLATE = "headings"
+"""For tokenizers without a template."""
+_MARK_TAGS = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
 _MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _USER_TEXT = re.compile(r"\{#-?\s*retune\.user_with_context:\s*\n(.*?)\s*-?#\}", re.DOTALL)
 
@@ -129,7 +133,7 @@ def read_template(source: Source) -> str:
     return text
 
 
-def _template_of(path: Path) -> str | None:
+def _template_of(path: Path, *, any_of: bool = False) -> str | None:
     if not path.is_file():
         return None
     text = read_text_file(path, ConfigError)
@@ -140,7 +144,8 @@ def _template_of(path: Path) -> str | None:
     except (ValueError, AttributeError) as error:  # no JSON, or no object
         raise ConfigError(f"{path}: cannot be read as a chat template ({error}).") from error
     if isinstance(found, list):  # several by name; the tokenizer itself uses the default too
-        found = {one["name"]: one["template"] for one in found}.get("default")
+        named = {one["name"]: one["template"] for one in found}
+        found = next(iter(named.values()), None) if any_of else named.get("default")
     return found.removeprefix(MARK) if isinstance(found, str) else None
 
 
@@ -148,13 +153,55 @@ def _refuse_broken(text: str, place: str) -> None:
     from jinja2 import Environment, TemplateSyntaxError
 
     # The marks are an extension of transformers, not of Jinja.
-    plain = re.sub(r"\{%-?\s*(end)?generation\s*-?%\}", "", text)
+    plain = _MARK_TAGS.sub("", text)
     try:
         Environment(extensions=["jinja2.ext.loopcontrols"]).parse(plain)
     except TemplateSyntaxError as error:
         raise ConfigError(f"{place}:{error.lineno}: no valid Jinja template ({error}).") from error
     if not plain.strip():
         raise ConfigError(f"{place}: is empty; expected a chat template.")
+
+
+def name_template(template: Source | None, folder: Path) -> str:
+    """Name the chat template that is used.
+
+    Args:
+        template: From `locate_template`.
+        folder: The snapshot whose tokenizer is used.
+
+    Returns:
+        The name of one that comes with retune, else where it stands.
+    """
+    if template is None:
+        if any(_template_of(folder / name, any_of=True) for name in _SNAPSHOT_FILES):
+            return "the tokenizer's own"
+        return f"{FALLBACK_TEMPLATE}, which comes with retune (the tokenizer has none)"
+    path = template.path
+    if path.parent == _FOLDER:
+        return f"{path.stem}, which comes with retune"
+    borrowed = path.name in _SNAPSHOT_FILES
+    return f"that of {path.parent.name}" if borrowed else path.name
+
+
+def list_switches(template: str) -> tuple[str, ...]:
+    """List the variables by which a chat template can be told to write otherwise.
+
+    Args:
+        template: Jinja text.
+
+    Returns:
+        Their names, sorted: ``enable_thinking``, ``reasoning_effort``; not what every template has.
+    """
+    from jinja2 import Environment, TemplateError, meta
+
+    plain = _MARK_TAGS.sub("", template)
+    try:
+        parsed = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(plain)
+    except TemplateError:
+        return ()  # rows will say what is wrong with it
+    known = re.compile(r"messages|tools|documents|add_generation_prompt|\w+_tokens?|\w*strftime\w*")
+    found = meta.find_undeclared_variables(parsed) - {"raise_exception", "namespace", "range"}
+    return tuple(sorted(name for name in found if not known.fullmatch(name)))
 
 
 def has_marks(template: str) -> bool:

@@ -74,7 +74,7 @@ def test_marks_of_trls_variant(bench: Any, snapshot: Snapshot, tmp_path: Path) -
 def test_the_head_of_a_turn_is_read_though_it_is_marked(
     bench: Any, snapshot: Snapshot, tmp_path: Path
 ) -> None:
-    """Marks may begin before the generation prompt's end (gpt-oss), and before an empty thought."""
+    """Marks may begin before the generation prompt's end (gpt-oss); an empty thought is written."""
     path = tmp_path / "head.jinja"
     path.write_text(
         "{% for m in messages %}{% if m['role'] == 'assistant' %}{% generation %}<|assistant|>"
@@ -84,8 +84,8 @@ def test_the_head_of_a_turn_is_read_though_it_is_marked(
     )
     template = locate_shipped("headings").model_copy(update={"path": path})
     row = rows_of(bench.encode(bench.source([{}]), template=template, loss_on="marked"))[0]
-    assert row["prompt"] == "<|user|>Quantos?<|end|><|assistant|><think></think>"
-    assert learned(bench, row) == ["SELECT 1<|end|>"]
+    assert row["prompt"] == "<|user|>Quantos?<|end|><|assistant|>"
+    assert learned(bench, row) == ["<think></think>SELECT 1<|end|>"]
 
 
 def test_loss_on_all(bench: Any) -> None:
@@ -137,7 +137,7 @@ def test_marks_that_are_not_there_are_a_config_error(bench: Any, snapshot: Snaps
     """Before a row is read."""
     bench.base = locate_base(str(snapshot("gemma3")), None)
     with pytest.raises(ConfigError, match="does not mark what the assistant writes"):
-        bench.encode(bench.source([{}]), loss_on="assistant")
+        bench.encode(bench.source([{}]), loss_on="marked")
 
 
 def test_channels_in_an_answer_are_read_and_mended(harmony_bench: Any) -> None:

@@ -14,6 +14,8 @@ from retune.records import ChatRef
 
 Snapshot = Callable[[str], Path]
 # What a family writes as the end of an answer.
+LEADS = {"qwen3": "<think>\n\n</think>\n\n", "gpt_oss": "<|channel|>final<|message|>"}
+"""What a family writes between its generation prompt and an answer."""
 ENDS = {
     "llama": "<|end|>",
     "gpt2": "<|end|>",
@@ -38,10 +40,11 @@ def family_chats(family: str, snapshot: Snapshot, format_for: Callable[..., Chat
 def test_loss_falls_on_the_answer_and_its_end(
     family: str, snapshot: Snapshot, family_chats: ChatRef
 ) -> None:
-    """On every real row the learned ids read as the answer and one end token, and nothing else."""
+    """On every real row the learned ids read as what the model has to write, and nothing else."""
     tokenizer = load_tokenizer(snapshot(family))
     for row in read_rows(family_chats.folder / "train" / "rows.parquet"):
-        assert tokenizer.decode(row["answer_ids"]) == row["answer"] + ENDS[family]
+        expected = LEADS.get(family, "") + row["answer"] + ENDS[family]
+        assert tokenizer.decode(row["answer_ids"]) == expected
 
 
 def test_the_prompt_is_all_before_the_answer(
@@ -59,6 +62,8 @@ def test_the_prompt_is_all_before_the_answer(
         ]
         whole = tokenizer.apply_chat_template(chat, tokenize=False)
         assert whole.startswith(tokenizer.decode(row["prompt_ids"] + row["answer_ids"]))
+        served = tokenizer.apply_chat_template(chat[:-1], add_generation_prompt=True)
+        assert served["input_ids"] == row["prompt_ids"]
         assert tokenizer.decode(row["prompt_ids"]) == row["prompt"]
 
 

@@ -70,12 +70,12 @@ def renderer(snapshot: Snapshot, template: str | None = None, family: str = "lla
     return ChatRenderer(tokenizer, ends)
 
 
-def test_an_empty_thought_is_read_and_not_learned(snapshot: Snapshot) -> None:
-    """Qwen 3 writes one before each answer; scored as part of the answer it would be no SQL."""
+def test_an_empty_thought_is_written_by_the_model(snapshot: Snapshot) -> None:
+    """Qwen 3 writes one before each answer, and its generation prompt, by default, does not."""
     qwen = renderer(snapshot, family="qwen3")
     text = qwen.render_chat(USER, "think")
-    assert text.prompt.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
-    assert text.answer == "think<|im_end|>"
+    assert text.prompt.endswith("<|im_start|>assistant\n")
+    assert text.answer == "<think>\n\n</think>\n\nthink<|im_end|>"
     assert qwen.render_prompt(USER) == text.prompt == render_prompt(qwen.tokenizer, USER)
 
 
@@ -104,7 +104,7 @@ def test_thinking_is_learned_after_the_plain_prompt(harmony_base: BaseRef) -> No
         "<|start|>assistant<|channel|>final<|message|>Dois.<|return|>",
     )
     assert harmony.render_chat(USER, "Dois.") == ChatText(
-        f"{prompt}<|channel|>final<|message|>", "Dois.<|return|>"
+        prompt, "<|channel|>final<|message|>Dois.<|return|>"
     )
 
 
