@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.serving import copy_tracking_database, prefect_address
 from tests.tiny_models import REPOSITORY, write_snapshot
 from tests.waiting import GUARD_SECONDS
 
@@ -50,30 +51,40 @@ def write_project(folder: Path, family: str = "llama") -> Path:
         "merge": {"check_rows": 4},
         "registry": {"model_name": "small", "check_rows": 2},
     }
+    copy_tracking_database(folder / ".retune")
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe), "utf-8")
     return path
 
 
-def environment(home: Path) -> dict[str, str]:
-    """Return an environment whose Prefect, cache and settings lie below `home`."""
+def environment(home: Path, *, own_server: bool = False) -> dict[str, str]:
+    """Return an environment whose Prefect, cache and settings lie below `home`.
+
+    Args:
+        home: Where to.
+        own_server: Let each run start a Prefect server of its own, as a user's first one does.
+    """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
+    server = {} if own_server else {"PREFECT_API_URL": prefect_address()}
     return {
         **kept,
+        **server,
         "PREFECT_HOME": str(home / "prefect"),
         "HF_HUB_OFFLINE": "1",
         "COLUMNS": "140",
     }
 
 
-def retune(recipe: Path, *arguments: str, command: str = "run") -> subprocess.CompletedProcess[str]:
+def retune(
+    recipe: Path, *arguments: str, command: str = "run", own_server: bool = False
+) -> subprocess.CompletedProcess[str]:
     """Run the command line on a recipe, as a user does."""
     return subprocess.run(
         [sys.executable, "-m", "retune.cli", command, str(recipe), *arguments],
         capture_output=True,
         text=True,
         cwd=recipe.parent,
-        env=environment(recipe.parent),
+        env=environment(recipe.parent, own_server=own_server),
         timeout=GUARD_SECONDS,
         check=False,
     )
@@ -90,7 +101,7 @@ def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """One finished run: the recipe's file and its summary. Do not change; copy it."""
     recipe = write_project(tmp_path_factory.mktemp("finished") / "project")
-    return recipe, last_json(retune(recipe, "--json"))
+    return recipe, last_json(retune(recipe, "--json", own_server=True))
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def prefect_server(project: Path) -> Iterator[dict[str, str]]:
     port = free_port()
     address = f"http://127.0.0.1:{port}"
     reached = {
-        **environment(project.parent),
+        **environment(project.parent, own_server=True),
         "PREFECT_API_URL": f"{address}/api",
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
