@@ -10,10 +10,10 @@ demo: $(VENV)/installed ## retrain the embedded model, gate it, register it
 	$(BIN)/retune run $(RECIPE)
 
 test: $(VENV)/installed ## every test that this machine can run
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/installed ## the tests that take seconds
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not service"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not service"
 
 check: $(VENV)/installed ## lint, format, types, layers
 	$(BIN)/ruff check .

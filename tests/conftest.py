@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,7 +63,9 @@ ROWS = 40
 
 
 def pytest_unconfigure() -> None:
-    """Remove the homes that this process made."""
+    """Stop the servers and remove the homes that this process made."""
+    if serving := sys.modules.get("tests.serving"):
+        serving.stop()
     shutil.rmtree(_HOME, ignore_errors=True)
 
 

@@ -8,52 +8,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from retune.cli.dashboards import stop_server, wait_until_healthy
+from tests.serving import copy_tracking_database, prefect_address
 from tests.tiny_models import REPOSITORY, write_snapshot
-from tests.waiting import GUARD_SECONDS, free_port
+from tests.waiting import GUARD_SECONDS
 
 TRAIN_ROWS, TEST_ROWS = 48, 8
-_SHARED_SERVER = "TESTS_PREFECT_API_URL"
-
-
-@contextmanager
-def serve_prefect(home: Path) -> Iterator[str]:
-    """Run a Prefect server on a free port of this machine; yields the address of its API."""
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
-        env={
-            **environment(home, own_server=True),
-            "PREFECT_API_URL": f"{address}/api",
-            "PREFECT_SERVER_API_PORT": str(port),
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        wait_until_healthy("Prefect", server, f"{address}/api/health")
-        yield f"{address}/api"
-    finally:
-        stop_server(server)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One Prefect server for the runs of all tests of this process."""
-    with serve_prefect(tmp_path_factory.mktemp("prefect")) as address:
-        os.environ[_SHARED_SERVER] = address
-        yield
-        del os.environ[_SHARED_SERVER]
 
 
 def write_project(folder: Path, family: str = "llama") -> Path:
@@ -86,25 +51,24 @@ def write_project(folder: Path, family: str = "llama") -> Path:
         "merge": {"check_rows": 4},
         "registry": {"model_name": "small", "check_rows": 2},
     }
+    copy_tracking_database(folder / ".retune")
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe), "utf-8")
     return path
 
 
 def environment(home: Path, *, own_server: bool = False) -> dict[str, str]:
-    """Return an environment whose cache and settings lie below `home`.
+    """Return an environment whose Prefect, cache and settings lie below `home`.
 
     Args:
-        home: The folder.
-        own_server: Whether a run starts Prefect's temporary server, as it does where none is
-            named; else it uses the one that all tests of this process share, which saves the
-            seconds that each start takes.
+        home: Where to.
+        own_server: Let each run start a Prefect server of its own, as a user's first one does.
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
-    shared = kept.pop(_SHARED_SERVER, None)
+    server = {} if own_server else {"PREFECT_API_URL": prefect_address()}
     return {
         **kept,
-        **({"PREFECT_API_URL": shared} if shared and not own_server else {}),
+        **server,
         "PREFECT_HOME": str(home / "prefect"),
         "HF_HUB_OFFLINE": "1",
         "COLUMNS": "140",
@@ -135,10 +99,7 @@ def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """One finished run: the recipe's file and its summary. Do not change; copy it.
-
-    It runs as on a user's machine, with a temporary server of its own.
-    """
+    """One finished run: the recipe's file and its summary. Do not change; copy it."""
     recipe = write_project(tmp_path_factory.mktemp("finished") / "project")
     return recipe, last_json(retune(recipe, "--json", own_server=True))
 

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.collect import collect
 from retune.collecting.records import CollectSettings
 from retune.errors import ConfigError, DataError
+from tests.serving import prefect_address
 from tests.tiny_models import REPOSITORY
 from tests.waiting import GUARD_SECONDS
 
@@ -33,8 +34,8 @@ pytestmark = pytest.mark.service
 
 @pytest.fixture(scope="module")
 def prefect() -> Iterator[None]:
-    """A Prefect of this module's own."""
-    with prefect_test_harness(server_startup_timeout=120):
+    """The Prefect server that tests share."""
+    with temporary_settings({PREFECT_API_URL: prefect_address()}):
         yield
 
 

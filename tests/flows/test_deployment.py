@@ -16,9 +16,10 @@ import httpx
 import psutil
 import pytest
 
-from tests.flows.conftest import environment, serve_prefect
+from retune.cli.dashboards import stop_server, wait_until_healthy
+from tests.flows.conftest import environment
 from tests.tiny_models import REPOSITORY
-from tests.waiting import GUARD_SECONDS, wait_until
+from tests.waiting import GUARD_SECONDS, free_port, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.service]
 
@@ -26,8 +27,26 @@ pytestmark = [pytest.mark.slow, pytest.mark.service]
 @pytest.fixture
 def prefect_server(project: Path) -> Iterator[dict[str, str]]:
     """A Prefect server on a free port; yields the environment that reaches it."""
-    with serve_prefect(project.parent) as address:
-        yield {**environment(project.parent), "PREFECT_API_URL": address}
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    reached = {
+        **environment(project.parent, own_server=True),
+        "PREFECT_API_URL": f"{address}/api",
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
+    server = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
+        env=reached,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until_healthy("Prefect", server, f"{address}/api/health")
+        yield reached
+    finally:
+        stop_server(server)
 
 
 def prefect(reached: dict[str, str], folder: Path, *arguments: str) -> str:

@@ -26,7 +26,8 @@ def start(recipe: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(recipe.parent),
+        # Ctrl-C in a terminal reaches that server too.
+        env=environment(recipe.parent, own_server=True),
         start_new_session=True,
     )
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.pretrain import pretrain
 from retune.embedded.settings import BaseRecipe, MoreRecipe, RebuildRecipe
 from retune.modeling.snapshots import check_snapshot
+from tests.serving import prefect_address
 from tests.tiny_models import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -20,7 +21,7 @@ def test_the_flow_writes_the_shipped_data_and_a_loadable_base(tmp_path: Path) ->
     recipe = RebuildRecipe(
         base=BaseRecipe(steps=2, batch_rows=2), more=MoreRecipe(steps=1, batch_rows=2)
     )
-    with prefect_test_harness(server_startup_timeout=120):
+    with temporary_settings({PREFECT_API_URL: prefect_address()}):
         figures = pretrain(assets=tmp_path / "assets", store=tmp_path / "store", recipe=recipe)
     assert figures["steps"] == 3
     check_snapshot(tmp_path / "assets" / "base_tiny")

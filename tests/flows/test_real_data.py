@@ -67,7 +67,7 @@ def check(folder: Path, *shared: str, prompt: dict[str, Any] | None = None, **da
         capture_output=True,
         text=True,
         cwd=folder,
-        env=environment(folder),
+        env=environment(folder, own_server=True),
         timeout=GUARD_SECONDS,
         check=False,
     )

@@ -17,7 +17,7 @@ from retune.cli.consoles import open_console
 from retune.cli.prefect_api import prepare_prefect
 from retune.errors import RetuneError, ServiceError
 from retune.provenance import library_versions
-from retune.tracking import check_tracking, default_uri
+from retune.tracking import check_tracking, choose_tracking, default_uri, shown_uri
 
 _LIBRARIES = ("prefect", "mlflow", "torch", "transformers", "trl", "peft", "bitsandbytes")
 _MIN_FREE_GIB = 2.0
@@ -122,6 +122,12 @@ def _prefect() -> str:
 
 def _mlflow() -> str:
     with tempfile.TemporaryDirectory() as folder:
+        tracking = choose_tracking(
+            None, None, name="doctor", store_root=Path(folder), resolve=Path.absolute
+        )
         started = time.monotonic()
-        check_tracking(default_uri(Path(folder)))
-    return f"opens a new database in {time.monotonic() - started:.1f} s"
+        check_tracking(tracking.uri)
+        seconds = f"{time.monotonic() - started:.1f} s"
+        if tracking.uri == default_uri(Path(folder)):
+            return f"opens a new database in {seconds}"
+        return f"{shown_uri(tracking.uri)} (MLFLOW_TRACKING_URI) answers after {seconds}"

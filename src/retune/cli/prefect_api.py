@@ -22,6 +22,8 @@ from retune.proxies import settle_proxies, shown_proxy
 from retune.recipe.credentials import masked
 
 _API_TIMEOUT_SECONDS = 5.0
+_ANSWER_SECONDS = 20.0
+"""A server that took the connection is there; a busy one may take its time."""
 _MOST_STARTS = 2
 """Of a server that ends at once; Prefect itself would try for ever, each time on another port."""
 _PORT_TAKEN = 3
@@ -128,9 +130,8 @@ def _client() -> httpx.Client:
                 f"({say_where('PREFECT_API_SSL_CERT_FILE')}): no certificates can be read there "
                 f"({error.strerror or error}). Correct it or unset it."
             ) from error
-    return httpx.Client(
-        headers=headers, timeout=_API_TIMEOUT_SECONDS, verify=verify, follow_redirects=True
-    )
+    limits = httpx.Timeout(_API_TIMEOUT_SECONDS, read=_ANSWER_SECONDS)
+    return httpx.Client(headers=headers, timeout=limits, verify=verify, follow_redirects=True)
 
 
 def _named(address: str) -> str:

@@ -24,7 +24,7 @@ def test_both_dashboards_answer_until_they_are_stopped(tmp_path: Path) -> None:
         [sys.executable, "-m", "retune.cli", "ui", "--store", str(tmp_path / "store")],
         stdout=subprocess.PIPE,
         text=True,
-        env={**environment(tmp_path), "PYTHONUNBUFFERED": "1"},
+        env={**environment(tmp_path, own_server=True), "PYTHONUNBUFFERED": "1"},
     )
     assert process.stdout is not None
     addresses = []
