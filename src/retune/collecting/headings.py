@@ -87,7 +87,7 @@ def heading_level(element: Any, current: int) -> int:
 
 def _outlined(heading: Any) -> int:
     """Level of an ``<h1>``: HTML once had sections within sections, each with one of its own."""
-    around = [each for each in heading.iterancestors("section", "article")][1:]
+    around = list(heading.iterancestors("section", "article"))[1:]
     above = sum(each.find("h1") is not None for each in around)
     return min(_DEEPEST, 1 + above)
 
