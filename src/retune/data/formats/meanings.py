@@ -290,6 +290,7 @@ MEANINGS: tuple[Meaning, ...] = (
 """The table. Names that a layout reads (`NAMES`) mean there what the layout says."""
 
 _LONGEST_WORD = 30
+_NOTHING = frozenset({"[]", "{}", "null", "none", "nan"})
 _PLACEHOLDERS = ("<image>", "<video>", "<audio>", "<|image|>", "<|video|>", "<|audio|>")
 _GOOD = frozenset({
     "1", "true", "t", "yes", "y", "sim", "s", "good", "bom", "boa", "up", "thumbs_up", "like",
@@ -376,12 +377,12 @@ def check_row(row: Row, layout: FormatName | Other, used: Collection[str] = ()) 
     """
     for key, meaning in _meanings_of(tuple(row), layout, False):
         value = row[key]
-        if meaning is MEDIA and key not in used and is_blank(value) and _has_placeholder(row):
+        if meaning is MEDIA and key not in used and _says_nothing(value) and _has_placeholder(row):
             raise DataError(
                 f"a text has a place for what {ascii_of(key)} shows: it says {meaning.says}; "
                 f"{meaning.instead}, or {_ignoring(key)}"
             )
-        if key in used or is_blank(value):
+        if key in used or _says_nothing(value):
             continue
         said = None if meaning.reading == "refused" else verdict_of(value)
         if said is not None and said == (meaning.reading != "counter_verdict"):
@@ -413,7 +414,7 @@ def is_learned(turn: Row, number: int) -> bool:
     learned = True
     for key, meaning in _meanings_of(tuple(turn), "turns", True):
         value = turn[key]
-        if is_blank(value):
+        if _says_nothing(value):
             continue
         said = verdict_of(value) if meaning.reading != "refused" else None
         if said is None:
@@ -457,6 +458,11 @@ def _layouts_text(meaning: Meaning) -> str:
     if here == _ASKED:
         return "all but text, text_label"
     return ", ".join(sorted(here))
+
+
+def _says_nothing(value: Any) -> bool:
+    # CSV files have an empty list as its JSON, and nothing as one of these words.
+    return is_blank(value) or (isinstance(value, str) and value.strip().lower() in _NOTHING)
 
 
 def _has_placeholder(value: Any) -> bool:
