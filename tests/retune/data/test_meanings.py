@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from retune.data.formats.meanings import MEANINGS, table_lines, verdict_of
+from retune.data.formats.marks import verdict_of
+from retune.data.formats.meanings import MEANINGS, table_lines
 from retune.data.formats.names import NAMES, fold_name
 from retune.data.formats.normalising import Layout
 from retune.errors import DataError
