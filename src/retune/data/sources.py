@@ -171,17 +171,10 @@ def _tell_layout(
     values = tuple(without(row.value, ignore) for row in rows if row.value is not None)
     if not values:
         raise DataError(nothing_readable(found, rows, name, len(rows)))
-    columns = find_labels(values, columns, data.labels)
-    looks = [
-        Look(
-            value,
-            columns,
-            labels=data.labels is not None,
-            databases=bool(data.databases),
-            rows=values,
-        )
-        for value in values
-    ]
+    labelled = find_labels(values, columns, data.labels)
+    looks = _looks(values, labelled, data)
+    if not any(detect_format(look) == "text_label" for look in looks):
+        looks = _looks(values, columns, data)
     first = next(row for row in rows if row.value is not None)
     where = f"{name}: the row at {place_of(found, first.file, first.line)}"
     for look in looks:
@@ -195,6 +188,13 @@ def _tell_layout(
                 ) from error
             return look, layout
     raise DataError(f"{where} {_misfit(source, looks[0], name)}")
+
+
+def _looks(
+    values: tuple[dict[str, Any], ...], columns: ColumnsConfig, data: DataConfig
+) -> list[Look]:
+    labels, databases = data.labels is not None, bool(data.databases)
+    return [Look(value, columns, labels, databases, values) for value in values]
 
 
 def _misfit(source: SourceConfig, look: Look, name: str) -> str:

@@ -65,6 +65,13 @@ def test_a_broken_line_is_named_with_file_and_line(recipe: Path) -> None:
     assert "train.jsonl:3" in said
 
 
+def test_labels_without_rows_that_have_some_are_refused(recipe: Path) -> None:
+    """The rows are text-to-SQL: the classes would be named in vain."""
+    code, said = refused(recipe, "--set", "data.labels=[bom, ruim]")
+    assert code == RECIPE_WRONG
+    assert "data.labels names classes, but no source of rows is text_label" in said
+
+
 def test_an_empty_split_is_refused_with_its_counts(recipe: Path) -> None:
     """48 rows of 12 databases leave no group for a validation side of a thousandth."""
     code, said = refused(recipe, "--set", "split.validation_fraction=0.001")

@@ -62,6 +62,13 @@ def test_data_labels_find_the_column_that_holds_them(locate: Any) -> None:
     assert found.columns.answer == "sentiment"
 
 
+def test_chats_beside_rows_with_labels_stay_chats(locate: Any) -> None:
+    """Their category is no class, though `data.labels` names it for another source."""
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    found = locate([{"messages": turns, "category": "bom"}], labels=NAMES)
+    assert (found.format, found.columns.answer) == ("messages", None)
+
+
 @pytest.mark.parametrize(
     ("listed", "data", "reason"),
     [

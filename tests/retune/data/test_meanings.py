@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from retune.data.formats.meanings import MEANINGS, table_lines, verdict_of
+from retune.data.formats.marks import verdict_of
+from retune.data.formats.meanings import MEANINGS, table_lines
 from retune.data.formats.names import NAMES, fold_name
 from retune.data.formats.normalising import Layout
 from retune.errors import DataError
@@ -141,6 +142,8 @@ def test_what_cannot_be_followed_is_refused_by_name(
         ("messages", {"images": [], "image": None, "tools": None, "label": None, "system": ""}),
         ("messages", {"label": True, "weight": 1, "thumbs_down": 0, "feedback": "up"}),
         ("prompt_completion", {"label": "1", "weight": "1.0"}),
+        ("prompt_completion", {"images": "[]", "label": "None", "weight": "", "tools": "[]"}),
+        ("instruction", {"score": float("nan"), "system": float("nan")}),
         ("instruction", {"category": "qa", "source": "x", "text": "all of it", "id": 3}),
         ("text", {"score": 0.9, "language": "pt", "label": None}),
         ("text_label", {"idx": 3, "score": 0.2}),

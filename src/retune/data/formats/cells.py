@@ -181,9 +181,11 @@ class Cells:
 
 
 def is_blank(value: Any) -> bool:
-    """Say whether a value holds nothing: null, a blank text, an empty list or object."""
+    """Say whether a value holds nothing: null, no number, a blank text, an empty list or object."""
     if isinstance(value, str):
         return not value.strip()
+    if isinstance(value, float):
+        return value != value  # pandas writes what is missing as "not a number".
     return value is None or (isinstance(value, list | dict) and not value)
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
-from retune.data.formats.cells import Row, ascii_of, is_blank, kind_of
 from retune.data.formats.names import (
     HISTORY_NAMES,
     LABEL_NAMES,
@@ -21,7 +20,6 @@ from retune.data.formats.names import (
     TOOL_NAMES,
     fold_name,
 )
-from retune.errors import DataError
 from retune.recipe.sections.data import FormatName
 
 Reading = Literal["refused", "verdict", "counter_verdict", "weight", "mark", "counter_mark"]
@@ -289,38 +287,6 @@ MEANINGS: tuple[Meaning, ...] = (
 )
 """The table. Names that a layout reads (`NAMES`) mean there what the layout says."""
 
-_LONGEST_WORD = 30
-_PLACEHOLDERS = ("<image>", "<video>", "<audio>", "<|image|>", "<|video|>", "<|audio|>")
-_GOOD = frozenset({
-    "1", "true", "t", "yes", "y", "sim", "s", "good", "bom", "boa", "up", "thumbs_up", "like",
-    "liked", "positive", "positivo", "accepted", "aceito", "approved", "aprovado", "correct",
-    "correto", "right", "chosen", "desirable", "helpful", "upvote", "+1", "👍",
-})  # fmt: skip
-_BAD = frozenset({
-    "0", "-1", "false", "f", "no", "n", "nao", "bad", "ruim", "down", "thumbs_down", "dislike",
-    "disliked", "negative", "negativo", "rejected", "rejeitado", "reprovado", "incorrect",
-    "incorreto", "wrong", "errado", "undesirable", "unhelpful", "downvote", "👎",
-})  # fmt: skip
-
-
-def verdict_of(value: Any) -> bool | None:
-    """Read a value that says yes or no.
-
-    Args:
-        value: A boolean, 0, 1 or -1, or a word such as `good` and `ruim`.
-
-    Returns:
-        True, False; None for anything else.
-    """
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, int | float):
-        return None if value not in (0, 1, -1) else value == 1
-    if not isinstance(value, str) or len(value) > _LONGEST_WORD:
-        return None
-    word = fold_name(value.removesuffix(".0"))
-    return True if word in _GOOD else False if word in _BAD else None
-
 
 @lru_cache(maxsize=64)
 def _index(layout: FormatName | Other, in_turns: bool) -> dict[str, list[Meaning]]:
@@ -362,67 +328,16 @@ def meanings_of_row(
     return _meanings_of(tuple(keys), layout, False)
 
 
-def check_row(row: Row, layout: FormatName | Other, used: Collection[str] = ()) -> None:
-    """Refuse a row that says of itself what cannot be followed.
+def meanings_of_turn(keys: Collection[str]) -> tuple[tuple[str, Meaning], ...]:
+    """Return which keys of a turn mean something beside who speaks and what.
 
     Args:
-        row: The row, without the keys of `data.ignore`.
-        layout: Its layout.
-        used: Keys that have a role.
-
-    Raises:
-        DataError: A key says that the row is bad, weighs something else than others, or holds what
-            is not supported; the message is the reason alone.
-    """
-    for key, meaning in _meanings_of(tuple(row), layout, False):
-        value = row[key]
-        if meaning is MEDIA and key not in used and is_blank(value) and _has_placeholder(row):
-            raise DataError(
-                f"a text has a place for what {ascii_of(key)} shows: it says {meaning.says}; "
-                f"{meaning.instead}, or {_ignoring(key)}"
-            )
-        if key in used or is_blank(value):
-            continue
-        said = None if meaning.reading == "refused" else verdict_of(value)
-        if said is not None and said == (meaning.reading != "counter_verdict"):
-            continue
-        marked = said is not None and meaning.reading in ("verdict", "counter_verdict")
-        says = (
-            "the row is marked as a bad answer, and would be learned like a good one"
-            if marked
-            else f"it says {meaning.says}"
-        )
-        escape = "delete the key" if layout == "pairs" else _ignoring(key)
-        advice = f"{meaning.instead}, or {escape}" if meaning.instead else escape
-        raise DataError(f"{ascii_of(key)} is {_shown(value)}: {says}; {advice}")
-
-
-def is_learned(turn: Row, number: int) -> bool:
-    """Say whether a turn may carry loss, by what it says of itself.
-
-    Args:
-        turn: The turn, without the keys of `data.ignore`.
-        number: Its place, from 1, for messages.
+        keys: The turn's keys.
 
     Returns:
-        False where it has a weight of 0, is not to be trained on, or is marked as bad.
-
-    Raises:
-        DataError: It says what cannot be followed.
+        Key and meaning.
     """
-    learned = True
-    for key, meaning in _meanings_of(tuple(turn), "turns", True):
-        value = turn[key]
-        if is_blank(value):
-            continue
-        said = verdict_of(value) if meaning.reading != "refused" else None
-        if said is None:
-            raise DataError(
-                f"{ascii_of(key)} of turn {number} is {_shown(value)}: it says {meaning.says}; "
-                f"{meaning.instead}, or {_ignoring(key)}"
-            )
-        learned = learned and said == (meaning.reading in ("mark", "verdict"))
-    return learned
+    return _meanings_of(tuple(keys), "turns", True)
 
 
 def table_lines() -> list[str]:
@@ -457,23 +372,3 @@ def _layouts_text(meaning: Meaning) -> str:
     if here == _ASKED:
         return "all but text, text_label"
     return ", ".join(sorted(here))
-
-
-def _has_placeholder(value: Any) -> bool:
-    if isinstance(value, str):
-        return any(sign in value for sign in _PLACEHOLDERS)
-    if isinstance(value, dict):
-        return any(map(_has_placeholder, value.values()))
-    return isinstance(value, list) and any(map(_has_placeholder, value))
-
-
-def _ignoring(key: str) -> str:
-    return f"write data.ignore: [{ascii_of(key)[1:-1]}] to pass over it"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list | dict):
-        return f"a filled {kind_of(value)}"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{ascii_of(value):.40}"

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from retune.data.formats.cells import Cells, Row
-from retune.data.formats.meanings import check_row, meanings_of_row
+from retune.data.formats.marks import check_row
+from retune.data.formats.meanings import meanings_of_row
 from retune.data.formats.names import NAMES, fold_name
 from retune.data.formats.pairs import (
     read_instruction,

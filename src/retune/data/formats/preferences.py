@@ -33,7 +33,7 @@ from retune.data.formats.cells import (
     refuse_rivals,
 )
 from retune.data.formats.dialogue import join_before, read_turns
-from retune.data.formats.meanings import check_row
+from retune.data.formats.marks import check_row
 from retune.data.formats.names import keys_for
 from retune.data.formats.turn import Turn, names_a_role, read_turn
 from retune.data.formats.turns import fields_of_turns

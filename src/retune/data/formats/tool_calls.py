@@ -115,7 +115,7 @@ def write_calls(calls: list[Call], number: int) -> str | None:
     return as_json(f"the call of turn {number}", listed) if listed else None
 
 
-def read_tools(key: str, value: Any) -> str:
+def read_tools(key: str, value: Any) -> str | None:
     """Read the list of tools that a row states.
 
     Args:
@@ -123,7 +123,7 @@ def read_tools(key: str, value: Any) -> str:
         value: A list of objects with a name (or with a `function` that has one), or its JSON.
 
     Returns:
-        The list as JSON, each tool as the row states it.
+        The list as JSON, each tool as the row states it; None for a list of none.
 
     Raises:
         DataError: It is no such list.
@@ -142,7 +142,7 @@ def read_tools(key: str, value: Any) -> str:
                 f"{ascii_of(key)} holds {ascii_of(tool):.{_SHOWN}}: expected a list of tools such "
                 'as {"name": ..., "description": ..., "parameters": {...}}'
             )
-    return as_json(ascii_of(key), tools)
+    return as_json(ascii_of(key), tools) if tools else None
 
 
 def _call(value: Any, number: int) -> Call:

@@ -14,7 +14,7 @@ from retune.data.formats.cells import (
     kind_of,
     name_keys,
 )
-from retune.data.formats.meanings import is_learned
+from retune.data.formats.marks import is_learned
 from retune.data.formats.names import THINKING_NAMES, fold_name, keys_for
 from retune.data.formats.tool_calls import (
     Call,

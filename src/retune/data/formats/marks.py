@@ -1,0 +1,133 @@
+"""What rows and turns say of themselves, followed by the table of meanings."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from retune.data.formats.cells import Row, ascii_of, is_blank, kind_of
+from retune.data.formats.meanings import MEDIA, Other, meanings_of_row, meanings_of_turn
+from retune.data.formats.names import fold_name
+from retune.errors import DataError
+from retune.recipe.sections.data import FormatName
+
+_LONGEST_WORD = 30
+_NOTHING = frozenset({"[]", "{}", "null", "none", "nan"})
+_PLACEHOLDERS = ("<image>", "<video>", "<audio>", "<|image|>", "<|video|>", "<|audio|>")
+_GOOD = frozenset({
+    "1", "true", "t", "yes", "y", "sim", "s", "good", "bom", "boa", "up", "thumbs_up", "like",
+    "liked", "positive", "positivo", "accepted", "aceito", "approved", "aprovado", "correct",
+    "correto", "right", "chosen", "desirable", "helpful", "upvote", "+1", "👍",
+})  # fmt: skip
+_BAD = frozenset({
+    "0", "-1", "false", "f", "no", "n", "nao", "bad", "ruim", "down", "thumbs_down", "dislike",
+    "disliked", "negative", "negativo", "rejected", "rejeitado", "reprovado", "incorrect",
+    "incorreto", "wrong", "errado", "undesirable", "unhelpful", "downvote", "👎",
+})  # fmt: skip
+
+
+def verdict_of(value: Any) -> bool | None:
+    """Read a value that says yes or no.
+
+    Args:
+        value: A boolean, 0, 1 or -1, or a word such as `good` and `ruim`.
+
+    Returns:
+        True, False; None for anything else.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | float):
+        return None if value not in (0, 1, -1) else value == 1
+    if not isinstance(value, str) or len(value) > _LONGEST_WORD:
+        return None
+    word = fold_name(value.removesuffix(".0"))
+    return True if word in _GOOD else False if word in _BAD else None
+
+
+def check_row(row: Row, layout: FormatName | Other, used: Collection[str] = ()) -> None:
+    """Refuse a row that says of itself what cannot be followed.
+
+    Args:
+        row: The row, without the keys of `data.ignore`.
+        layout: Its layout.
+        used: Keys that have a role.
+
+    Raises:
+        DataError: A key says that the row is bad, weighs something else than others, or holds what
+            is not supported; the message is the reason alone.
+    """
+    for key, meaning in meanings_of_row(row, layout):
+        value = row[key]
+        if meaning is MEDIA and key not in used and _says_nothing(value) and _has_placeholder(row):
+            raise DataError(
+                f"a text has a place for what {ascii_of(key)} shows: it says {meaning.says}; "
+                f"{meaning.instead}, or {_ignoring(key)}"
+            )
+        if key in used or _says_nothing(value):
+            continue
+        said = None if meaning.reading == "refused" else verdict_of(value)
+        if said is not None and said == (meaning.reading != "counter_verdict"):
+            continue
+        marked = said is not None and meaning.reading in ("verdict", "counter_verdict")
+        says = (
+            "the row is marked as a bad answer, and would be learned like a good one"
+            if marked
+            else f"it says {meaning.says}"
+        )
+        escape = "delete the key" if layout == "pairs" else _ignoring(key)
+        advice = f"{meaning.instead}, or {escape}" if meaning.instead else escape
+        raise DataError(f"{ascii_of(key)} is {_shown(value)}: {says}; {advice}")
+
+
+def is_learned(turn: Row, number: int) -> bool:
+    """Say whether a turn may carry loss, by what it says of itself.
+
+    Args:
+        turn: The turn, without the keys of `data.ignore`.
+        number: Its place, from 1, for messages.
+
+    Returns:
+        False where it has a weight of 0, is not to be trained on, or is marked as bad.
+
+    Raises:
+        DataError: It says what cannot be followed.
+    """
+    learned = True
+    for key, meaning in meanings_of_turn(turn):
+        value = turn[key]
+        if _says_nothing(value):
+            continue
+        said = verdict_of(value) if meaning.reading != "refused" else None
+        if said is None:
+            raise DataError(
+                f"{ascii_of(key)} of turn {number} is {_shown(value)}: it says {meaning.says}; "
+                f"{meaning.instead}, or {_ignoring(key)}"
+            )
+        learned = learned and said == (meaning.reading in ("mark", "verdict"))
+    return learned
+
+
+def _says_nothing(value: Any) -> bool:
+    # CSV files have an empty list as its JSON, and nothing as one of these words.
+    return is_blank(value) or (isinstance(value, str) and value.strip().lower() in _NOTHING)
+
+
+def _has_placeholder(value: Any) -> bool:
+    if isinstance(value, str):
+        return any(sign in value for sign in _PLACEHOLDERS)
+    if isinstance(value, dict):
+        return any(map(_has_placeholder, value.values()))
+    return isinstance(value, list) and any(map(_has_placeholder, value))
+
+
+def _ignoring(key: str) -> str:
+    return f"write data.ignore: [{ascii_of(key)[1:-1]}] to pass over it"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | dict):
+        return f"a filled {kind_of(value)}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{ascii_of(value):.40}"
