@@ -76,7 +76,7 @@ LOAD_DATABASES = Stage(
 )
 LOAD_ROWS = Stage(
     name="load_rows",
-    version=3,
+    version=4,
     function="retune.data.rows:load_rows",
     inputs=requests.LoadInputs,
     section=requests.NoSection,
@@ -85,7 +85,7 @@ LOAD_ROWS = Stage(
 )
 CLEAN_ROWS = Stage(
     name="clean_rows",
-    version=2,
+    version=3,
     function="retune.data.quality.cleaning:clean_rows",
     inputs=requests.CleanInputs,
     section=requests.CleanSection,
