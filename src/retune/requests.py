@@ -69,7 +69,7 @@ class LoadInputs(Record):
     format: FormatName
     columns: ColumnsConfig
     labels: tuple[str, ...] | None
-    encoding: str | None
+    encoding: str | None = None
     max_row_bytes: int
     max_rows: int | None
     databases: DatabasesRef | None = None
