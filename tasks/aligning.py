@@ -33,6 +33,7 @@ def prepare_pairs(run: RecipeRun, source: Inputs, chat: ChatRef) -> PairsRef | N
         base=source.base,
         template=source.template,
         held_out=chat.side("test"),
+        encoding=run.loaded.recipe.data.encoding,
     )
 
 

@@ -137,7 +137,11 @@ def locate_inputs(loaded: LoadedRecipe, *, with_weights: bool = True) -> Inputs:
             lambda: locate_template(recipe.prompt, resolve, loaded.resolve_model)
         ),
         "pairs": attempts.make(
-            lambda: locate_preferences(resolve(recipe.dpo.pairs)) if recipe.dpo else None
+            lambda: (
+                locate_preferences(resolve(recipe.dpo.pairs), recipe.data.encoding)
+                if recipe.dpo
+                else None
+            )
         ),
     }
     attempts.raise_failures()

@@ -69,6 +69,7 @@ class LoadInputs(Record):
     format: FormatName
     columns: ColumnsConfig
     labels: tuple[str, ...] | None
+    encoding: str | None = None
     max_row_bytes: int
     max_rows: int | None
     ignore: tuple[str, ...] = ()
@@ -254,6 +255,8 @@ class PairsInputs(Record):
     base: BaseRef
     template: Source | None
     held_out: SideRef
+    encoding: str | None = None
+    """What the file of pairs is in; None for UTF-8."""
 
 
 class PairsSection(Record):

@@ -97,7 +97,7 @@ LOAD_ROWS = Stage(
 )
 CLEAN_ROWS = Stage(
     name="clean_rows",
-    version=2,
+    version=3,
     function="retune.data.quality.cleaning:clean_rows",
     inputs=requests.CleanInputs,
     section=requests.CleanSection,

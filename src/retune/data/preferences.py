@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from retune.data.formats.preferences import read_pair
-from retune.data.jsonl import read_jsonl
-from retune.data.sources import locate_source
+from retune.data.reading.files import read_files
+from retune.data.reading.locating import locate_source, refuse_ending
 from retune.data.splitting import choose_side
 from retune.errors import DataError
 from retune.records import Source
 
 _SHOWN = 5
+_LONGEST_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -45,29 +46,33 @@ class Preference:
         return json.dumps([*self.history, *asked], ensure_ascii=False, sort_keys=True)
 
 
-def locate_preferences(path: Path) -> Source:
+def locate_preferences(path: Path, encoding: str | None = None) -> Source:
     """Find the file of pairs, and see that every line is a pair.
 
     Args:
         path: The file, absolute.
+        encoding: What it is in; None for UTF-8.
 
     Returns:
         The file and its digest.
 
     Raises:
-        DataError: It is missing or empty, or lines are no pairs; the message names the first ones.
+        DataError: It is missing, empty or of an unknown kind, or lines are no pairs; the message
+            names the first ones.
     """
     source = locate_source(path, "dpo.pairs")
-    read_preferences(path)
+    refuse_ending(path, "dpo.pairs")
+    read_preferences(path, encoding)
     return source
 
 
-def read_preferences(path: Path) -> list[Preference]:
+def read_preferences(path: Path, encoding: str | None = None) -> list[Preference]:
     """Read a file of pairs as a whole.
 
     Args:
-        path: One JSON object per line: a prompt, a chosen and a rejected answer, in one of the
+        path: A file of rows of any kind: a prompt, a chosen and a rejected answer, in one of the
             layouts of `formats.preferences`.
+        encoding: What it is in; None for UTF-8.
 
     Returns:
         The pairs, in the order of the file.
@@ -77,11 +82,13 @@ def read_preferences(path: Path) -> list[Preference]:
     """
     pairs: list[Preference] = []
     wrong: list[str] = []
-    for line, row in read_jsonl(path):
+    for row in read_files([path], _LONGEST_BYTES, encoding):
         try:
-            pairs.append(_read_pair(line, row))
+            if row.value is None:
+                raise DataError(row.reason)
+            pairs.append(_read_pair(row.line, row.value))
         except DataError as error:
-            wrong.append(f"{path}:{line}: {error}")
+            wrong.append(f"{path}:{row.line}: {error}")
     refuse_lines(wrong, "are no pairs", len(pairs) + len(wrong), "Mend or delete them.")
     if not pairs:
         raise DataError(f"dpo.pairs: {path} holds no pairs.")

@@ -171,7 +171,7 @@ class _Loading:
 
 def _read(source: RowSource, inputs: LoadInputs) -> Iterator[RawRow]:
     if source.hub is None:
-        return read_files(source.files, inputs.max_row_bytes)
+        return read_files(source.files, inputs.max_row_bytes, inputs.encoding)
     return read_hub(source.hub, source.name, label_names=inputs.labels is None)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from retune.data.formats.cells import ascii_of, name_keys
+from retune.data.formats.cells import as_list, ascii_of, name_keys
 from retune.data.formats.classes import find_labels, refuse_doubt
 from retune.data.formats.detecting import (
     FORMATS,
@@ -38,6 +39,11 @@ __all__ = ["LocatedRows", "locate_databases", "locate_rows", "locate_source"]
 
 _ROWS_LOOKED_AT = 20
 _ROWS_TRIED = 1000
+_LISTED = re.compile(r"\s*\[\s*\{")
+_NO_HEADER = (
+    " A table needs the names of its columns in the first line: where that is a row, write them "
+    "above it."
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class LocatedRows:
         columns: Which key holds what; question, answer and turns are always stated.
         detected: Whether the layout was detected, not stated.
         labels: Names of the classes, for text_label.
+        encoding: What text files are in; None for UTF-8.
         max_row_bytes: Longest row that is read.
         max_rows: Most rows that are read.
         ignore: Keys that are passed over.
@@ -60,6 +67,7 @@ class LocatedRows:
     columns: ColumnsConfig
     detected: bool
     labels: tuple[str, ...] | None
+    encoding: str | None
     max_row_bytes: int
     max_rows: int | None
     ignore: tuple[str, ...] = ()
@@ -71,6 +79,7 @@ class LocatedRows:
             "format": self.format,
             "columns": self.columns,
             "labels": self.labels,
+            "encoding": self.encoding,
             "max_row_bytes": self.max_row_bytes,
             "max_rows": self.max_rows,
             "ignore": self.ignore,
@@ -96,9 +105,10 @@ def locate_rows(
         DataError: A file is missing, empty or of an unknown kind, the hub does not answer, or the
             layout cannot be told.
     """
+    encoding = (source.encoding or data.encoding) if source.path is not None else None
     if source.path is not None:
         found = locate_files(source.path, resolve(source.path), name)
-        rows = _first_rows(found.files, data.max_row_bytes)
+        rows = _first_rows(found.files, data.max_row_bytes, encoding)
     else:
         found = locate_hub(source, resolve, name)
         rows = first_hub_rows(found.hub, name, _ROWS_LOOKED_AT) if found.hub else []
@@ -110,6 +120,7 @@ def locate_rows(
         columns=fill_columns(look, layout),
         detected=source.format is None,
         labels=data.labels if layout == "text_label" else None,
+        encoding=encoding,
         max_row_bytes=data.max_row_bytes,
         max_rows=source.max_rows,
         ignore=data.ignore,
@@ -147,11 +158,11 @@ def locate_databases(path: Path, name: str = "data.databases") -> RowSource:
     return RowSource(digest=databases_digest(files), name=path.as_posix(), files=tuple(files))
 
 
-def _first_rows(files: Sequence[Path], limit: int) -> list[RawRow]:
+def _first_rows(files: Sequence[Path], limit: int, encoding: str | None) -> list[RawRow]:
     """Return rows until enough can be read; a row may be large, so no more of them are held."""
     rows: list[RawRow] = []
     readable = 0
-    for row in islice(read_files(files, limit), _ROWS_TRIED):
+    for row in islice(read_files(files, limit, encoding), _ROWS_TRIED):
         rows.append(row)
         readable += row.value is not None
         if readable == _ROWS_LOOKED_AT:
@@ -199,6 +210,12 @@ def _looks(
 
 def _misfit(source: SourceConfig, look: Look, name: str) -> str:
     keys = f"has the columns {name_keys(look.row)}"
+    for key, value in look.row.items():
+        if isinstance(as_list(value), str) and _LISTED.match(value):
+            return (
+                f"{keys}, and {key!r} holds a list of objects as text that is neither JSON nor what"
+                f" Python prints of a list: {value[:60]!r}. Write it as JSON (json.dumps)."
+            )
     absent = [f"{role} ({key!r})" for role, key in look.columns if key and key not in look.row]
     if absent:
         stated = f"{name}.columns" if source.columns else "data.columns"
@@ -220,6 +237,7 @@ def _misfit(source: SourceConfig, look: Look, name: str) -> str:
         return (
             f"{keys}: that is none of the known layouts ({', '.join(FORMATS)}). Say under "
             "data.columns which key holds question and answer, or state the format."
+            + (_NO_HEADER if all(isinstance(value, str) for value in look.row.values()) else "")
         )
     missing = missing_columns(look, layout)
     how = "stated" if source.format else "detected"

@@ -30,12 +30,14 @@ class Document:
         values: The written keys and values.
         places: Where each path was written.
         problems: What was found wrong so far.
+        refused: Paths that are missing because what was written for them is refused already.
     """
 
     source: str
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[KeyPath, Place] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    refused: set[KeyPath] = field(default_factory=set)
 
     def place(self, path: KeyPath) -> Place:
         """Find where a path, or the nearest section above it, was written.

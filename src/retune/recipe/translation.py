@@ -151,6 +151,8 @@ def _move(
             put(document, moved.path, moved.value, place)
     except ValueError as error:
         document.problems.append(Problem(place, dotted(old), str(error)))
+        meant = tuple((_entry(old).new or "").split("."))
+        document.refused |= {meant[:length] for length in range(1, len(meant) + 1)}
         return []
     return [moved.note]
 

@@ -33,6 +33,8 @@ def validated(document: Document) -> Recipe | None:
     except ValidationError as error:
         known = {each.path for each in document.problems}
         for details in error.errors(include_url=False):
+            if details["type"] == "missing" and details["loc"] in document.refused:
+                continue
             # A value that could not even be read was reported already.
             document.problems += [
                 each for each in _problems(details, document) if each.path not in known

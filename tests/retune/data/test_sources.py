@@ -68,6 +68,7 @@ def test_a_file_of_rows_is_found_with_its_layout(tmp_path: Path) -> None:
         "format": "instruction",
         "columns": ColumnsConfig(question="instruction", answer="output"),
         "labels": None,
+        "encoding": None,
         "max_row_bytes": 500,
         "max_rows": None,
         "ignore": (),
@@ -92,15 +93,53 @@ def test_a_glob_is_its_files_in_order(tmp_path: Path) -> None:
         ("gone.jsonl", "gone.jsonl does not exist"),
         ("owner/name", r"write \{hub: owner/name\}"),
         ("folder", r"is a folder. Name its files: folder/\*.jsonl"),
-        ("rows.xlsx", r"an ending that is not known; expected .jsonl, .json, .csv, .parquet"),
+        ("rows.xlsx", r"not known; expected .jsonl, .ndjson, .json, .csv, .tsv, .*as .csv \(UTF-8"),
+        ("rows.txt", r"not known; expected .*Rename it to .csv or .tsv where it is a table"),
+        ("rows.jsonl.zst", r"not known; expected .*Unpack it, or compress it with gzip"),
+        ("rows.tar.gz", r"not known; expected .*Unpack it, or compress it with gzip"),
     ],
 )
 def test_what_is_no_file_of_rows_is_refused(tmp_path: Path, path: str, reason: str) -> None:
     """With the recipe's key and what to write instead."""
     (tmp_path / "folder").mkdir()
-    (tmp_path / "rows.xlsx").write_bytes(b"x")
+    for name in ("rows.xlsx", "rows.txt", "rows.jsonl.zst", "rows.tar.gz"):
+        (tmp_path / name).write_bytes(b"x")
     with pytest.raises(DataError, match=rf"^data\.train\.0\.path: .*{reason}"):
         locate(tmp_path, path)
+
+
+def test_an_encoding_is_that_of_the_source_else_of_all(tmp_path: Path) -> None:
+    """A file in UTF-8 beside others says so of itself; Latin-1 is read as Windows-1252."""
+    (tmp_path / "a.csv").write_bytes("instruction,output\nNão?,Não\n".encode("cp1252"))
+    (tmp_path / "b.csv").write_bytes("instruction,output\nNão?,Não\n".encode())
+    found = locate(tmp_path, "a.csv", encoding="latin-1")
+    assert (found.encoding, found.format) == ("cp1252", "instruction")
+    other = locate(tmp_path, {"path": "b.csv", "encoding": "utf-8"}, encoding="cp1252")
+    assert (other.encoding, other.format) == ("utf-8", "instruction")
+    with pytest.raises(DataError, match="the file is in UTF-8, not in cp1252 as stated"):
+        locate(tmp_path, "b.csv", encoding="cp1252")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("Qual?,Aquele\nQuem?,Ele\n", "where that is a row, write them above it"),
+        ("messages\n\"[{'a': 1}\n {'a': 2}]\"\n", "'messages' holds a list of objects as text"),
+    ],
+)
+def test_what_a_table_lacks_is_said(tmp_path: Path, content: str, says: str) -> None:
+    """A header, or lists that can be read."""
+    (tmp_path / "a.csv").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError) as raised:
+        locate(tmp_path, "a.csv")
+    assert says in raised.value.message
+
+
+def test_turns_that_python_printed_are_told(tmp_path: Path) -> None:
+    """A table's list of turns is one, as pandas writes it."""
+    turns = "[{'role': 'user', 'content': 'q'}, {'role': 'assistant', 'content': 'a'}]"
+    (tmp_path / "a.csv").write_text(f'messages\n"{turns}"\n', encoding="utf-8")
+    assert locate(tmp_path, "a.csv").format == "messages"
 
 
 def test_a_layout_that_is_not_known_names_the_keys(tmp_path: Path) -> None:

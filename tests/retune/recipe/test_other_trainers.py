@@ -291,6 +291,7 @@ class TestSources:
         with pytest.raises(ConfigError) as caught:
             load_recipe(write_recipe(text=text))
         found = str(caught.value)
+        assert "has 1 problem:" in found
         assert ":4: datasets: " in found
         assert says in found
 

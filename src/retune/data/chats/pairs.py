@@ -62,7 +62,7 @@ def format_pairs(inputs: PairsInputs, section: PairsSection, work: Workdir) -> P
     """
     if digest_file(inputs.pairs.path) != inputs.pairs.digest:
         raise DataError(f"{inputs.pairs.path}: changed since the run began. Run the recipe again.")
-    pairs = read_preferences(inputs.pairs.path)
+    pairs = read_preferences(inputs.pairs.path, inputs.encoding)
     rows = _encode(pairs, inputs, section.prompt)
     _refuse_long(rows, section.prompt.max_length, inputs.pairs.path)
     _refuse_held_out(rows, inputs.held_out, inputs.pairs.path)

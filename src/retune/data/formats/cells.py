@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +29,7 @@ _SHOWN_KEYS = 20
 _SHOWN_NAMES = 4
 TEXT_ROLES = ("question", "context", "answer", "messages", "system", "history", "thinking", "tools")
 """Roles of what a model reads or writes: no key has two of them."""
+_LONGEST_LITERAL = 1_000_000
 
 
 def kind_of(value: Any) -> str:
@@ -249,13 +252,39 @@ def as_text(key: str, value: Any) -> str:
 
 
 def as_list(value: Any) -> Any:
-    """Return a list, also one that stands as JSON in a text (as CSV files have it)."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
+    """Return a list, also one that stands in a text, as tables have it.
+
+    Args:
+        value: A list; or a text that is one in JSON, or as Python prints it.
+
+    Returns:
+        The list; what is none, or cannot be read, as it stands.
+    """
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        found = _python_list(value.strip())
+        return value if found is None else found
+
+
+def _python_list(text: str) -> list[Any] | None:
+    """Read a list of plain values as Python prints it; None where it is none.
+
+    Nothing is run: only texts, numbers, lists, objects, None, True and False are read.
+    """
+    if len(text) > _LONGEST_LITERAL:
+        return None
+    with warnings.catch_warnings():
+        # A backslash that is meant as such is a warning of the parser.
+        warnings.simplefilter("ignore", SyntaxWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
+            found = ast.literal_eval(text)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return None
+    return found if isinstance(found, list) else None
 
 
 def as_json(what: str, value: Any) -> str:

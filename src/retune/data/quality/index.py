@@ -14,7 +14,7 @@ from retune.data.findings import BAD_FILE
 from retune.data.quality.copies import Copies
 from retune.data.quality.dropping import BAD_ROW, REASONS, Reasons
 from retune.data.quality.looking import Facts
-from retune.data.quality.naming import RowNames
+from retune.data.quality.naming import OnLine, RowNames
 from retune.data.quality.texts import hash_name, text_hash
 from retune.data.schemas import INDEX_SCHEMA
 from retune.data.tables import iterate_rows, write_table
@@ -54,15 +54,17 @@ def _index_rows(
     inputs: CleanInputs, facts: Facts, names: RowNames, reasons: Reasons
 ) -> Iterator[dict[str, Any]]:
     first = np.concatenate([[0], np.cumsum(_sizes(facts, inputs))])
+    on_line = OnLine()
     for place, (source, row) in enumerate(_iterate(inputs, _COLUMNS)):
+        where = (source, int(facts.file[place]), int(facts.line[place]))
+        nth = on_line.add(*where)
         if reasons[place]:
             continue
         folded = int(facts.folded[place])
-        where = (source, int(facts.file[place]), int(facts.line[place]))
         yield {
             "source": source,
             "row": place - int(first[source]),
-            "row_id": names.row_id(row["row_id"], *where),
+            "row_id": names.row_id(row["row_id"], *where, nth),
             "group": row["group"] or row["db_id"] or hash_name(folded),
             "key": _key(row["row_id"], int(facts.content[place])),
             "label": row["label"],

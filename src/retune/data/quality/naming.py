@@ -36,16 +36,42 @@ class RowNames:
         """Return ``file:line``."""
         return f"{self.file(source, file)}:{line}"
 
-    def row_id(self, own: str | None, source: int, file: int, line: int) -> str:
+    def row_id(self, own: str | None, source: int, file: int, line: int, on_line: int = 1) -> str:
         """Return a row's own id, else one made of the places of its source, file and line.
 
         Files are numbered, not named: where a file lies is no part of what a row is.
+
+        Args:
+            own: The id that the row brings.
+            source: Place of its source.
+            file: Place of its file in the source.
+            line: Where it begins.
+            on_line: Which of the rows that begin on that line it is, from 1.
+
+        Returns:
+            The id.
         """
         if own is not None:
             return own
+        several = f".{on_line}" if on_line > 1 else ""
         if len(self._files[source]) > 1:
-            return f"{self._prefixes[source]}.{file}:{line}"
-        return f"{self._prefixes[source]}:{line}"
+            return f"{self._prefixes[source]}.{file}:{line}{several}"
+        return f"{self._prefixes[source]}:{line}{several}"
+
+
+class OnLine:
+    """Counts rows that begin on one line, as those of a list without line breaks do."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, int, int] | None = None
+        self._count = 0
+
+    def add(self, source: int, file: int, line: int) -> int:
+        """Count a row, in the order of its source; return which one of its line it is, from 1."""
+        place = (source, file, line)
+        self._count = self._count + 1 if place == self._last else 1
+        self._last = place
+        return self._count
 
 
 def _prefixes(inputs: CleanInputs) -> Iterator[str]:
@@ -89,10 +115,12 @@ def check_ids(inputs: CleanInputs, names: RowNames) -> None:
 
 
 def _named(inputs: CleanInputs, names: RowNames) -> Iterator[tuple[str, str]]:
+    on_line = OnLine()
     for source, rows in enumerate(inputs.rows):
         for row in iterate_rows(rows.folder / "rows.parquet", _COLUMNS):
             place = (source, row["file"], row["line"])
-            yield names.row_id(row["row_id"], *place), names.where(*place)
+            row_id = names.row_id(row["row_id"], *place, on_line.add(*place))
+            yield row_id, names.where(*place)
 
 
 def _repeated(hashes: NDArray[np.uint64]) -> set[int]:

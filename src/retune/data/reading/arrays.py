@@ -116,6 +116,8 @@ class _Cutter:
         self._collecting = False
         self._item_line = 1
         self._first = True
+        self._number = 0  # of the item in its list
+        self._last_line = 0
         self._ignored = False
         self._held = bytearray()
         self._size = 0
@@ -211,10 +213,14 @@ class _Cutter:
             self._judge_list(text, line)
         if self._ignored:
             return
-        if size > self._limit:
-            yield Found(line, None, too_long(size, self._limit))
-        else:
-            yield parse_row(line, text)
+        self._number += 1
+        found = parse_row(line, text) if size <= self._limit else None
+        found = found or Found(line, None, too_long(size, self._limit))
+        if found.value is None and line == self._last_line:
+            # Its line says little where others begin there too.
+            found = found._replace(reason=f"{found.reason} (row {self._number} of the list)")
+        self._last_line = line
+        yield found
 
     def _judge_list(self, text: bytes, line: int) -> None:
         """Leave out lists under a key that hold no objects; there may be one that does."""

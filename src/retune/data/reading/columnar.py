@@ -29,17 +29,48 @@ def read_parquet(path: Path, limit: int) -> Iterator[Found]:
     import pyarrow.parquet as pq
 
     number = 0
+    path.stat()  # A file that cannot be opened is no fault of its format.
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
+            _refuse_twins(file.schema_arrow.names)
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
-                for row in batch.to_pylist():
+                for row in _rows_of(batch):
                     number += 1
-                    length = _characters(row)
-                    too_big = length > limit
-                    reason = too_long(length, limit) if too_big else ""
-                    yield Found(number, None if too_big else row, reason)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"not readable as Parquet ({error})") from error
+                    yield _found(number, row, limit)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        # Damaged pages are an OSError too.
+        shown = "".join(sign if sign.isprintable() else " " for sign in str(error))
+        raise DataError(f"not readable as Parquet ({shown:.300})") from error
+
+
+def _rows_of(batch: Any) -> Iterator[dict[str, Any] | str]:
+    """Yield a batch's rows; for one with a value that Python has no type for, the reason."""
+    import pyarrow as pa
+
+    faults = (ValueError, OverflowError, pa.ArrowException)
+    try:
+        yield from batch.to_pylist()
+    except faults:
+        for place in range(batch.num_rows):
+            try:
+                yield batch.slice(place, 1).to_pylist()[0]
+            except faults as error:
+                yield f"holds a value that cannot be read ({error})"
+
+
+def _found(number: int, row: dict[str, Any] | str, limit: int) -> Found:
+    if isinstance(row, str):
+        return Found(number, None, row)
+    length = _characters(row)
+    if length > limit:
+        return Found(number, None, too_long(length, limit))
+    return Found(number, row)
+
+
+def _refuse_twins(names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"two columns are named {', '.join(map(repr, twice))}: rename one")
 
 
 def _characters(value: Any) -> int:

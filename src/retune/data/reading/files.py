@@ -64,6 +64,7 @@ def read_files(files: Sequence[Path], limit: int, encoding: str | None = None) -
         DataError: A file cannot be opened.
     """
     limit = min(limit, _LARGEST_LIMIT)
+    encoding = None if encoding == "utf-8" else encoding
     before = 0
     for place, path in enumerate(files):
         try:

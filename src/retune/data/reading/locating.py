@@ -17,6 +17,30 @@ from retune.records import HubDataset, RowSource, Source
 DATABASE_ENDINGS = (".sqlite", ".sqlite3", ".db")
 _LOOKS_LIKE_HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+\Z")
 _REASONS_SHOWN = 3
+_TABLE = "Save the table as .csv (UTF-8), with the columns' names in its first line"
+_PACKED = "Unpack it, or compress it with gzip"
+_PAGE = "Make rows of pages with `retune collect`"
+_INSTEAD = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), _TABLE),
+    **dict.fromkeys(
+        (".zst", ".bz2", ".xz", ".lz4", ".zip", ".7z", ".rar", ".tar", ".tgz"), _PACKED
+    ),
+    ".tar.gz": _PACKED,
+    **dict.fromkeys((".html", ".htm", ".md", ".pdf", ".docx"), _PAGE),
+    ".txt": 'Rename it to .csv or .tsv where it is a table; of plain text write {"text": "..."} on '
+    "each line of a .jsonl file",
+    **dict.fromkeys((".jsonlines", ".jl", ".ldjson"), "Rename it to .jsonl"),
+    **dict.fromkeys(
+        (".arrow", ".feather", ".orc", ".avro", ".h5"), "Save it as .parquet or .jsonl"
+    ),
+    **dict.fromkeys((".pkl", ".pickle", ".pt", ".npy", ".npz"), "Save its rows as .jsonl"),
+    **dict.fromkeys((".yaml", ".yml", ".xml", ".toml"), "Save its rows as .jsonl"),
+    **dict.fromkeys(
+        (".sqlite", ".sqlite3", ".db", ".sql"),
+        "Export the rows as .csv; data.databases names databases that rows ask about",
+    ),
+}
+"""What to do with files of other kinds, by their ending."""
 
 
 def locate_source(path: Path, name: str, *, folders: bool = False) -> Source:
@@ -62,12 +86,29 @@ def locate_files(written: Path, path: Path, name: str) -> RowSource:
     key = f"{name}.path"
     files = _expand(written, path, key)
     for file in files:
-        if ending_of(file) is None:
-            raise DataError(
-                f"{key}: {file} has an ending that is not known; expected {', '.join(ENDINGS)}."
-            )
+        refuse_ending(file, key)
         locate_source(file, key)
     return RowSource(digest=files_digest(files), name=written.as_posix(), files=tuple(files))
+
+
+def refuse_ending(file: Path, key: str) -> None:
+    """Refuse a file whose ending is none of those that are read, and say what to do with it.
+
+    Args:
+        file: The file.
+        key: The recipe's key that names it.
+
+    Raises:
+        DataError: Its ending is not known.
+    """
+    if ending_of(file) is not None:
+        return
+    name = file.name.lower()
+    instead = next((what for ending, what in _INSTEAD.items() if name.endswith(ending)), None)
+    raise DataError(
+        f"{key}: {file} has an ending that is not known; expected {', '.join(ENDINGS)}."
+        + (f" {instead}." if instead else "")
+    )
 
 
 def files_digest(files: Sequence[Path]) -> str:

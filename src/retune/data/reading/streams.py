@@ -69,7 +69,14 @@ def open_stream(raw: BufferedReader, ending: str, encoding: str | None) -> ByteS
         raise DataError(f"the file begins with the mark of UTF-8: {_state('utf-8')}")
     elif wide:
         raise DataError(f"the file is in {wide}, not in {encoding} as stated: {_state(wide)}")
-    return Recoded(stream, encoding)
+    return Recoded(stream, _with_order(encoding, seems))
+
+
+def _with_order(encoding: str, seems: str | None) -> str:
+    """Name the order of bytes where a file begins with no mark that does, as the decoder wants."""
+    if encoding not in ("utf-16", "utf-32") or seems == encoding:
+        return encoding
+    return seems if seems is not None and seems.startswith(encoding) else f"{encoding}-le"
 
 
 def _state(encoding: str) -> str:
@@ -166,7 +173,10 @@ class Recoded:
         self._ended = not chunk
         if self._doubted:
             self._refuse_utf8(chunk)
-        text = self._decoder.decode(chunk, final=self._ended)
+        try:
+            text = self._decoder.decode(chunk, final=self._ended)
+        except UnicodeError as error:  # Some decoders ask nobody what to do.
+            raise DataError(f"the file is not readable as {self._encoding} ({error})") from error
         if self._old_ends:
             text = text.replace("\r", "\n")
         self._held += text.encode("utf-8", "surrogatepass")

@@ -19,9 +19,9 @@ class DpoConfig(Section):
     """
 
     pairs: RecipePath
-    """File of pairs: `prompt` (what the user says, word for word, or a list of messages), `chosen`
-    and `rejected` (texts, or messages); docs/aligning.md lists other layouts. `prompt.user` does
-    not touch it."""
+    """File of pairs, of any kind that rows may be in (.jsonl, .json, .csv, .tsv, .parquet, .gz):
+    `prompt` (what the user says, word for word, or a list of messages), `chosen` and `rejected`
+    (texts, or messages); docs/aligning.md lists other layouts. `prompt.user` does not touch it."""
 
     beta: Annotated[float, Field(gt=0)] = 0.1
     """How closely the model is held to what it was after supervised fine-tuning: the higher, the

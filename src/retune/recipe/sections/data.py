@@ -24,6 +24,7 @@ from retune.recipe.sections.base import (
     Text,
     conflict,
 )
+from retune.recipe.sections.encodings import Encoding
 
 FormatName = Literal[
     "messages",
@@ -96,8 +97,8 @@ class SourceConfig(Section):
     """One source of rows: files of this machine, or a split of a dataset on the hub."""
 
     path: RecipePath | None = None
-    """File or glob of `.jsonl`, `.json`, `.csv` or `.parquet` files (also `.gz` of the first
-    three). null: `hub` names a dataset."""
+    """File or glob of `.jsonl` (`.ndjson`), `.json`, `.csv`, `.tsv` or `.parquet` files (also `.gz`
+    of all but the last). null: `hub` names a dataset."""
 
     hub: Text | None = None
     """Name of a dataset on the Hugging Face hub, or a folder that `datasets` can load."""
@@ -119,6 +120,9 @@ class SourceConfig(Section):
     format: FormatName | None = None
     """Layout of the rows. null: detected from the first row, and shown."""
 
+    encoding: Encoding | None = None
+    """Encoding of the source's text files. null: `data.encoding`."""
+
     columns: ColumnsConfig | None = None
     """Which key of a row holds what, in this source. null: `data.columns`."""
 
@@ -134,6 +138,8 @@ class SourceConfig(Section):
         if (self.path is None) == (self.hub is None):
             reason = "expected either path (files) or hub (a dataset's name)"
             raise conflict(("path", f"{reason}, found {'both' if self.path else 'neither'}"))
+        if self.hub is not None and self.encoding is not None:
+            raise conflict(("encoding", "belongs to files, but this source is a hub dataset"))
         if self.path is not None:
             stated = [key for key in ("config", "revision") if getattr(self, key) is not None]
             if stated or self.streaming:
@@ -186,6 +192,11 @@ class DataConfig(Section):
     context (SQL that creates and fills it) per line, a file (.json) that maps names to CREATE
     statements, or a folder of SQLite files. null: the rows hold their own (format text_to_sql with
     a context), or the task is not SQL."""
+
+    encoding: Encoding | None = None
+    """Encoding of text files of rows, and of `dpo.pairs`: cp1252 for files of Windows (latin-1 is
+    read as it), utf-16, or another that Python knows. null: utf-8; what is in another encoding is
+    refused, and the one that it seems to be in is named."""
 
     columns: ColumnsConfig = Field(default_factory=ColumnsConfig)
     """Which key of a row holds what."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from retune.data.chats.pairs import format_pairs, read_pairs
@@ -70,6 +73,44 @@ def test_no_file_and_no_pairs(tmp_path: Path, write_rows: Write) -> None:
         locate_preferences(tmp_path / "absent.jsonl")
     with pytest.raises(DataError, match="holds no pairs"):
         locate_preferences(write_rows([b"", b""]).path)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "csv", "tsv", "jsonl.gz", "parquet"])
+def test_pairs_are_read_from_every_kind_of_file(tmp_path: Path, ending: str) -> None:
+    """The same two pairs, with the line where each begins; in Parquet their number."""
+    pairs = [pair(0), pair(1)]
+    path = tmp_path / f"pairs.{ending}"
+    sign = "\t" if ending == "tsv" else ","
+    table = [sign.join(each.values()) for each in pairs]
+    contents = {
+        "jsonl": "\n".join(map(json.dumps, pairs)),
+        "json": json.dumps(pairs, indent=0),
+        "csv": "\n".join([sign.join(pairs[0]), *table]),
+        "tsv": "\n".join([sign.join(pairs[0]), *table]),
+    }
+    if ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(pairs), path)
+    else:
+        text = contents[ending.removesuffix(".gz")].encode()
+        path.write_bytes(gzip.compress(text) if ending.endswith("gz") else text)
+    locate_preferences(path)
+    found = read_preferences(path)
+    assert [(each.question, each.chosen, each.rejected) for each in found] == [
+        (each["prompt"], each["chosen"], each["rejected"]) for each in pairs
+    ]
+    lines = {"json": [2, 7], "csv": [2, 3], "tsv": [2, 3]}.get(ending, [1, 2])
+    assert [each.line for each in found] == lines
+
+
+def test_pairs_in_another_encoding(tmp_path: Path) -> None:
+    """Read where it is stated, else refused with the one that they seem to be in."""
+    path = tmp_path / "pairs.csv"
+    path.write_bytes("prompt,chosen,rejected\nQuem não é?,manutenção,x\n".encode("cp1252"))
+    assert read_preferences(path, "cp1252")[0].chosen == "manutenção"
+    with pytest.raises(DataError, match=r"pairs.csv:2: is not UTF-8 .* data.encoding: cp1252"):
+        locate_preferences(path)
+    with pytest.raises(DataError, match=r"^dpo\.pairs: .* an ending that is not known"):
+        locate_preferences(path.rename(tmp_path / "pairs.txt"))
 
 
 def test_many_broken_lines_are_counted(write_rows: Write) -> None:

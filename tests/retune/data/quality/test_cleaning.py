@@ -134,6 +134,16 @@ def test_names_of_rows(clean: Clean) -> None:
     assert found.ids() == ["train.0.0:1", "train.0.1:1", "train.1:1", "test:1", "eu"]
 
 
+def test_rows_of_one_line_have_names_of_their_own(clean: Clean) -> None:
+    """A list without line breaks begins all its rows on line 1; the next line counts anew."""
+    rows = [
+        {"question": word, "file": 0, "line": line}
+        for word, line in zip("abcd", (1, 1, 1, 2), strict=True)
+    ]
+    found = clean(rows)
+    assert found.ids() == ["train:1", "train:1.2", "train:1.3", "train:2"]
+
+
 def test_repeated_id_is_refused(clean: Clean) -> None:
     """Two rows of one name are listed with file and line."""
     with pytest.raises(DataError, match=r"b:1: row id 'x' stands twice, first at a:1") as caught:
