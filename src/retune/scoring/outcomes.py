@@ -19,7 +19,8 @@ def write_outcomes(folder: Path, outcomes: Iterable[Mapping[str, Any]]) -> None:
         folder: The report's folder.
         outcomes: Each with `row_id`, `group` and the row's figures; None where unscored.
     """
-    with open(folder / ROWS_FILE, "w", encoding="utf-8") as file:
+    # Half of a surrogate pair is no text in UTF-8: it must not cost the other rows.
+    with open(folder / ROWS_FILE, "w", encoding="utf-8", errors="replace") as file:
         for outcome in outcomes:
             file.write(json.dumps(outcome, ensure_ascii=False, sort_keys=True) + "\n")
 
