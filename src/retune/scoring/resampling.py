@@ -24,6 +24,9 @@ ALPHA = 0.05
 MANY_UNITS = 100
 """From here on the correction for few units is under 2 % of an interval, and is left out."""
 
+MOST_NATS = 300.0
+"""Mean loss of a token above which a perplexity means nothing; its square is a number still."""
+
 UNBOUNDED = (-math.inf, math.inf)
 _DRAWS_AT_ONCE = 4_000_000  # row numbers held in memory at a time, 32 MB
 
@@ -35,9 +38,11 @@ def ratio_of_sums(sums: Floats) -> Floats:
 
 
 def exp_of_ratio(sums: Floats) -> Floats:
-    """exp(first column over second): perplexity from NLL sums (nats) and token counts."""
-    with np.errstate(over="ignore"):
-        return np.asarray(np.exp(ratio_of_sums(sums)), dtype=np.float64)
+    """exp(first column over second): perplexity from NLL sums (nats) and token counts.
+
+    At most `e^MOST_NATS`: an infinite one could not be compared, and no JSON holds it.
+    """
+    return np.asarray(np.exp(np.minimum(ratio_of_sums(sums), MOST_NATS)), dtype=np.float64)
 
 
 def bits_of_ratio(sums: Floats) -> Floats:

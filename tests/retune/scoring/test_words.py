@@ -48,6 +48,39 @@ def test_the_reference_cases_are_decided_as_stated(
         ("can't", "I can’t do that", True),  # typographic apostrophe
         ("guarda-chuva", "guarda‑chuva", True),  # hyphen that does not break
         ("pais", "países", False),
+        ("idiota", "_idiota_", True),  # emphasis
+        ("idiota", "__idiota__!", True),
+        ("idiota", "***idiota***", True),
+        ("idiota", "um_idiota", False),  # a name
+        ("idiota", "idiota™", True),  # a sign, though it is decomposed to letters
+        ("idiota", "idiota®", True),
+        ("idiota", "idiota²", True),  # a note
+        ("idiota", "idiota2", True),
+        ("idiota", "2idiota", True),
+        ("idiota", "idiota_2", False),
+        ("idiota", "idiota's", True),
+        ("idiota", "meia-idiota", True),
+        ("idiota", "meia–idiota", True),
+        ("idiota", "i\u200bd\u200bi\u200bo\u200bt\u200ba", True),
+        ("idiota", "𝐢𝐝𝐢𝐨𝐭𝐚", True),
+        ("idiota", "ⓘⓓⓘⓞⓣⓐ", True),
+        ("idiota", "i.d.i.o.t.a", True),  # spelled, with one sign throughout
+        ("idiota", "I D I O T A", True),
+        ("idiota", "i_d_i_o_t_a", True),
+        ("idiota", "i. d. i. o. t. a", True),
+        ("idiota", "i.d-i.o.t.a", False),
+        ("idiota", "id.iota", False),
+        ("idiota", "xi.d.i.o.t.a", False),
+        ("idiota", "i.d.i.o.t.as", False),
+        ("idiota", "idiotas", False),  # a list names its forms
+        ("cu", "c u", False),  # too short to be spelled
+        ("d'água", "copo d´água", True),
+        ("d’água", "copo d`água", True),
+        ("água", "d'água", True),
+        ("-1", "−1", True),
+        ("co2", "CO₂", True),
+        ("5", "5km", False),
+        ("no", "№ 5", False),
     ],
 )
 def test_words_are_matched_as_wholes_and_literally(word: str, text: str, hit: bool) -> None:

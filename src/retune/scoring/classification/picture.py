@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
+from warnings import catch_warnings, filterwarnings
 
 from retune.errors import ScoringError
 
@@ -158,7 +159,9 @@ def _render(figure: Figure, kind: Literal["png", "svg"], options: dict[str, Any]
 
     # Equal matrices give equal bytes: no date, no random ids. Text stays text, which is smaller.
     buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "retune", "svg.fonttype": "none"}):
+    with rc_context({"svg.hashsalt": "retune", "svg.fonttype": "none"}), catch_warnings():
+        # A sign that the font lacks is a box in the picture, and no matter for the terminal.
+        filterwarnings("ignore", message="Glyph")
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
         figure.savefig(buffer, format=kind, metadata=metadata, **options)
     return buffer.getvalue()
