@@ -44,11 +44,6 @@ class EarlyStoppingConfig(Section):
 class TrainingConfig(Section):
     """Supervised fine-tuning."""
 
-    start_from: RecipePath | None = None
-    """Folder of a LoRA adapter (adapter_config.json and adapter_model.safetensors, as peft or an
-    earlier run wrote them) whose weights training goes on from: same base, `r`, `alpha` and layers.
-    lora and qlora only. null: from new weights."""
-
     max_steps: Count | None = None
     """Optimizer steps to train. null: `epochs` counts; where given, `epochs` does not count."""
 
@@ -147,6 +142,11 @@ class TrainingConfig(Section):
     """Optimizer steps between two checkpoints that a killed training resumes from. null: at each
     evaluation."""
 
+    start_from: RecipePath | None = None
+    """Folder of a LoRA adapter (adapter_config.json and adapter_model.safetensors, as peft or an
+    earlier run wrote them) whose weights training goes on from: same base, `r`, `alpha` and layers.
+    lora and qlora only. null: from new weights."""
+
     runtime: TrainingRuntime = Field(default_factory=TrainingRuntime)
     """What cannot change the result."""
 
@@ -210,13 +210,13 @@ class MergeConfig(Section):
     ] = "4GB"
     """Largest size of one file of weights."""
 
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Number type of the merged weights. null: that of the base. The merge itself is computed in
-    float32, and its result rounded once; float32 rounds nothing and takes twice the disk."""
-
     tolerance: Annotated[float, Field(gt=0, le=1)] = 0.05
     """How much more surprised the rounded model may be by what the adapter expects than the adapter
     itself, in nats per token of the checked answers. Before rounding the two have to be equal."""
 
     check_rows: Count = 16
     """Held-out rows on which both are compared."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Number type of the merged weights. null: that of the base. The merge itself is computed in
+    float32, and its result rounded once; float32 rounds nothing and takes twice the disk."""
