@@ -111,10 +111,10 @@ def _merge_and_save(
     Returns:
         Digests of the weights as they were saved.
     """
-    without = _look_without(adapted, rows)
+    effect = _measure_effect(adapted, before, rows)
     merged = _merge(adapted.model)
     exact = compare_views(before, look(replace(adapted, model=merged), rows, answers=False))
-    _refuse_wrong_merge(exact, compare_views(before, without).max_logit_difference)
+    _refuse_wrong_merge(exact, effect)
     merged.to(dtype)
     merged.config.dtype = dtype
     expected = _digest_weights(merged, dtype)
@@ -137,12 +137,13 @@ def _load_trained(
     )
 
 
-def _look_without(adapted: LoadedModel, rows: Sequence[Mapping[str, Any]]) -> View:
-    """Ask the model without its adapter: how far that is says how much a merge has to bring in."""
+def _measure_effect(adapted: LoadedModel, before: View, rows: Sequence[Mapping[str, Any]]) -> float:
+    """Return by how much the adapter moves a logit at most: what a merge has to bring in."""
     if not isinstance(adapted.model, PeftModel):
-        return look(adapted, rows, answers=False)
+        return 0.0
     with adapted.model.disable_adapter():
-        return look(adapted, rows, answers=False)
+        without = look(adapted, rows, answers=False)
+    return compare_views(before, without).max_logit_difference
 
 
 def _merge(adapted: PreTrainedModel) -> PreTrainedModel:
