@@ -59,10 +59,10 @@ def check_method(inputs: MethodInputs, section: MethodSection, work: Workdir) ->
         columns = ["prompt_ids"] if has_head else ["prompt_ids", "answer_ids"]
         for side in (inputs.train, inputs.validation):
             check_room(model, method, side.folder / "rows.parquet", *columns)
+    check_weights(folder, AutoModelForSequenceClassification if has_head else AutoModelForCausalLM)
     tokenizer, readings = load_tokenizer(folder), list(list_readings(inputs, section))
     check_tokens(model, tokenizer, folder, readings)
     check_lengths(model, readings, getattr(method, "virtual_tokens", 0))
-    check_weights(folder, AutoModelForSequenceClassification if has_head else AutoModelForCausalLM)
     with torch.device("meta"), warnings.catch_warnings():
         # Of libraries among each other; nothing is computed here.
         warnings.simplefilter("ignore")
