@@ -162,7 +162,7 @@ def _choose_dtype(wanted: str | None, base: Path) -> torch.dtype:
     if wanted is not None:
         return cast(torch.dtype, getattr(torch, wanted))
     config = AutoConfig.from_pretrained(base)
-    return config.dtype or config.get_text_config().dtype or torch.float32
+    return cast(torch.dtype, config.dtype or config.get_text_config().dtype or torch.float32)
 
 
 def _save_merged(
