@@ -76,6 +76,8 @@ def find_models(run: RecipeRun, models: Sequence[str]) -> list[EvaluatedModel]:
     found: list[EvaluatedModel] = []
     for text in models:
         model = resolve_model(text, run.loaded, uri, cache)
+        if model.doubt:
+            run.watcher.note(model.doubt)
         names = {each.name for each in found}
         times = sum(each.name.partition(" (")[0] == model.name for each in found)
         found.append(

@@ -6,6 +6,7 @@ from typing import Any
 
 from retune.data.prepared import PreparedData
 from retune.inputs import Inputs
+from retune.modeling.methods.adapter_folders import doubt_base
 from retune.recipe.recipe import Recipe
 from retune.recipe.sections.method import MERGEABLE
 from retune.records import AdapterRef, MergedRef, MethodFit, ModelRef, Side
@@ -48,6 +49,11 @@ def check_method(run: RecipeRun, data: PreparedData, source: Inputs) -> MethodFi
     recipe, validation = run.loaded.recipe, data.chat.side("validation")
     if not is_pending(validation):
         refuse_unfit_training(recipe.training, recipe.quantization.kind, validation)
+    if source.start is not None:
+        names = (source.base.model_id, recipe.model.id)
+        doubt = doubt_base(source.start.path, source.base.folder, names)
+        if doubt:
+            run.watcher.note(doubt)
     return put_method_on_sketch(
         run,
         base=source.base,
@@ -60,6 +66,7 @@ def check_method(run: RecipeRun, data: PreparedData, source: Inputs) -> MethodFi
         counterfactuals=source.counterfactuals,
         template=source.template,
         texts=(source.reference_text, source.general_text),
+        start=source.start,
     )
 
 
@@ -90,7 +97,7 @@ def train_model(run: RecipeRun, data: PreparedData, source: Inputs, model: Model
     }
     if run.loaded.recipe.head is not None:
         return train_classifier(run, **given, labels=name_labels(data))
-    return train_adapter(run, **given)
+    return train_adapter(run, **given, start=source.start)
 
 
 def make_release(

@@ -12,6 +12,7 @@ from retune.data.chats.templates import locate_template
 from retune.data.preferences import locate_preferences
 from retune.data.sources import LocatedRows, locate_databases, locate_rows, locate_source
 from retune.errors import ConfigError, RetuneError
+from retune.modeling.methods.starting import locate_start
 from retune.modeling.prequantized import check_quantization
 from retune.modeling.reference import REFERENCE_TEXT
 from retune.modeling.snapshots import locate_base
@@ -62,6 +63,7 @@ class Inputs:
         base: The unquantized snapshot.
         template: The chat template, when it is not the tokenizer's own.
         pairs: Pairs of answers to learn preferences from.
+        start: Folder of the adapter that training goes on from.
     """
 
     rows: tuple[RowInput, ...]
@@ -74,6 +76,7 @@ class Inputs:
     base: BaseRef
     template: Source | None
     pairs: Source | None = None
+    start: Source | None = None
 
     @property
     def asks_sql(self) -> bool:
@@ -144,6 +147,7 @@ def locate_inputs(loaded: LoadedRecipe, *, with_weights: bool = True) -> Inputs:
             )
         ),
     }
+    found["start"] = attempts.make(lambda: _located_start(loaded, found["base"]))
     attempts.raise_failures()
     return Inputs(rows=cast(tuple[RowInput, ...], rows), **cast(dict[str, Any], found))
 
@@ -153,6 +157,14 @@ def _located_base(loaded: LoadedRecipe, with_weights: bool) -> BaseRef:
     base = locate_base(loaded.resolve_model(model.id), model.revision, with_weights=with_weights)
     check_quantization(base.folder, loaded.recipe.quantization.kind)
     return base
+
+
+def _located_start(loaded: LoadedRecipe, base: object) -> Source | None:
+    start = loaded.recipe.training.start_from
+    # A base that is not there is told already.
+    if start is None or not isinstance(base, BaseRef):
+        return None
+    return locate_start(loaded.resolve(start), base, loaded.resolve)
 
 
 class _Attempts:

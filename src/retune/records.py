@@ -245,6 +245,8 @@ class AdapterRef(ArtifactRecord):
     validation_loss: float | None
     """Held-out loss in nats per answer token; None when the recipe asks for no evaluation."""
     base_validation_loss: float | None
+    started_from: str | None = None
+    """Digest of the adapter whose weights training went on from; None for new ones."""
     figures: dict[str, float] = {}
     """What only this kind of training has: preference accuracy, mean reward."""
 
@@ -283,6 +285,9 @@ class MergedRef(ArtifactRecord):
     """Largest ``|released - adapter|`` over the checked answer positions."""
     logit_spread: float
     """Standard deviation of the adapter's logits there: the scale of the difference."""
+    divergence_nats: float | None = None
+    """How much more surprised the released model is by what the adapter expects there than the
+    adapter, in nats per token (Kullback-Leibler); None where it was not measured."""
     answers_equal: int
     """Checked rows whose greedy answer is the same text."""
 

@@ -186,6 +186,8 @@ class MethodInputs(Record):
     """Chat template that probes are asked in, when it is not the tokenizer's own."""
     texts: tuple[Source, ...] = ()
     """Files of texts that losses are measured on."""
+    start: Source | None = None
+    """Folder of the adapter whose weights training goes on from."""
 
 
 class MethodSection(Record):
@@ -215,6 +217,8 @@ class TrainInputs(StartInputs):
 
     train: SideRef
     validation: SideRef
+    start: Source | None = None
+    """Folder of the adapter whose weights training goes on from; None for new ones."""
 
 
 class TrainSection(Record):

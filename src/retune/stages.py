@@ -56,6 +56,8 @@ _PROBES_WITHOUT = (
 """What probes do not depend on: where their files lie, and how the rows of the task are asked."""
 
 _NAMES_OF_THE_BASE = ("model.id", "model.revision", "quantization.reference_text")
+_START = "training.start_from"
+"""Where an adapter lies; what it holds is an input."""
 _METHOD_WITHOUT = (
     *(f"quantization.{n}" for n in QuantizationConfig.model_fields if n != "kind"),
     *(f"training.{n}" for n in TrainingConfig.model_fields if n != "gradient_checkpointing"),
@@ -185,13 +187,13 @@ QUANTIZE_MODEL = Stage(
 )
 TRAIN_ADAPTER = Stage(
     name="train_adapter",
-    version=3,
+    version=4,
     function="retune.training.supervised:train_adapter",
     inputs=requests.TrainInputs,
     section=requests.TrainSection,
     output=AdapterRef,
     libraries=(*_ADAPTED, "trl", "accelerate"),
-    not_identity=("model.id", "model.revision", "quantization.reference_text"),
+    not_identity=(*_NAMES_OF_THE_BASE, _START),
     on_device=True,
 )
 FORMAT_PAIRS = Stage(
@@ -219,7 +221,7 @@ TRAIN_PREFERENCES = Stage(
     section=requests.PreferenceSection,
     output=AdapterRef,
     libraries=(*_ADAPTED, "trl", "accelerate"),
-    not_identity=(*_NAMES_OF_THE_BASE, "dpo.pairs", "dpo.validation_fraction"),
+    not_identity=(*_NAMES_OF_THE_BASE, _START, "dpo.pairs", "dpo.validation_fraction"),
     on_device=True,
 )
 TRAIN_REWARDS = Stage(
@@ -232,6 +234,7 @@ TRAIN_REWARDS = Stage(
     libraries=(*_ADAPTED, "trl", "accelerate", "sqlglot"),
     not_identity=(
         *_NAMES_OF_THE_BASE,
+        _START,
         *(f"scoring.{name}" for name in _REWARDS_WITHOUT),
     ),
     on_device=True,
@@ -244,7 +247,7 @@ TRAIN_CLASSIFIER = Stage(
     section=requests.ClassifierSection,
     output=AdapterRef,
     libraries=(*_ADAPTED, "trl", "accelerate"),
-    not_identity=("model.id", "model.revision", "quantization.reference_text"),
+    not_identity=(*_NAMES_OF_THE_BASE, _START),
     on_device=True,
 )
 MERGE_ADAPTER = Stage(
@@ -265,7 +268,7 @@ BUNDLE_ADAPTER = Stage(
     section=requests.BundleSection,
     output=MergedRef,
     libraries=(*_ADAPTED, "safetensors"),
-    not_identity=("merge.max_shard_size", "merge.tolerance"),
+    not_identity=("merge.max_shard_size", "merge.tolerance", "merge.dtype"),
     on_device=True,
 )
 SCORE_PERPLEXITY = Stage(

@@ -28,7 +28,12 @@ TOKENIZER_FILES = (
     "vocab.json",
     "merges.txt",
     "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
 )
+
+_SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+"""What the library of that name writes."""
 
 
 def tokenizer_digest(folder: Path) -> str:
@@ -46,7 +51,7 @@ def tokenizer_digest(folder: Path) -> str:
     found = {
         name: digest_file(folder / name) for name in TOKENIZER_FILES if (folder / name).is_file()
     }
-    if not {"tokenizer.json", "vocab.json", "tokenizer.model"} & set(found):
+    if not {"tokenizer.json", "vocab.json", *_SENTENCEPIECE} & set(found):
         raise ConfigError(
             f"{folder}: no tokenizer. Expected tokenizer.json (or vocab.json, tokenizer.model) "
             "next to the weights. Save it with tokenizer.save_pretrained(folder), "
@@ -75,7 +80,7 @@ def load_tokenizer(folder: Path, template: Source | None = None) -> Tokenizer:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # the tokenizers library raises plain ones for a broken file
-        raise ConfigError(f"{folder}: its tokenizer cannot be loaded ({error}).") from error
+        raise ConfigError(_unloadable(folder, error)) from error
     if tokenizer.eos_token is None:
         raise ConfigError(
             f"{folder}: the tokenizer has no eos_token, so no answer could ever end. "
@@ -105,6 +110,20 @@ def _without_mark(template: Any) -> Any:
     if isinstance(template, dict):
         return {name: _without_mark(text) for name, text in template.items()}
     return template.removeprefix(MARK) if isinstance(template, str) else template
+
+
+def _unloadable(folder: Path, error: Exception) -> str:
+    """Say why a tokenizer cannot be loaded; transformers names packages that would not help."""
+    if (folder / "tokenizer.json").is_file():
+        return f"{folder}: its tokenizer cannot be loaded ({error})."
+    files = [name for name in (*_SENTENCEPIECE, "vocab.json") if (folder / name).is_file()]
+    return (
+        f"{folder}: its tokenizer cannot be loaded from {', '.join(files)} "
+        f"({type(error).__name__}). There is no tokenizer.json: the file is damaged, or of a kind "
+        "that only the model's own code reads. Take the tokenizer of a release that has "
+        "tokenizer.json, or convert it where it loads: "
+        "AutoTokenizer.from_pretrained(...).save_pretrained(folder)."
+    )
 
 
 def end_token_ids(tokenizer: Tokenizer, folder: Path) -> list[int]:

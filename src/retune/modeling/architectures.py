@@ -19,12 +19,14 @@ from typing import Any, cast
 import torch
 from safetensors import safe_open
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     Mxfp4Config,
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers import __version__ as transformers_version
 
 from retune.errors import ConfigError
 from retune.modeling.prequantized import MXFP4, PLAIN, quantized_as
@@ -77,6 +79,7 @@ def read_architecture(folder: Path, auto: Any = AutoModelForCausalLM) -> Archite
     Raises:
         ConfigError: transformers has no such model for text.
     """
+    refuse_unknown(folder)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
@@ -95,6 +98,42 @@ def read_architecture(folder: Path, auto: Any = AutoModelForCausalLM) -> Archite
     model_class = mapping[type(config)]
     first = model_class[0] if isinstance(model_class, tuple) else model_class
     return Architecture(config, first, is_part, renames, quantized_as(folder))
+
+
+def refuse_unknown(folder: Path) -> None:
+    """Refuse a kind of model that the installed transformers does not have.
+
+    Its own message sends to newer releases, which are not what this environment is pinned to.
+
+    Args:
+        folder: A snapshot folder.
+
+    Raises:
+        ConfigError: `model_type` is missing or unknown.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON ({error}).") from error
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind in CONFIG_MAPPING:
+        return
+    if not kind:
+        raise ConfigError(
+            f"{path}: names no model_type. Expected the config.json of a model of transformers, as "
+            "save_pretrained writes it."
+        )
+    own = (
+        " It brings code of its own (auto_map), which is not run here."
+        if config.get("auto_map")
+        else ""
+    )
+    raise ConfigError(
+        f"{path}: model_type is {kind}, which transformers {transformers_version} does not have."
+        f"{own} Name a model of a family that it has, or a conversion of this one to such a "
+        "family; where a later transformers has it, it takes a later retune."
+    )
 
 
 def open_snapshot(

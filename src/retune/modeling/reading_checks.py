@@ -101,9 +101,9 @@ def check_lengths(model: PreTrainedModel, readings: Iterable[Reading], learned: 
         if not reading.writes:
             raise ConfigError(
                 f"{reading.what}{which} has {reading.longest:,} tokens, over the model's context "
-                f"of {limit:,}{less}. Write prompt.max_length: {limit} or less, which leaves longer "
-                "rows out (limits.cut_targets says how many may be), or take a model with a longer "
-                "context."
+                f"of {limit:,}{less}. Write prompt.max_length: {limit} or less, which leaves "
+                "longer rows out (limits.cut_targets says how many may be), or take a model with a "
+                "longer context."
             )
         prompt = reading.longest - reading.writes
         rest = f"{limit - prompt} or less" if prompt < limit else "less"

@@ -16,7 +16,12 @@ from typing import Literal
 from retune.data.tokenizers import tokenizer_digest
 from retune.digests import digest_folder, digest_json
 from retune.errors import ConfigError
-from retune.modeling.methods.adapter_folders import check_adapter, is_adapter, own_base
+from retune.modeling.methods.adapter_folders import (
+    check_adapter,
+    doubt_base,
+    is_adapter,
+    own_base,
+)
 from retune.modeling.snapshots import locate_base
 from retune.recipe.loading import LoadedRecipe
 from retune.records import (
@@ -51,6 +56,7 @@ class EvaluatedModel:
         scored: What scorers load.
         tokenizer: The snapshot whose tokenizer and chat template make its rows.
         adapter_digest: Of an adapter on the recipe's own model; None for all others.
+        doubt: Why an adapter may be one of another model; None where nothing says so.
     """
 
     name: str
@@ -58,6 +64,7 @@ class EvaluatedModel:
     scored: ScoredModel
     tokenizer: BaseRef
     adapter_digest: str | None = None
+    doubt: str | None = None
 
     def over(self, model: ModelRef) -> EvaluatedModel:
         """Return an adapter on the weights that a recipe trains over: quantized, as in a run.
@@ -152,8 +159,14 @@ def _adapter(folder: Path, loaded: LoadedRecipe) -> EvaluatedModel:
         adapter=folder,
         tokenizer=used.folder,
     )
+    names = (base.model_id, loaded.recipe.model.id)
     return EvaluatedModel(
-        _name_of(folder), "adapter", scored, used, adapter_digest=adapter if on_recipe else None
+        _name_of(folder),
+        "adapter",
+        scored,
+        used,
+        adapter_digest=adapter if on_recipe else None,
+        doubt=doubt_base(folder, used.folder, names) if named is None else None,
     )
 
 

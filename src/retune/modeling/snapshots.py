@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,15 @@ from typing import Any
 from retune.data.tokenizers import tokenizer_digest
 from retune.digests import digest_folder, digest_json
 from retune.errors import ConfigError
+from retune.modeling.methods.adapter_folders import is_adapter, named_base
 from retune.records import BaseRef
 from retune.text_files import BYTE_ORDER_MARK
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
 _FILES_BUT_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt", "tokenizer*")
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_LENGTH_BYTES = 8
+"""A file of safetensors begins with the length of its header."""
 _FILES = (*WEIGHT_PATTERNS, *_FILES_BUT_WEIGHTS)
 _NOT_USED = ("*/*", "consolidated*")
 """The same weights once more, in folders such as `original/` and `metal/` of gpt-oss or under the
@@ -51,12 +56,18 @@ def check_snapshot(folder: Path) -> None:
             with a mark that the library which loads it does not take.
     """
     if not (folder / "config.json").is_file():
+        if is_adapter(folder):
+            raise ConfigError(_adapter_instead(folder))
         raise ConfigError(f"{folder}: no config.json. Expected a model saved by save_pretrained.")
     if not any(list(folder.glob(pattern)) for pattern in WEIGHT_PATTERNS):
+        pickled = sorted(path.name for pattern in _PICKLED for path in folder.glob(pattern))
+        found = f" (found {', '.join(pickled[:3])})" if pickled else ""
         raise ConfigError(
-            f"{folder}: no *.safetensors. Save the weights with "
-            "model.save_pretrained(folder); pickled weights are not loaded."
+            f"{folder}: no *.safetensors{found}. Save the weights with "
+            "model.save_pretrained(folder); pickled weights are not loaded, since a pickle can run "
+            "any code."
         )
+    _check_files(folder)
     tokenizer_digest(folder)
     _refuse_marked(folder)
 
@@ -69,6 +80,65 @@ def _refuse_marked(folder: Path) -> None:
                     f"{path}: begins with a byte-order mark, which transformers does not read. "
                     "Save it as UTF-8 without one."
                 )
+
+
+def _adapter_instead(folder: Path) -> str:
+    """Say what an adapter's folder is, and how to go on from it."""
+    base = named_base(folder)
+    named = f"over {base}" if base else "over a base that it does not name"
+    return (
+        f"{folder}: is an adapter {named} (adapter_config.json), not a model: it has no weights of "
+        f"its own. Write model.id: {base or 'its base'}, and training.start_from: {folder} to "
+        "train it further; to score it as it is, name the folder in retune evaluate."
+    )
+
+
+def _check_files(folder: Path) -> None:
+    """Refuse files of weights that are not there, cut, or stand for others."""
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        try:
+            wanted = {*json.loads(index.read_text("utf-8"))["weight_map"].values()}
+        except (ValueError, KeyError, AttributeError) as error:
+            raise ConfigError(
+                f"{index}: no index of weights ({error!r}). Copy or download it again."
+            ) from error
+        missing = sorted(name for name in wanted if not (folder / name).is_file())
+        if missing:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            raise ConfigError(
+                f"{folder}: {len(missing)} of {len(wanted)} files of weights are missing: "
+                f"{', '.join(missing[:3])}{more} ({index.name} names them). Copy or download them."
+            )
+    for path in sorted(folder.glob("*.safetensors")):
+        _check_header(path)
+
+
+def _check_header(path: Path) -> None:
+    """Read how many bytes a file of weights has to have, and compare."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        first = file.read(_LENGTH_BYTES)
+        if first == b"version ":
+            raise ConfigError(
+                f"{path}: stands for a file of Git LFS that was not fetched. Run git lfs pull in "
+                "its folder."
+            )
+        length = int.from_bytes(first, "little")
+        try:
+            if length > size:
+                raise ValueError(f"its header alone would be {length:,} bytes long")
+            header = json.loads(file.read(length))
+            ends = [e["data_offsets"][1] for n, e in header.items() if n != "__metadata__"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"{path}: no file of safetensors ({error}). Copy or download it again."
+            ) from error
+    wanted = _LENGTH_BYTES + length + max(ends, default=0)
+    if wanted != size:
+        raise ConfigError(
+            f"{path}: has {size:,} bytes, and by its header {wanted:,}: it was cut or damaged on "
+            "the way. Copy or download it again."
+        )
 
 
 def _describe_folder(folder: Path, model_id: str) -> BaseRef:

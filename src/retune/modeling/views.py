@@ -13,6 +13,7 @@ from retune.scoring.generation import generate_answers, pad_left
 from retune.scoring.head_predictions import class_figures
 
 _MAX_CHECK_TOKENS = 64
+_POSITIONS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class View:
     """What a model says to the checked rows.
 
     Attributes:
-        logits: ``[positions, outputs]`` in float32: at answer positions.
-        answers: Greedy answers, one per row.
+        logits: ``[positions, outputs]`` in float32: where each token of an answer is predicted.
+        answers: Greedy answers, one per row; none where they were not asked for.
     """
 
     logits: torch.Tensor
@@ -36,12 +37,16 @@ class Difference:
         rows_checked: Rows that both were asked.
         max_logit_difference: Largest difference of two logits.
         logit_spread: Standard deviation of the first form's logits.
+        divergence_nats: Mean over the positions of ``sum p log(p / q)``, where p is what the first
+            form expects there and q what the second does: how much more surprised the second is by
+            text of the first, in nats per token. At least 0, and NaN where a logit is.
         answers_equal: Rows with the same greedy answer.
     """
 
     rows_checked: int
     max_logit_difference: float
     logit_spread: float
+    divergence_nats: float
     answers_equal: int
 
     def within(self, tolerance: float) -> bool:
@@ -60,14 +65,15 @@ class Difference:
         )
 
 
-def look(loaded: LoadedModel, rows: Sequence[Mapping[str, Any]]) -> View:
-    """Ask a model for its logits at answer positions and its greedy answers.
+def look(loaded: LoadedModel, rows: Sequence[Mapping[str, Any]], *, answers: bool = True) -> View:
+    """Ask a model for its logits where answers are predicted, and for its greedy answers.
 
     One with a classification head is asked for its figures per class, and the likeliest classes.
 
     Args:
         loaded: The model.
         rows: Chats, with `prompt_ids` and `answer_ids`.
+        answers: Whether it answers; writing takes longer than reading.
 
     Returns:
         What it says.
@@ -82,17 +88,22 @@ def look(loaded: LoadedModel, rows: Sequence[Mapping[str, Any]]) -> View:
             input_ids=ids.to(loaded.model.device),
             attention_mask=mask.to(loaded.model.device),
             position_ids=(mask.cumsum(-1) - 1).clamp(min=0).to(loaded.model.device),
-            logits_to_keep=longest,
+            logits_to_keep=longest + 1,
             use_cache=False,
         ).logits
-    kept = [logits[row, -len(answer) :] for row, (_, answer) in enumerate(pairs)]
-    answers = generate_answers(
+    # What the last token is followed by is not asked.
+    kept = [logits[row, -len(answer) - 1 : -1] for row, (_, answer) in enumerate(pairs)]
+    written = _write(loaded, [prompt for prompt, _ in pairs], longest) if answers else []
+    return View(torch.cat(kept).float().cpu(), written)
+
+
+def _write(loaded: LoadedModel, prompts: Sequence[Sequence[int]], longest: int) -> list[str]:
+    return generate_answers(
         loaded,
-        [prompt for prompt, _ in pairs],
+        prompts,
         max_new_tokens=min(_MAX_CHECK_TOKENS, longest + 8),
-        batch_size=len(pairs),
+        batch_size=len(prompts),
     )
-    return View(torch.cat(kept).float().cpu(), answers)
 
 
 def _look_at_classes(
@@ -123,5 +134,18 @@ def compare_views(before: View, after: View) -> Difference:
         rows_checked=len(before.answers),
         max_logit_difference=float((before.logits - after.logits).abs().max()),
         logit_spread=float(before.logits.std()),
-        answers_equal=sum(a == b for a, b in zip(before.answers, after.answers, strict=True)),
+        divergence_nats=_divergence(before.logits, after.logits),
+        answers_equal=sum(a == b for a, b in zip(before.answers, after.answers, strict=False)),
     )
+
+
+def _divergence(before: torch.Tensor, after: torch.Tensor) -> float:
+    # Some positions at a time: in 64 bits those of a large vocabulary take gigabytes.
+    total = torch.zeros((), dtype=torch.float64)
+    for first, second in zip(
+        before.split(_POSITIONS_AT_ONCE), after.split(_POSITIONS_AT_ONCE), strict=True
+    ):
+        expected, found = (each.double().log_softmax(-1) for each in (first, second))
+        total += (expected.exp() * (expected - found)).sum()
+    # Rounding alone may take it below 0; NaN stays NaN.
+    return float((total / len(before)).clamp(min=0.0))

@@ -85,8 +85,8 @@ def refuse_wrong(folder: Path, found: Mapping[str, Any], allowed: Collection[str
     if misshapen:
         raise ConfigError(
             f"{folder}: {len(misshapen)} weights have another shape than its config.json says: "
-            f"{_some(misshapen[name] for name in sorted(misshapen))}. The two are not of one model: "
-            "take both from the same release, or save the whole model with save_pretrained."
+            f"{_some(misshapen[name] for name in sorted(misshapen))}. The two are not of one "
+            "model: take both from the same release, or save the whole model with save_pretrained."
         )
     if missing:
         raise ConfigError(

@@ -23,8 +23,6 @@ from retune.recipe.sections import (
     PrefixConfig,
     ProbesConfig,
     PromptConfig,
-    PromptTuningConfig,
-    PTuningConfig,
     QualityConfig,
     QuantizationConfig,
     RegistryConfig,
@@ -168,7 +166,28 @@ def _method_conflicts(recipe: Recipe) -> Conflicts:
         return [("method.init", f"{reason} quantization.kind is nf4; {instead}")]
     if isinstance(method, LowRankConfig) and method.init == "orthogonal" and method.r % 2:
         return [("method.r", f"{method.r} is odd, but init: orthogonal needs an even rank")]
-    return _stacked_conflicts(method) + _added_layer_conflicts(recipe)
+    return [
+        *_stacked_conflicts(method),
+        *_added_layer_conflicts(recipe),
+        *_start_conflicts(recipe),
+    ]
+
+
+def _start_conflicts(recipe: Recipe) -> Conflicts:
+    """Refuse to go on from an adapter where it would not be what is trained."""
+    if recipe.training.start_from is None:
+        return []
+    method, key = recipe.method, "training.start_from"
+    if not isinstance(method, LowRankConfig):
+        reason = f"is set, but method.kind is {method.kind}, which does not go on from an adapter"
+        return [(key, f"{reason}; choose lora or qlora, or remove it")]
+    if recipe.head is not None:
+        reason = "is set, but the recipe has a head, which would be new beside old weights"
+        return [(key, f"{reason}; remove one of the two")]
+    if method.init is not True:
+        reason = f"is set, but method.init is {method.init}: first values come from the adapter"
+        return [(key, f"{reason}; write method.init: true")]
+    return []
 
 
 def _stacked_conflicts(method: MethodConfig) -> Conflicts:
@@ -190,20 +209,13 @@ def _stacked_conflicts(method: MethodConfig) -> Conflicts:
 
 
 def _added_layer_conflicts(recipe: Recipe) -> Conflicts:
-    """Refuse adapters that stand nowhere, and what learned positions do not go with."""
+    """Refuse adapters that stand nowhere, and what a prefix does not go with."""
     method, found = recipe.method, list[tuple[str, str]]()
     if isinstance(method, BottleneckConfig):
         if not method.after_attention and not method.after_feed_forward:
             reason = "is false, and after_feed_forward too, so that no block has an adapter"
             found.append(("method.after_attention", f"{reason}; write true for one of them"))
         return found
-    if not isinstance(method, PrefixConfig | PTuningConfig | PromptTuningConfig):
-        return found
-    if recipe.training.packing:
-        reason = f"is true, but method.kind is {method.kind}: of the rows that are packed together"
-        found.append(
-            ("training.packing", f"{reason} only the first would have its learned positions")
-        )
     if isinstance(method, PrefixConfig) and recipe.training.gradient_checkpointing:
         reason = "is true, but method.kind is prefix: blocks that are computed again would not see"
         instead = "write false, or choose p_tuning or prompt"
@@ -240,17 +252,12 @@ def _written_conflicts(recipe: Recipe) -> Conflicts:
         "probes.counterfactuals": recipe.probes is not None
         and recipe.probes.counterfactuals is not None,
         "gate.max_forgetting_bits": recipe.gate.max_forgetting_bits is not None,
-        "training.packing": recipe.training.packing,
     }
-    found = [
+    return [
         (name, "is set, but the recipe has a head, which writes no text; remove one of the two")
         for name, is_asked in asked.items()
         if is_asked
     ]
-    if recipe.training.watch not in ("loss", "macro_f1", "accuracy"):
-        reason = f"is {recipe.training.watch}, which a classification head does not have"
-        found.append(("training.watch", f"{reason}; choose loss, macro_f1 or accuracy"))
-    return found
 
 
 def _further_conflicts(recipe: Recipe) -> Conflicts:

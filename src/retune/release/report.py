@@ -155,15 +155,23 @@ def describe_models(model: ModelRef, adapter: AdapterRef, merged: MergedRef) -> 
         "Trainable parameters": f"{adapter.trainable_parameters:,} ({100 * share:.2f} %)",
         "Steps": f"{adapter.steps:,}, best at {adapter.best_step:,}"
         + (f", resumed from {adapter.resumed_from_step:,}" if adapter.resumed_from_step else ""),
+        **(
+            {"Started from": f"adapter {adapter.started_from[:12]}"} if adapter.started_from else {}
+        ),
         "Training loss": _loss(adapter.train_loss),
         "Validation loss": f"{_loss(adapter.validation_loss)} "
         f"(before training {_loss(adapter.base_validation_loss)})",
         **describe_figures(adapter),
         **describe_resources(adapter),
         f"{form} against adapter": f"{merged.answers_equal} of {merged.rows_checked} answers "
-        f"equal, largest logit difference {merged.max_logit_difference:.2g} "
+        f"equal, {_apart(merged)}largest logit difference {merged.max_logit_difference:.2g} "
         f"where logits spread {merged.logit_spread:.2g}",
     }
+
+
+def _apart(merged: MergedRef) -> str:
+    nats = merged.divergence_nats
+    return "" if nats is None else f"{nats:.2g} nats a token apart, "
 
 
 def describe_figures(adapter: AdapterRef) -> dict[str, str]:

@@ -69,6 +69,8 @@ def train_adapter(inputs: TrainInputs, section: TrainSection, work: Workdir) -> 
     training = section.training
     refuse_unfit_training(training, section.quantization.kind, inputs.validation)
     trained = prepare_model(inputs, section)
+    if inputs.start is not None:
+        trained.load(inputs.start.path)
     task_score = make_task_score(
         trained.model,
         training=training,
@@ -87,7 +89,9 @@ def train_adapter(inputs: TrainInputs, section: TrainSection, work: Workdir) -> 
         task_score=task_score,
     )
     note_estimate(inputs, section, work)
-    return adapter
+    return adapter.model_copy(
+        update={"started_from": inputs.start.digest if inputs.start else None}
+    )
 
 
 def as_sft(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sentencepiece import SentencePieceTrainer
 
 from retune.data.chats.templates import locate_shipped, read_template
 from retune.data.tokenizers import (
@@ -93,3 +94,41 @@ def test_the_digest_moves_with_the_template(snapshot: Snapshot, copied: Copy) ->
     assert tokenizer_digest(folder) == tokenizer_digest(snapshot("llama"))
     (folder / "chat_template.jinja").write_text("{{ messages }}")
     assert tokenizer_digest(folder) != tokenizer_digest(snapshot("llama"))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model"])
+def test_a_sentencepiece_model_alone_is_a_tokenizer(
+    snapshot: Snapshot, copied: Copy, name: str
+) -> None:
+    """Older releases have no tokenizer.json; text goes into the pieces and comes back."""
+    folder = copied(snapshot("llama"))
+    for path in folder.glob("*token*"):
+        path.unlink()
+    rows = (f"o conserto da peça {n} fica por {7 * n} reais em Natal" for n in range(200))
+    with (folder / name).open("wb") as file:
+        SentencePieceTrainer.train(
+            sentence_iterator=rows,
+            model_writer=file,
+            vocab_size=120,
+            model_type="bpe",
+            character_coverage=1.0,
+            minloglevel=2,
+        )
+    settings = {"tokenizer_class": "LlamaTokenizer", "eos_token": "</s>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = load_tokenizer(folder)
+    ids = tokenizer("o conserto da peça", add_special_tokens=False)["input_ids"]
+    assert tokenizer.convert_ids_to_tokens(ids)[0] == "▁o"
+    assert tokenizer.decode(ids) == "o conserto da peça"
+
+
+def test_a_broken_sentencepiece_model_sends_to_no_package(
+    snapshot: Snapshot, copied: Copy
+) -> None:
+    """To have tiktoken installed, as transformers would, does not help."""
+    folder = copied(snapshot("llama"))
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.model").write_bytes(b"no model")
+    with pytest.raises(ConfigError, match=r"cannot be loaded from tokenizer\.model") as caught:
+        load_tokenizer(folder)
+    assert "pip install" not in str(caught.value)

@@ -210,3 +210,22 @@ def test_an_attention_that_cannot_be_is_refused(
     """Before training, with the reason."""
     with pytest.raises(ConfigError, match=f"model.attention: .*{expected}"):
         choose_attention(name, model_class, dtype=torch.float32, device=torch.device(device))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"model_type": "llama9"}, r"model_type is llama9, which transformers \d.* does not have"),
+        ({"model_type": "own", "auto_map": {"AutoConfig": "x.Y"}}, "brings code of its own"),
+        ({"hidden_size": 3}, "names no model_type"),
+        ([], "names no model_type"),
+    ],
+)
+def test_a_kind_of_model_that_is_not_known_is_named(
+    config: object, said: str, tmp_path: Path
+) -> None:
+    """With what to do here; a newer transformers is none of it, since versions are pinned."""
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(ConfigError, match=said) as caught:
+        read_architecture(tmp_path)
+    assert "pip install" not in str(caught.value)

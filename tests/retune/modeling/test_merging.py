@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model
+from peft import LoraModel, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
 from retune.data.chats.templates import locate_shipped, read_template
@@ -37,15 +39,17 @@ FIGURES: dict[str, Any] = {
 }
 
 
-def write_adapter(base: BaseRef, folder: Path) -> AdapterRef:
+def write_adapter(
+    base: BaseRef, folder: Path, *, std: float = 0.1, seed: int = 1, **method: Any
+) -> AdapterRef:
     """Write an adapter that changes every layer visibly."""
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     model = load_causal_model(base.folder, dtype=torch.float32, device=CPU)
-    config = as_peft(r=4, alpha=8, dropout=0.0, target_modules="all-linear", rslora=False)
-    adapted = get_peft_model(model, config)
+    settings = {"r": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear", "rslora": False}
+    adapted = get_peft_model(model, as_peft(**(settings | method)))
     for name, weight in adapted.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.1)
+            torch.nn.init.normal_(weight, std=std)
     adapted.save_pretrained(folder)
     return AdapterRef(digest="a", folder=folder, **FIGURES)
 
@@ -133,14 +137,89 @@ def test_the_models_own_end_tokens_survive_the_merge(
     assert len(end_token_ids(tokenizer, merged.folder)) == 2
 
 
+DOWN = "model.layers.1.mlp.down_proj"
+
+
+def base_in(
+    family: str, dtype: torch.dtype, folder: Path, snapshot: Callable[[str], Path]
+) -> BaseRef:
+    """Return a snapshot whose weights are kept in a number type, as most on the hub are."""
+    shutil.copytree(snapshot(family), folder)
+    model = load_causal_model(folder, dtype=torch.float32, device=CPU).to(dtype)
+    model.config.dtype = dtype
+    model.save_pretrained(folder)
+    return locate_base(str(folder), None)
+
+
+@pytest.mark.parametrize(
+    ("family", "dtype", "method"),
+    [
+        ("llama", torch.bfloat16, {"std": 0.001}),
+        ("llama", torch.bfloat16, {"std": 0.1}),
+        ("llama", torch.float16, {"r": 32, "alpha": 64, "rslora": True}),
+        ("llama", torch.float32, {"dora": True}),
+        ("llama", torch.bfloat16, {"target_modules": ["embed_tokens", "q_proj"]}),
+        ("tied_llama", torch.bfloat16, {"dora": True}),
+        ("gpt2", torch.bfloat16, {"target_modules": ["wpe", "c_attn"]}),
+        ("gpt2", torch.float16, {"std": 0.001}),
+    ],
+)
+def test_an_honest_merge_is_released_in_the_bases_own_type(
+    family: str,
+    dtype: torch.dtype,
+    method: dict[str, Any],
+    snapshot: Callable[[str], Path],
+    format_for: Callable[..., ChatRef],
+    work: Workdir,
+    tmp_path: Path,
+) -> None:
+    """Rounding to what the base is kept in is no fault, however little or much was learned."""
+    base = base_in(family, dtype, tmp_path / "base", snapshot)
+    adapter = write_adapter(base, tmp_path / "adapter", **method)
+    inputs = MergeInputs(
+        adapter=adapter, base=base, rows=format_for(base).side("test"), template=None
+    )
+    merged = merge_adapter(inputs, section_of(MergeSection, merge={"check_rows": 3}), work)
+    assert load_file(merged.folder / "model.safetensors")[FIRST[family]].dtype == dtype
+    assert merged.divergence_nats is not None
+    assert 0 <= merged.divergence_nats < 0.01
+
+
+FIRST = {
+    "llama": "model.norm.weight",
+    "tied_llama": "model.norm.weight",
+    "gpt2": "transformer.ln_f.weight",
+}
+
+
+def test_the_number_type_may_be_another(
+    base: BaseRef, held_out: SideRef, work: Workdir, tmp_path: Path
+) -> None:
+    """Files and configuration say it; a float32 base rounded to float16."""
+    merged = merge(base, held_out, work, tmp_path / "adapter", dtype="float16")
+    assert load_file(merged.folder / "model.safetensors")[f"{DOWN}.weight"].dtype == torch.float16
+    assert '"dtype": "float16"' in (merged.folder / "config.json").read_text("utf-8")
+
+
+def test_rounding_that_costs_too_much_is_refused_with_what_to_write(
+    base: BaseRef, held_out: SideRef, work: Workdir, tmp_path: Path
+) -> None:
+    """The setting that the message names exists, and helps."""
+    narrow = {"dtype": "bfloat16", "tolerance": 1e-12}
+    with pytest.raises(StageError, match=r"rounded to bfloat16.*Write merge.dtype: float32"):
+        merge(base, held_out, work, tmp_path / "adapter", **narrow)
+    shutil.rmtree(work.artifact)
+    work.artifact.mkdir()
+    merge(base, held_out, work, tmp_path / "again", **(narrow | {"dtype": "float32"}))
+
+
 def spoil_after_saving(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Any], Any]) -> None:
     save = merging._save_merged
 
-    def save_and_spoil(adapted: Any, base: Path, target: Path, size: str) -> None:
-        save(adapted, base, target, size)
+    def save_and_spoil(merged: Any, base: Path, target: Path, size: str) -> None:
+        save(merged, base, target, size)
         weights = load_file(target / "model.safetensors")
-        name = "model.layers.1.mlp.down_proj.weight"
-        weights[name] = spoil(weights[name])
+        weights[f"{DOWN}.weight"] = spoil(weights[f"{DOWN}.weight"])
         save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
 
     monkeypatch.setattr(merging, "_save_merged", save_and_spoil)
@@ -148,10 +227,14 @@ def spoil_after_saving(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Any], A
 
 @pytest.mark.parametrize(
     "spoil",
-    [lambda weight: weight * 1.5, lambda weight: weight * float("nan")],
-    ids=["another weight", "NaN"],
+    [
+        lambda weight: weight * 1.5,
+        lambda weight: weight * float("nan"),
+        lambda weight: weight.nextafter(weight * 2),
+    ],
+    ids=["another weight", "NaN", "last digits"],
 )
-def test_a_wrong_merge_fails(
+def test_what_was_saved_is_what_was_merged(
     base: BaseRef,
     held_out: SideRef,
     work: Workdir,
@@ -159,10 +242,100 @@ def test_a_wrong_merge_fails(
     monkeypatch: pytest.MonkeyPatch,
     spoil: Callable[[Any], Any],
 ) -> None:
-    """What was saved is loaded again and compared, so that nothing wrong is released."""
+    """It is loaded again and compared, so that nothing wrong is released."""
     spoil_after_saving(monkeypatch, spoil)
-    with pytest.raises(StageError, match=r"differ from the adapter's(.|\n)*Nothing was released"):
+    with pytest.raises(StageError, match=r"1 weights are not those(.|\n)*Nothing was released"):
         merge(base, held_out, work, tmp_path / "adapter")
+
+
+def layers_of(adapted: PeftModel) -> list[LoraLayer]:
+    return [module for module in adapted.modules() if isinstance(module, LoraLayer)]
+
+
+def scale(adapted: PeftModel) -> None:
+    for layer in layers_of(adapted):
+        layer.scaling["default"] *= 2
+
+
+def lose_one(adapted: PeftModel) -> None:
+    torch.nn.init.zeros_(layers_of(adapted)[5].lora_B["default"].weight)
+
+
+def lose_all(adapted: PeftModel) -> None:
+    for layer in layers_of(adapted):
+        layer.scaling["default"] = 0.0
+
+
+def transpose_one(adapted: PeftModel) -> None:
+    layer = next(each for each in layers_of(adapted) if each.in_features == each.out_features)
+    a, b = layer.lora_A["default"], layer.lora_B["default"]
+    a.weight.data, b.weight.data = b.weight.data.T.clone(), a.weight.data.T.clone()
+
+
+def take_another(adapted: PeftModel) -> None:
+    for layer in layers_of(adapted):
+        torch.nn.init.normal_(layer.lora_A["default"].weight, std=0.05)
+
+
+def break_one(adapted: PeftModel) -> None:
+    layers_of(adapted)[3].lora_B["default"].weight.data[0] = float("nan")
+
+
+@pytest.mark.parametrize(
+    "wrong", [scale, lose_one, lose_all, transpose_one, take_another, break_one]
+)
+@pytest.mark.parametrize("std", [0.001, 0.1], ids=["two steps", "many steps"])
+def test_a_wrong_merge_fails(
+    wrong: Callable[[PeftModel], None],
+    std: float,
+    base: BaseRef,
+    held_out: SideRef,
+    work: Workdir,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever goes into the weights but the adapter that was asked, even where it is rounded."""
+    right = LoraModel.merge_and_unload
+
+    def merge_wrongly(self: Any, **options: Any) -> Any:
+        wrong(self)
+        return right(self, **options)
+
+    monkeypatch.setattr(LoraModel, "merge_and_unload", merge_wrongly)
+    inputs = MergeInputs(
+        adapter=write_adapter(base, tmp_path / "adapter", std=std),
+        base=base,
+        rows=held_out,
+        template=None,
+    )
+    section = section_of(MergeSection, merge={"check_rows": 3, "dtype": "bfloat16"})
+    with pytest.raises(StageError, match=r"Nothing was released"):
+        merge_adapter(inputs, section, work)
+
+
+@pytest.mark.parametrize("target", ["lm_head", "embed_tokens"])
+def test_an_adapter_beside_one_of_two_tied_ends_is_not_merged(
+    target: str,
+    snapshot: Callable[[str], Path],
+    format_for: Callable[..., ChatRef],
+    work: Workdir,
+    tmp_path: Path,
+) -> None:
+    """Made elsewhere: merged, it would change both ends."""
+    base = locate_base(str(snapshot("tied_llama")), None)
+    adapter = write_adapter(base, tmp_path / "adapter", target_modules=[target, "q_proj"])
+    path = tmp_path / "adapter" / "adapter_model.safetensors"
+    weights = load_file(path)
+    torch.manual_seed(3)
+    for name, weight in weights.items():
+        if "lora_embedding" in name:
+            weights[name] = torch.randn_like(weight) * 0.1
+    save_file(weights, path, metadata={"format": "pt"})
+    inputs = MergeInputs(
+        adapter=adapter, base=base, rows=format_for(base).side("test"), template=None
+    )
+    with pytest.raises(StageError, match="before any rounding"):
+        merge_adapter(inputs, section_of(MergeSection, merge={"check_rows": 3}), work)
 
 
 def test_weights_are_cut_into_shards(

@@ -307,3 +307,16 @@ def test_a_tokenizer_that_was_saved_again_reads_alike(
     tokenizer.save_pretrained(tmp_path / "template")
     assert compare_tokenizers(first, tmp_path / "template", None) == "other_template"
     assert compare_tokenizers(first, snapshot("qwen3"), None) == "other_tokens"
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_an_adapter_of_a_base_that_is_not_here_is_said(
+    own: bool, resolve: Resolve, snapshot: Snapshot, tmp_path: Path
+) -> None:
+    """It fits by its shapes, and may be of other weights; one of the recipe's model is no doubt."""
+    adapter = write_adapter(snapshot("llama"), tmp_path / "adapter")
+    rename_base(adapter, str(snapshot("llama")) if own else "org/another-llama")
+    doubt = resolve(str(adapter)).doubt
+    assert (doubt is None) is own
+    if doubt:
+        assert "names org/another-llama as its base" in doubt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,3 +80,55 @@ def test_weights_are_downloaded_once() -> None:
     assert list(found) == listed[:5]
     weights = [name for name in listed if snapshots._is_used(name)]
     assert weights == ["model-00001-of-00002.safetensors"]
+
+
+def test_an_adapter_is_no_model_and_says_how_to_go_on(snapshot: Snapshot, tmp_path: Path) -> None:
+    """It names its base, and the two settings that train it further."""
+    (tmp_path / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "base_model_name_or_path": "org/some-base"})
+    )
+    said = r"adapter over org/some-base(.|\n)*model.id: org/some-base, and training.start_from: /"
+    with pytest.raises(ConfigError, match=said):
+        locate_base(str(tmp_path), None)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def point(path: Path) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+
+
+def spoil(path: Path) -> None:
+    path.write_bytes(b"\xff" * 100)
+
+
+def index(path: Path) -> None:
+    path.with_name("model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": path.name}})
+    )
+
+
+def pickle(path: Path) -> None:
+    path.rename(path.with_name("pytorch_model.bin"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (cut, r"model\.safetensors: has [\d,]+ bytes, and by its header [\d,]+: it was cut"),
+        (point, "stands for a file of Git LFS that was not fetched"),
+        (spoil, "no file of safetensors"),
+        (index, r"1 of 2 files of weights are missing: model-00001-of-00002\.safetensors"),
+        (pickle, r"no \*\.safetensors \(found pytorch_model\.bin\).*pickled weights are not"),
+    ],
+)
+def test_files_of_weights_that_cannot_be_read_are_told_before_any_work(
+    snapshot: Snapshot, copied: Copy, change: Callable[[Path], None], said: str
+) -> None:
+    """As soon as the model is looked for, and by the file's name."""
+    copy = copied(snapshot("llama"))
+    change(copy / "model.safetensors")
+    with pytest.raises(ConfigError, match=said):
+        locate_base(str(copy), None)

@@ -148,6 +148,22 @@ def _message(path: Path, *overrides: str) -> str:
             "method:\n  target_modules: some\n",
             "10: method.target_modules: found the text 'some', expected all-linear, or a list",
         ),
+        (
+            "method:\n  target_modules: '.*(q_proj'\n",
+            "10: method.target_modules: is no regular expression (missing ), unterminated",
+        ),
+        (
+            "training:\n  start_from: a\nmethod:\n  kind: prefix\n",
+            "10: training.start_from: is set, but method.kind is prefix, which does not go on",
+        ),
+        (
+            "training:\n  start_from: a\nhead: {}\n",
+            "10: training.start_from: is set, but the recipe has a head",
+        ),
+        (
+            "training:\n  start_from: a\nmethod:\n  init: gaussian\n",
+            "10: training.start_from: is set, but method.init is gaussian",
+        ),
         ("method:\n  target_modules: []\n", "10: method.target_modules: found an empty list"),
         ("method:\n  r: 8\n  r: 9\n", "11: method.r: stands twice (first at "),
         ("method:\n  ? [a, b]\n  : 1\n", "10: a key that is no plain word is not allowed"),
@@ -220,7 +236,7 @@ def test_a_wrong_key_or_value_is_named_with_file_line_path_found_and_expected(
         ),
         (
             "training:\n  packing: true\nmethod:\n  kind: prompt\n",
-            "10: training.packing: is true, but method.kind is prompt: of the rows that are",
+            "10: training.packing: is true, but prompt puts learned inputs before a sequence, not",
         ),
         (
             "training:\n  gradient_checkpointing: true\nmethod:\n  kind: prefix\n",

@@ -160,3 +160,5 @@ def test_controls_that_other_sections_rule_out(write_recipe, more, text):
     with pytest.raises(ConfigError) as caught:
         load_recipe(write_recipe(more))
     assert text in str(caught.value)
+    # Each is told once.
+    assert "has 1 problem:" in str(caught.value)

@@ -7,7 +7,7 @@ model would be scored with half of its layers.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,45 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG).is_file() or (folder / HEAD_WEIGHTS).is_file()
 
 
+def named_base(folder: Path) -> str | None:
+    """Return what an adapter calls its base: a hub id, or a folder.
+
+    Args:
+        folder: The adapter's folder.
+
+    Returns:
+        None where it does not say.
+
+    Raises:
+        ConfigError: The adapter's configuration is broken.
+    """
+    if not (folder / CONFIG).is_file():
+        return None
+    named = _read_json(folder / CONFIG).get("base_model_name_or_path")
+    return named if isinstance(named, str) and named else None
+
+
+def doubt_base(folder: Path, base: Path, names: Sequence[str]) -> str | None:
+    """Say that an adapter names another base than it is put on, where that one is not here.
+
+    Args:
+        folder: The adapter's folder.
+        base: Folder of the snapshot that it is put on.
+        names: What that snapshot is called; the first is shown.
+
+    Returns:
+        One sentence; None where it names this one, or none.
+    """
+    named = named_base(folder)
+    if named is None or named in {*names, str(base)}:
+        return None
+    return (
+        f"{folder}: this adapter names {named} as its base, and is put on {names[0]}, "
+        "whose layers have the same shapes. If these are other weights, what it says means "
+        f"nothing: write model.id: {named}."
+    )
+
+
 def own_base(folder: Path, resolve: Callable[[Path], Path]) -> Path | None:
     """Return the folder of the base that an adapter names.
 
@@ -43,8 +82,8 @@ def own_base(folder: Path, resolve: Callable[[Path], Path]) -> Path | None:
     """
     if (folder / HEAD_WEIGHTS).is_file():
         return None
-    named = _read_json(folder / CONFIG).get("base_model_name_or_path")
-    path = resolve(Path(named)) if isinstance(named, str) and named else None
+    named = named_base(folder)
+    path = resolve(Path(named)) if named else None
     if path is None or not (path / "config.json").is_file():
         return None
     return path.resolve() if any(path.glob("tokenizer*")) else None
@@ -69,8 +108,8 @@ def check_adapter(folder: Path, base: Path) -> None:
         raise ConfigError(
             f"{folder}: {CONFIG} without {WEIGHTS}. Save the adapter with save_pretrained."
         )
-    adapter = _read_shapes([folder / WEIGHTS])
-    layers = _read_shapes(sorted(base.glob("*.safetensors")))
+    adapter = read_shapes([folder / WEIGHTS])
+    layers = read_shapes(sorted(base.glob("*.safetensors")))
     unfit = list(list_misfits(config, adapter, _read_json(base / "config.json"), layers))
     if unfit:
         more = f" and {len(unfit) - _SHOWN} more" if len(unfit) > _SHOWN else ""
@@ -90,8 +129,18 @@ def _read_json(path: Path) -> dict[str, Any]:
     return config
 
 
-def _read_shapes(files: list[Path]) -> Shapes:
-    """Read the heads of weight files; no weights are loaded."""
+def read_shapes(files: list[Path]) -> Shapes:
+    """Read the heads of weight files; no weights are loaded.
+
+    Args:
+        files: Of safetensors.
+
+    Returns:
+        The shape of each weight by its name.
+
+    Raises:
+        ConfigError: A file cannot be read.
+    """
     from safetensors import SafetensorError, safe_open
 
     shapes: Shapes = {}

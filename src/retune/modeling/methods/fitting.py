@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import torch
+from peft import PeftModel
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -24,6 +25,7 @@ from retune.modeling.heads import HEAD, check_reads_one_token
 from retune.modeling.memory.sketching import count_parameters, sketch_model
 from retune.modeling.methods.applying import apply_method
 from retune.modeling.methods.prompt_checks import PromptConfig, check_room
+from retune.modeling.methods.starting import check_start
 from retune.modeling.reading import list_readings
 from retune.modeling.reading_checks import check_lengths, check_tokens
 from retune.modeling.weights import check_weights
@@ -57,10 +59,10 @@ def check_method(inputs: MethodInputs, section: MethodSection, work: Workdir) ->
         columns = ["prompt_ids"] if has_head else ["prompt_ids", "answer_ids"]
         for side in (inputs.train, inputs.validation):
             check_room(model, method, side.folder / "rows.parquet", *columns)
+    check_weights(folder, AutoModelForSequenceClassification if has_head else AutoModelForCausalLM)
     tokenizer, readings = load_tokenizer(folder), list(list_readings(inputs, section))
     check_tokens(model, tokenizer, folder, readings)
     check_lengths(model, readings, getattr(method, "virtual_tokens", 0))
-    check_weights(folder, AutoModelForSequenceClassification if has_head else AutoModelForCausalLM)
     with torch.device("meta"), warnings.catch_warnings():
         # Of libraries among each other; nothing is computed here.
         warnings.simplefilter("ignore")
@@ -72,6 +74,8 @@ def check_method(inputs: MethodInputs, section: MethodSection, work: Workdir) ->
             tokenizer=folder,
             gradient_checkpointing=section.training.gradient_checkpointing,
         )
+    if inputs.start is not None and isinstance(adapted, PeftModel):
+        check_start(inputs.start.path, adapted)
     trainable, total = count_parameters(adapted)
     return MethodFit(
         digest=digest_json({"trainable": trainable, "total": total}),

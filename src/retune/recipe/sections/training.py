@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from retune.recipe.sections.base import Count, CountOrZero, Section, Text, conflict
+from retune.recipe.sections.base import (
+    Count,
+    CountOrZero,
+    RecipePath,
+    Section,
+    Text,
+    conflict,
+)
 from retune.recipe.sections.optimizers import OptimizerName
 
 WatchedFigure = Literal["loss", "macro_f1", "accuracy", "sql_execution_match", "sql_exact_match"]
@@ -135,6 +142,11 @@ class TrainingConfig(Section):
     """Optimizer steps between two checkpoints that a killed training resumes from. null: at each
     evaluation."""
 
+    start_from: RecipePath | None = None
+    """Folder of a LoRA adapter (adapter_config.json and adapter_model.safetensors, as peft or an
+    earlier run wrote them) whose weights training goes on from: same base, `r`, `alpha` and layers.
+    lora and qlora only. null: from new weights."""
+
     runtime: TrainingRuntime = Field(default_factory=TrainingRuntime)
     """What cannot change the result."""
 
@@ -199,8 +211,12 @@ class MergeConfig(Section):
     """Largest size of one file of weights."""
 
     tolerance: Annotated[float, Field(gt=0, le=1)] = 0.05
-    """Largest allowed difference of a logit between merged and adapted model, as a part of the
-    spread (standard deviation) of the adapted model's logits."""
+    """How much more surprised the rounded model may be by what the adapter expects than the adapter
+    itself, in nats per token of the checked answers. Before rounding the two have to be equal."""
 
     check_rows: Count = 16
     """Held-out rows on which both are compared."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Number type of the merged weights. null: that of the base. The merge itself is computed in
+    float32, and its result rounded once; float32 rounds nothing and takes twice the disk."""

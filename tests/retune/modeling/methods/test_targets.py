@@ -103,7 +103,7 @@ def test_the_rank_of_what_an_expression_matches_is_checked() -> None:
     """k_proj of the tiny Llama is 64 x 32."""
     layers = find_targets(tiny("llama"), r".*\.k_proj")
     check_rank(layers, 32)
-    with pytest.raises(ConfigError, match="k_proj, which is 64 x 32.*Write at most 32"):
+    with pytest.raises(ConfigError, match=r"k_proj, which is 64 x 32.*Write at most 32"):
         check_rank(layers, 33)
 
 
