@@ -212,7 +212,7 @@ TRAIN_PREFERENCES = Stage(
 )
 TRAIN_REWARDS = Stage(
     name="train_rewards",
-    version=1,
+    version=2,
     function="retune.training.rewards:train_rewards",
     inputs=requests.RewardInputs,
     section=requests.RewardSection,
@@ -275,7 +275,7 @@ SCORE_PERPLEXITY = Stage(
 )
 SCORE_SQL = Stage(
     name="score_sql",
-    version=3,
+    version=4,
     function="retune.scoring.held_out:score_generated_sql",
     inputs=requests.ScoreInputs,
     section=requests.ScoreSection,
@@ -291,7 +291,7 @@ SCORE_SQL = Stage(
 )
 SCORE_LABELS = Stage(
     name="score_labels",
-    version=2,
+    version=3,
     function="retune.scoring.labels:score_labels",
     inputs=requests.LabelInputs,
     section=requests.ScoreSection,
@@ -318,7 +318,7 @@ SCORE_BASELINES = Stage(
 )
 SAMPLE_ANSWERS = Stage(
     name="sample_answers",
-    version=1,
+    version=2,
     function="retune.scoring.held_out:sample_answers",
     inputs=requests.ScoreInputs,
     section=requests.ScoreSection,
@@ -351,7 +351,7 @@ SCORE_GENERAL_TEXT = Stage(
 )
 PROBE_COUNTERFACTUALS = Stage(
     name="probe_counterfactuals",
-    version=2,
+    version=3,
     function="retune.scoring.probing:probe_counterfactuals",
     inputs=requests.ProbeInputs,
     section=requests.ProbeSection,
@@ -367,7 +367,7 @@ PROBE_COUNTERFACTUALS = Stage(
 )
 PROBE_ROBUSTNESS = Stage(
     name="probe_robustness",
-    version=2,
+    version=3,
     function="retune.scoring.perturbing:probe_robustness",
     inputs=requests.RobustnessInputs,
     section=requests.RobustnessSection,
@@ -385,7 +385,7 @@ PROBE_ROBUSTNESS = Stage(
 )
 PROBE_MODEL = Stage(
     name="probe_model",
-    version=2,
+    version=3,
     function="retune.scoring.probing:probe_model",
     inputs=requests.ProbeInputs,
     section=requests.ProbeSection,
