@@ -44,7 +44,7 @@ class PromptConfig(Section):
     loss_on: Literal["answer", "assistant", "marked", "all"] = "answer"
     """Tokens that carry loss. answer: the last answer and its end token. assistant: every turn of
     the assistant. marked: what the template puts between its generation marks. all: every token,
-    which rows of plain text always have. A turn that its row says is not to be learned never does."""
+    which rows of plain text always have. A turn that its row says is not to be learned has none."""
 
     reasoning_effort: Literal["low", "medium", "high"] | None = None
     """How much the model shall think before it answers, for templates that say so (gpt-oss). A

@@ -1,4 +1,4 @@
-"""Where loss falls: on turns of the assistant, and never on what a row says is not to be learned."""
+"""Where loss falls: on turns of the assistant, and never on what a row keeps out of it."""
 
 from __future__ import annotations
 
