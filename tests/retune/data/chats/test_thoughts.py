@@ -108,7 +108,8 @@ def test_thoughts_of_earlier_turns_reach_the_template() -> None:
     encoder = make_encoder("chatml")
     encoder.tokenizer.chat_template = (
         "{% for m in messages %}{{ m.role }}:"
-        "{% if m.reasoning_content %}<{{ m.reasoning_content }}>{% endif %}{{ m.content }}<|im_end|>{% endfor %}"
+        "{% if m.reasoning_content %}<{{ m.reasoning_content }}>{% endif %}"
+        "{{ m.content }}<|im_end|>{% endfor %}"
         "{% if add_generation_prompt %}assistant:{% endif %}"
     )
     encoder = type(encoder)(
