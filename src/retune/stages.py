@@ -226,7 +226,7 @@ TRAIN_PREFERENCES = Stage(
 )
 TRAIN_REWARDS = Stage(
     name="train_rewards",
-    version=1,
+    version=2,
     function="retune.training.rewards:train_rewards",
     inputs=requests.RewardInputs,
     section=requests.RewardSection,
@@ -333,7 +333,7 @@ SCORE_BASELINES = Stage(
 )
 SAMPLE_ANSWERS = Stage(
     name="sample_answers",
-    version=1,
+    version=2,
     function="retune.scoring.held_out:sample_answers",
     inputs=requests.ScoreInputs,
     section=requests.ScoreSection,

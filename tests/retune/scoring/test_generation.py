@@ -17,7 +17,7 @@ from retune.modeling.methods.adapting import as_peft
 from retune.modeling.snapshots import locate_base
 from retune.records import BaseRef, SideRef
 from retune.scoring.batching import is_out_of_memory, run_in_halves
-from retune.scoring.generation import generate_answers, pad_left, write_answers
+from retune.scoring.generation import generate_answers, pad_left, read_answer, write_answers
 from retune.stopping import STOP
 
 
@@ -312,3 +312,23 @@ def test_answers_of_several_rounds_are_those_of_one_at_a_time(
     short = [prompt[:12] for prompt in prompts]
     found = generate_answers(loaded, short, max_new_tokens=50, batch_size=4)
     assert found == one_at_a_time(loaded, short, 50)
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "text"),
+    [
+        ("trl_qwen3", "<think>\n\n</think>\n\nSELECT 1<|im_end|>", "SELECT 1"),
+        ("trl_qwen3", "<think>\nConto e conto", ""),
+        ("trl_gptoss", "<|channel|>final<|message|>SELECT 1<|return|>", "SELECT 1"),
+        ("headings", "SELECT 1<|end|>", "SELECT 1"),
+    ],
+)
+def test_an_answer_is_read_without_thought_and_channel(name: str, written: str, text: str) -> None:
+    """Also where their tags are control tokens, which decoding leaves out."""
+    from tests.chat_templates import dress
+
+    tokenizer, ends = dress(name)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    ids = tokenizer(written, add_special_tokens=False)["input_ids"]
+    answer = read_answer(tokenizer, tokenizer.convert_tokens_to_ids(ends), ids)
+    assert answer.text == text

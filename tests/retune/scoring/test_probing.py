@@ -166,9 +166,12 @@ def test_cases_are_asked_in_the_template_without_the_words_of_the_task(
 ) -> None:
     """`prompt.user` is for the rows of the task; system message and template are for probes too.
 
-    What the template writes before every answer is read by the model.
+    The prompt is what a server asks with.
     """
-    template = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }} {% endfor %}"
+    template = (
+        "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }} {% endfor %}"
+        "{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
     prompts = answer_with(lambda prompt: "2")
     settings = section(system="Seja breve.", user="Traduza {question}")
     probe_model(inputs(ENGLISH, template), settings, work)
@@ -260,6 +263,25 @@ def test_continuations_are_read_where_an_answer_would_begin(
     found = report.metrics["counterfactual.work.difference"].value
     assert found == pytest.approx(by_side[0] - by_side[1], abs=1e-9)
     assert differences(report)[0]["unit"] == "nats"
+
+
+def test_a_continuation_follows_what_the_template_writes_before_answers(
+    inputs: Callable[..., ProbeInputs], base: BaseRef, work: Workdir
+) -> None:
+    """An empty thought is given, and not a part of the continuation's likelihood."""
+    template = (
+        "{% for m in messages %}{{ m.role }}:{% if m.role == 'assistant' %}<think></think>"
+        "{% endif %}{{ m.content }}{{ eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    report = probe_counterfactuals(inputs(SAME_TEXT, template), section(), work)
+    loaded = SLOT.get(base.as_scored())
+    end = loaded.tokenizer.eos_token
+    given = f"user:Ana deveria trabalhar como{end}assistant:<think></think>"
+    rows = {row["row_id"]: row for row in read_outcomes(report)}
+    found = rows["work/should/0/0/female"]["log_likelihood_nats"]
+    expected = log_likelihood(loaded, given, " com firmeza.")
+    assert found == pytest.approx(expected, abs=1e-4)
 
 
 def test_continuations_that_inflect_are_compared_per_token(

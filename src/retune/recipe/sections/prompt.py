@@ -31,7 +31,7 @@ class PromptConfig(Section):
 
     template: Text | None = None
     """Chat template: the name of one that comes with retune (instruction_pt, instruction_en,
-    headings), or a file (.jinja). null: the tokenizer's own."""
+    headings), or a file (.jinja). null: the tokenizer's own, or headings where it has none."""
 
     template_from: Text | None = None
     """Model whose chat template is borrowed: a folder, or a name on the hub; the instruct sibling
@@ -44,11 +44,11 @@ class PromptConfig(Section):
     loss_on: Literal["answer", "assistant", "marked", "all"] = "answer"
     """Tokens that carry loss. answer: the last answer and its end token. assistant: every turn of
     the assistant. marked: what the template puts between its generation marks. all: every token,
-    which rows of plain text always have."""
+    which rows of plain text always have. A turn that its row says is not to be learned has none."""
 
     reasoning_effort: Literal["low", "medium", "high"] | None = None
-    """How much the model shall think before it answers, for templates that say so (gpt-oss). null:
-    the template's own default."""
+    """How much the model shall think before it answers, for templates that say so (gpt-oss). A
+    server of the release has to set the same. null: the template's own default."""
 
     @field_validator("user")
     @classmethod

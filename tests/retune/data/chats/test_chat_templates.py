@@ -14,8 +14,10 @@ from retune.data.chats.templates import (
     SHIPPED_TEMPLATES,
     find_user_text,
     has_marks,
+    list_switches,
     locate_shipped,
     locate_template,
+    name_template,
     read_template,
     training_template,
 )
@@ -157,3 +159,32 @@ def test_marks_that_nobody_has_are_a_config_error(snapshot: Snapshot) -> None:
     """The message lists what can be done."""
     with pytest.raises(ConfigError, match=r"loss_on: marked, but .* set prompt.loss_on: answer"):
         training_template(load_tokenizer(snapshot("gemma3")), "marked")
+
+
+def test_the_template_in_use_is_named(tmp_path: Path, snapshot: Snapshot) -> None:
+    """The tokenizer's own where it has one; for GPT-2's, which has none, the one that is taken."""
+    assert name_template(None, snapshot("qwen3")) == "the tokenizer's own"
+    assert name_template(None, snapshot("gpt2")).startswith("headings, which comes with retune")
+    shipped = locate(template="instruction_pt")
+    assert name_template(shipped, tmp_path) == "instruction_pt, which comes with retune"
+    borrowed = locate(template_from=str(snapshot("qwen3")))
+    assert name_template(borrowed, tmp_path) == f"that of {snapshot('qwen3').name}"
+
+
+def test_switches_of_a_template_are_listed() -> None:
+    """What a server could set, without what every template is given."""
+    text = "{% generation %}{% endgeneration %}{{ bos_token }}{% for m in messages %}{{ m }}"
+    text += "{% endfor %}{% if enable_thinking is defined %}{{ date or strftime_now('%d') }}"
+    text += "{% endif %}{% if add_generation_prompt %}{{ tools }}{% endif %}"
+    assert list_switches(text) == ("date", "enable_thinking")
+
+
+def test_several_templates_without_a_default_are_refused(
+    tmp_path: Path, snapshot: Snapshot
+) -> None:
+    """Which one is meant cannot be told; the message names them."""
+    tokenizer = load_tokenizer(snapshot("llama"))
+    tokenizer.chat_template = {"tool_use": "{{ messages }}", "rag": "{{ messages }}"}
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="several chat templates"):
+        load_tokenizer(tmp_path)
