@@ -304,7 +304,8 @@ def _run_by_hand(arguments: list[str]) -> Record:
         raise ConfigError(
             f"{path}: is no request of a stage ({error.error_count()} faults)."
         ) from error
-    return run_stage(STAGES[name], request)
+    record: Record = run_stage(STAGES[name], request)
+    return record
 
 
 if __name__ == "__main__":

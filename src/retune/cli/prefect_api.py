@@ -214,7 +214,8 @@ def _database() -> str:
     from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 
     value = PREFECT_API_DATABASE_CONNECTION_URL.value()
-    return value if isinstance(value, str) else value.get_secret_value()
+    address: str = value if isinstance(value, str) else value.get_secret_value()
+    return address
 
 
 def _no_server(cause: str) -> ServiceError:

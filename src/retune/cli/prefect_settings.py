@@ -23,6 +23,9 @@ from retune.errors import ConfigError
 _PROBE_BYTES = 64 * 1024
 """What a database and a result need at least; an empty file fits on a full disk."""
 
+_TABLES: dict[str, tuple[str, ...]] = {"prefect.toml": (), "pyproject.toml": ("tool", "prefect")}
+"""Files of the current folder, and below which keys Prefect's settings stand."""
+
 
 def read_prefect_settings() -> None:
     """Import Prefect's settings, and look whether its home can be used.
@@ -162,7 +165,7 @@ def _dotenv() -> dict[str, str | None]:
 
 
 def _toml_tables() -> Iterator[tuple[Path, dict[str, Any]]]:
-    for name, keys in (("prefect.toml", ()), ("pyproject.toml", ("tool", "prefect"))):
+    for name, keys in _TABLES.items():
         path = Path(name)
         if path.is_file():
             table: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
