@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from retune.data.formats.cells import as_list, ascii_of, name_keys
+from retune.data.formats.cells import Row, as_list, ascii_of, name_keys
 from retune.data.formats.classes import find_labels, refuse_doubt
 from retune.data.formats.detecting import (
     FORMATS,
@@ -201,9 +201,7 @@ def _tell_layout(
     raise DataError(f"{where} {_misfit(source, looks[0], name)}")
 
 
-def _looks(
-    values: tuple[dict[str, Any], ...], columns: ColumnsConfig, data: DataConfig
-) -> list[Look]:
+def _looks(values: tuple[Row, ...], columns: ColumnsConfig, data: DataConfig) -> list[Look]:
     labels, databases = data.labels is not None, bool(data.databases)
     return [Look(value, columns, labels, databases, values) for value in values]
 

@@ -291,7 +291,7 @@ MEANINGS: tuple[Meaning, ...] = (
 @lru_cache(maxsize=64)
 def _index(layout: FormatName | Other, in_turns: bool) -> dict[str, list[Meaning]]:
     """Return the meanings of each name, but for names that the layout reads."""
-    read = {} if layout in ("pairs", "turns") else NAMES[layout]
+    read = next((roles for named, roles in NAMES.items() if named == layout), {})
     own = {name for names in read.values() for name in names}
     found: dict[str, list[Meaning]] = {}
     for meaning in MEANINGS:

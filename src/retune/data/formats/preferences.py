@@ -92,7 +92,8 @@ def read_pair(row: Row) -> PairFields:
     cells = Cells("instruction", ColumnsConfig())
     refuse_rivals("question", cells.rivals(row, "question"))
     beside = read_beside(row, cells)
-    asked, chosen_one = _asked(row), None
+    asked = _asked(row)
+    chosen_one: tuple[str, Any] | None = None
     if asked is not None and not keys_for(_CHOSEN, tuple(row)):
         asked, chosen_one = _ends_with_chosen(*asked)
     answers = [chosen_one or _answer(row, _CHOSEN), _answer(row, _REJECTED)]
