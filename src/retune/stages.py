@@ -67,7 +67,7 @@ _REWARDS_WITHOUT = ("max_new_tokens", "samples", "resamples", "general_text", "c
 
 LOAD_DATABASES = Stage(
     name="load_databases",
-    version=1,
+    version=2,
     function="retune.data.databases:load_databases",
     inputs=requests.DatabasesInputs,
     section=requests.NoSection,
@@ -104,7 +104,7 @@ SPLIT_ROWS = Stage(
 )
 REMOVE_LEAKS = Stage(
     name="remove_leaks",
-    version=1,
+    version=2,
     function="retune.data.leaks:remove_leaks",
     inputs=requests.LeaksInputs,
     section=requests.LeaksSection,
@@ -173,7 +173,7 @@ QUANTIZE_MODEL = Stage(
 )
 TRAIN_ADAPTER = Stage(
     name="train_adapter",
-    version=3,
+    version=4,
     function="retune.training.supervised:train_adapter",
     inputs=requests.TrainInputs,
     section=requests.TrainSection,
@@ -212,7 +212,7 @@ TRAIN_PREFERENCES = Stage(
 )
 TRAIN_REWARDS = Stage(
     name="train_rewards",
-    version=1,
+    version=2,
     function="retune.training.rewards:train_rewards",
     inputs=requests.RewardInputs,
     section=requests.RewardSection,
@@ -275,7 +275,7 @@ SCORE_PERPLEXITY = Stage(
 )
 SCORE_SQL = Stage(
     name="score_sql",
-    version=3,
+    version=4,
     function="retune.scoring.held_out:score_generated_sql",
     inputs=requests.ScoreInputs,
     section=requests.ScoreSection,
@@ -367,7 +367,7 @@ PROBE_COUNTERFACTUALS = Stage(
 )
 PROBE_ROBUSTNESS = Stage(
     name="probe_robustness",
-    version=2,
+    version=3,
     function="retune.scoring.perturbing:probe_robustness",
     inputs=requests.RobustnessInputs,
     section=requests.RobustnessSection,
