@@ -125,7 +125,9 @@ def make_mutants(rows: Sequence[SqlRow], count: int, seed: int) -> list[tuple[Sq
     for row in rows:
         known = tokens.setdefault(row.group, set())
         known |= {token.text for token in read_tokens(row.gold)}
-        known |= {name for columns in read_schema(row.schema, "sqlite").values() for name in columns}
+        known |= {
+            name for columns in read_schema(row.schema, "sqlite").values() for name in columns
+        }
     mutants = []
     while len(mutants) < count:
         row = chance.choice(rows)
@@ -148,9 +150,7 @@ def find_false_yes(mutants: Sequence[tuple[SqlRow, str]], seed: int) -> tuple[in
     """
     scores = score_sql([row for row, _ in mutants], [mutant for _, mutant in mutants])
     matched = [
-        pair
-        for pair, outcome in zip(mutants, scores.outcomes, strict=True)
-        if outcome.exact_match
+        pair for pair, outcome in zip(mutants, scores.outcomes, strict=True) if outcome.exact_match
     ]
     found = []
     for row, mutant in matched:

@@ -81,7 +81,7 @@ _REWARDS_WITHOUT = ("max_new_tokens", "samples", "resamples", "general_text", "c
 
 LOAD_DATABASES = Stage(
     name="load_databases",
-    version=1,
+    version=2,
     function="retune.data.databases:load_databases",
     inputs=requests.DatabasesInputs,
     section=requests.NoSection,
@@ -118,7 +118,7 @@ SPLIT_ROWS = Stage(
 )
 REMOVE_LEAKS = Stage(
     name="remove_leaks",
-    version=1,
+    version=2,
     function="retune.data.leaks:remove_leaks",
     inputs=requests.LeaksInputs,
     section=requests.LeaksSection,

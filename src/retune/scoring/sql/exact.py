@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from retune.scoring.sql.canonical import Canonical, canonicalize_sql
-from retune.scoring.sql.catalogue import Columns, read_schema, write_schema
+from retune.scoring.sql.catalogue import read_schema, write_schema
 from retune.scoring.sql.parsing import UnreadableError, translate_sql
 from retune.scoring.sql.records import SqlLimits, SqlRow
 from retune.scoring.sql.sandbox import SqlSandbox

@@ -188,7 +188,7 @@ class ExecutionJudge:
         if first_word in _WRITING_WORDS:
             raise UnreadableError("unsafe", f"starts with {first_word.upper()}")
         if first_word not in _QUERY_WORDS:
-            raise UnreadableError("not_a_query", f"starts with {ascii(first_word[:40])}")
+            raise UnreadableError("not_a_query", f"starts with {first_word[:40]!a}")
         tokens = read_tokens(sql)
         if not is_deterministic(tokens):
             raise UnreadableError("not_deterministic", "reads the clock or draws random numbers")

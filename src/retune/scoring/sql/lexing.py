@@ -35,7 +35,9 @@ _BEFORE_VALUE = _COMPARISONS | {
     "escape",
 }
 _VALUES_FOLLOW = _BEFORE_VALUE | {"in", "values"}
-_AGGREGATES = frozenset({"count", "sum", "avg", "min", "max", "total", "group_concat", "string_agg"})
+_AGGREGATES = frozenset(
+    {"count", "sum", "avg", "min", "max", "total", "group_concat", "string_agg"}
+)
 _DATE_FUNCTIONS = frozenset(
     {"date", "time", "datetime", "julianday", "unixepoch", "strftime", "timediff"}
 )

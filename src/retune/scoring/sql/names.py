@@ -115,9 +115,7 @@ def list_sources(select: exp.Select) -> list[exp.Expr]:
     """List what a SELECT reads from, in the order of its text."""
     first = [select.args["from_"].this] if select.args.get("from_") else []
     joined = [join.this for join in select.args.get("joins") or []]
-    inner = [
-        join.this for source in [*first, *joined] for join in source.args.get("joins") or []
-    ]
+    inner = [join.this for source in [*first, *joined] for join in source.args.get("joins") or []]
     return [*first, *joined, *inner]
 
 

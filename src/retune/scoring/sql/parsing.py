@@ -55,7 +55,7 @@ def library_errors(reason: str) -> Iterator[None]:
         yield
     except UnreadableError:
         raise
-    except Exception as error:  # noqa: BLE001 - see the module: what it raises cannot be listed
+    except Exception as error:
         name = type(error).__name__
         raise UnreadableError(reason, f"{name}: {error}".encode("utf-8", "replace").decode()) from (
             error
@@ -99,7 +99,7 @@ def parse_query(sql: str, dialect: Dialect) -> exp.Query | exp.Values:
     tokens = refuse_large(sql)
     if tokens and tokens[0].folded.strip(";(") not in _QUERY_STARTS:
         # sqlglot would log a warning for each command that it does not know.
-        raise UnreadableError("not_a_query", f"starts with {ascii(tokens[0].text[:40])}")
+        raise UnreadableError("not_a_query", f"starts with {tokens[0].text[:40]!a}")
     with library_errors("not_parsed"):
         parsed = [statement for statement in sqlglot.parse(sql, read=dialect) if statement]
     if len(parsed) != 1:
@@ -149,17 +149,17 @@ def affinity_of(type_name: str) -> str:
 
 def _read_cast(parser: sqlglot.Parser) -> exp.Expr:
     """Read `CAST(x AS any words)` as a call that is named after the affinity."""
-    value = parser._parse_assignment()  # noqa: SLF001 - what sqlglot's own dialects are written in
-    if not parser._match(TokenType.ALIAS):  # noqa: SLF001
+    value = parser._parse_assignment()
+    if not parser._match(TokenType.ALIAS):
         parser.raise_error("Expected AS after CAST")
     words, depth = [], 0
-    while parser._curr.token_type != TokenType.SENTINEL:  # noqa: SLF001
-        kind = parser._curr.token_type  # noqa: SLF001
+    while parser._curr.token_type != TokenType.SENTINEL:
+        kind = parser._curr.token_type
         if kind == TokenType.R_PAREN and not depth:
             break
         depth += (kind == TokenType.L_PAREN) - (kind == TokenType.R_PAREN)
-        words.append(parser._curr.text)  # noqa: SLF001
-        parser._advance()  # noqa: SLF001
+        words.append(parser._curr.text)
+        parser._advance()
     return exp.Anonymous(this="cast_as_" + affinity_of(" ".join(words)), expressions=[value])
 
 

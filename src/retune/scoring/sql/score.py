@@ -3,7 +3,8 @@
 `sql_exact_match`: share of rows whose canonical text (`canonical`) equals the gold's and whose
 query runs (`exact`); unscored where the gold has none or does not run. `sql_execution_match`: share
 of rows where both queries give the same result on the row's own database (`execution`, `compare`);
-unscored where the gold or the database cannot say. Both in [0, 1], higher is better; a prediction that cannot run is wrong, not left out.
+unscored where the gold or the database cannot say. Both in [0, 1], higher is better; a prediction
+that cannot run is wrong, not left out.
 Execution match agrees with `exec_match_keep_distinct` of taoyds/test-suite-sql-eval on one
 database. Intervals: Wilson; where rows share a group (a database), widened to the bootstrap over
 groups (`uncertainty.estimate_rate`).

@@ -35,6 +35,7 @@ _STEPS_BETWEEN_LOOKS = 10_000
 _PAGE_BYTES = 4096
 _DETAIL_CHARS = 300
 
+
 class _StatementError(Exception):
     """A statement gave no result; carries the status and SQLite's words."""
 

@@ -17,11 +17,17 @@ from retune.scoring.sql.parsing import UnreadableError
         ("CREATE TABLE t (a PRIMARY KEY, b) WITHOUT ROWID", {"t": ["a", "b"]}),
         ("CREATE TABLE t (a INT, b AS (a + 1), c INT AS (a) STORED)", {"t": ["a", "b", "c"]}),
         ("CREATE TABLE t (a /* b, */ INT, -- c,\n d)", {"t": ["a", "d"]}),
-        ("CREATE TABLE t (a CHECK (a IN (1, 2)), UNIQUE (a), CONSTRAINT z CHECK (a))", {"t": ["a"]}),
+        (
+            "CREATE TABLE t (a CHECK (a IN (1, 2)), UNIQUE (a), CONSTRAINT z CHECK (a))",
+            {"t": ["a"]},
+        ),
         ("CREATE TABLE t (a INT, PRIMARY KEY (a) FOREIGN KEY (a) REFERENCES b(x))", {"t": ["a"]}),
         ("CREATE TEMP TABLE IF NOT EXISTS t (a)", {"t": ["a"]}),
         ("CREATE TABLE x AS SELECT 1 AS one, 'a' two", {"x": ["one", "two"]}),
-        ("CREATE TABLE t (a, b); CREATE VIEW v AS SELECT * FROM t", {"t": ["a", "b"], "v": ["a", "b"]}),
+        (
+            "CREATE TABLE t (a, b); CREATE VIEW v AS SELECT * FROM t",
+            {"t": ["a", "b"], "v": ["a", "b"]},
+        ),
         ("CREATE VIEW v (x) AS SELECT a FROM t; CREATE TABLE t (a)", {"t": ["a"], "v": ["x"]}),
         (
             "CREATE VIRTUAL TABLE d USING fts5(title, body UNINDEXED, tokenize = 'porter')",

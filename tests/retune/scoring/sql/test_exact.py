@@ -60,7 +60,10 @@ ALIKE = [
     ("SELECT * FROM t ORDER BY 1", "select * from T order by 1 asc;"),
     ("SELECT a, b FROM t ORDER BY 2, 1", "SELECT a, b FROM t ORDER BY b, a"),
     ("SELECT b, count(*) FROM t GROUP BY 1", "SELECT b, count(*) AS n FROM t GROUP BY b"),
-    ("SELECT b FROM t GROUP BY b HAVING count(*) > 1", "SELECT b FROM t GROUP BY 1 HAVING count(*) > 1"),
+    (
+        "SELECT b FROM t GROUP BY b HAVING count(*) > 1",
+        "SELECT b FROM t GROUP BY 1 HAVING count(*) > 1",
+    ),
     (
         "SELECT a, b FROM t UNION SELECT a, b FROM u ORDER BY b",
         "SELECT a AS k, b AS n FROM t UNION SELECT a, b FROM u ORDER BY 2",
@@ -78,7 +81,10 @@ ALIKE = [
     ("SELECT a FROM t WHERE a <> 1 AND a == 2", "SELECT a FROM t WHERE 2 = a AND a != 1"),
     ("SELECT substr(b, 1) FROM t", "SELECT substring(b, 1) FROM t"),
     ("SELECT d FROM t JOIN u USING (a)", "SELECT u.d FROM u, t WHERE u.a = t.a"),
-    ("SELECT max(a) OVER (PARTITION BY b) FROM t", "select max(t.a) over (partition by t.b) from t"),
+    (
+        "SELECT max(a) OVER (PARTITION BY b) FROM t",
+        "select max(t.a) over (partition by t.b) from t",
+    ),
     ("VALUES (1), (2)", "values (1),(2)"),
     ("SELECT rowid FROM t", "SELECT t.ROWID FROM t"),
     ("SELECT b ->> '$.x', json_extract(b, '$.x') FROM (SELECT '{}' AS b)",) * 2,

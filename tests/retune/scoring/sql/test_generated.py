@@ -115,7 +115,10 @@ def score_all(predictions: list[str]) -> None:
         assert isinstance(tie_probes(query), tuple)
         assert isinstance(create_statements("CREATE TABLE t (a); " + query), str)
     golds = [GOLDS[at % len(GOLDS)] for at in range(len(queries))]
-    golds = [query if at % 5 == 0 else gold for at, (query, gold) in enumerate(zip(queries, golds, strict=True))]
+    golds = [
+        query if at % 5 == 0 else gold
+        for at, (query, gold) in enumerate(zip(queries, golds, strict=True))
+    ]
     rows = [
         SqlRow(
             row_id=str(at),
