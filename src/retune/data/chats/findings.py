@@ -17,7 +17,17 @@ from retune.records import Side
 
 FIRST = 5
 EXAMPLES = 5
-_TEXT_COLUMNS = ["row_id", "question", "context", "history", "steps", "answer", "db_id", "prompt", "fault"]
+_TEXT_COLUMNS = [
+    "row_id",
+    "question",
+    "context",
+    "history",
+    "steps",
+    "answer",
+    "db_id",
+    "prompt",
+    "fault",
+]
 _TARGET_TOKENS = 48
 _REMEDIES = {
     "cut_targets": "are longer than prompt.max_length = {max_length} tokens, which would cut their "
