@@ -73,7 +73,10 @@ def holds(text: str, value: Any) -> bool:
     """Say whether a text holds a value, as it is or as JSON."""
     if isinstance(value, str):
         # White space at the ends may be cut off, and ends of lines within JSON are written so.
-        forms = [value.strip(), *(json.dumps(value.strip(), ensure_ascii=a)[1:-1] for a in (0, 1))]
+        forms = [
+            value.strip(),
+            *(json.dumps(value.strip(), ensure_ascii=a)[1:-1] for a in (False, True)),
+        ]
     else:
         forms = [json.dumps(value), str(value)]
     return any(form in text for form in forms)

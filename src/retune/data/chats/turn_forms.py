@@ -39,7 +39,8 @@ class TurnForm:
         waiting: list[str] = []
         number = 0
         for message in messages:
-            turn = {key: message[key] for key in ("role", "content", "name") if key in message}
+            kept: tuple[str, ...] = ("role", "content", "name")
+            turn: dict[str, Any] = {key: message[key] for key in kept if key in message}
             if self.thinking_key and message.get("thinking"):
                 turn[self.thinking_key] = message["thinking"]
             if message.get("calls"):
