@@ -182,7 +182,7 @@ def fill(row: SqlRow, seed: int) -> Iterator[sqlite3.Connection]:
 
 def _read_tables(database: sqlite3.Connection) -> dict[str, tuple[list[tuple[str, str]], Rows]]:
     names = database.execute(
-        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
     ).fetchall()
     tables = {}
     for (name,) in names:

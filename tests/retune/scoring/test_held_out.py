@@ -22,7 +22,7 @@ from retune.scoring import engines
 from retune.scoring import held_out as held_out_module
 from retune.scoring.generation import Answer, write_answers
 from retune.scoring.held_out import sample_answers, score_generated_sql, score_perplexity
-from retune.scoring.outcomes import read_outcomes
+from retune.scoring.outcomes import read_outcomes, write_outcomes
 from retune.scoring.perplexity import (
     answer_losses,
     bits_per_byte,
@@ -310,3 +310,11 @@ def test_a_model_with_another_tokenizer_is_refused(
             score_perplexity(inputs, section(), work)
     finally:
         SLOT.clear()
+
+
+def test_a_lone_surrogate_is_written_and_read_again(tmp_path: Path) -> None:
+    """It has no UTF-8, and a model's answer must not end the stage that writes it down."""
+    written = {"row_id": "r", "prediction": "SELECT '\ud800é\u2028'"}
+    write_outcomes(tmp_path, [written])
+    report = ScoreReport(digest="", folder=tmp_path, metrics={}, rows=1, unscored={})
+    assert read_outcomes(report) == [written]

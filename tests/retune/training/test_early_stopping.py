@@ -18,11 +18,13 @@ import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from retune.digests import digest_folder
-from retune.errors import ConfigError, DataError
+from retune.errors import ConfigError, DataError, ScoringError
 from retune.recipe.sections import EarlyStoppingConfig
 from retune.records import AdapterRef, BaseRef, ChatRef, SideRef
 from retune.requests import TrainInputs, TrainSection
+from retune.scoring.generation import Answer
 from retune.stage import SilentReporter, Workdir
+from retune.training import task_scores
 from retune.training.callbacks import BestWeights, MetricsLog
 from retune.training.early_stopping import EarlyStopping, TaskScore, is_over, watched_figures
 from retune.training.metrics import read_metrics
@@ -235,6 +237,26 @@ def test_watched_rows_are_spread_over_the_side(inputs: TrainInputs) -> None:
     ids = [row["row_id"] for row in spread_rows(inputs.validation, "db_id", training)]
     table = pq.read_table(inputs.validation.folder / "rows.parquet").column("row_id").to_pylist()
     assert ids == [table[len(table) * at // 4] for at in range(4)]
+
+
+def test_watched_rows_whose_prompts_are_all_too_long_say_so(
+    inputs: TrainInputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No query is written, so none is scored: the message names the rows and the way out."""
+    settings = section(watch="sql_exact_match", watch_rows=2)
+    rows = spread_rows(inputs.validation, "db_id", settings.training)
+    unasked = [Answer(None, "prompt_too_long")] * len(rows)
+    monkeypatch.setattr(task_scores, "write_answers", lambda *_, **__: unasked)
+    score = task_scores.make_task_score(
+        torch.nn.Linear(1, 1),
+        training=settings.training,
+        scoring=settings.scoring,
+        validation=inputs.validation,
+        tokenizer=REPOSITORY / "assets" / "base_tiny",
+    )
+    assert score is not None
+    with pytest.raises(ScoringError, match="could not be measured on any of the 2"):
+        score()
 
 
 def test_early_stopping_without_validation_rows_is_refused(

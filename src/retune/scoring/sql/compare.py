@@ -94,7 +94,7 @@ def _bags_match(left: list[_Column], right: list[_Column]) -> bool:
     taken: dict[int, None] = {}  # the right column that each level but the last has, in order
     # A loop, not a recursion: a result may have more columns than Python's stack has room for.
     while levels:
-        level, column = levels[-1], order[len(levels) - 1]
+        level, place = levels[-1], order[len(levels) - 1]
         at = next((at for at in level.candidates if right[at] not in level.tried), None)
         if at is None:
             levels.pop()
@@ -105,7 +105,7 @@ def _bags_match(left: list[_Column], right: list[_Column]) -> bool:
             continue
         level.tried.add(right[at])
         numbered: dict[Hashable, int] = {}
-        new_left = _number(level.left_rows, left[column], numbered)
+        new_left = _number(level.left_rows, left[place], numbered)
         new_right = _number(level.right_rows, right[at], numbered)
         if Counter(new_left) != Counter(new_right):
             continue

@@ -225,7 +225,7 @@ def _inside(meaning: exp.Expr, parent: exp.Expr | None) -> exp.Expr:
 
 
 def _resolve_places(query: exp.Expr) -> None:
-    outputs = _leftmost(query).expressions if _leftmost(query) is not None else []
+    outputs: list[exp.Expr] = next((select.expressions for select in _selects(query)), [])
     united = isinstance(query, exp.SetOperation)
     clauses = ("order",) if united else ("order", "group")
     for clause in (query.args.get(name) for name in clauses):
@@ -264,10 +264,6 @@ def _selects(query: exp.Expr) -> Iterator[exp.Select]:
         yield from _selects(query.expression)
     elif isinstance(query, exp.Select):
         yield query
-
-
-def _leftmost(query: exp.Expr) -> exp.Select | None:
-    return next(_selects(query), None)
 
 
 def _innermost(query: exp.Expr) -> exp.Expr:

@@ -8,7 +8,8 @@ refused before they are parsed: this runs in the scoring process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import ClassVar
@@ -28,6 +29,9 @@ _MAX_DEPTH = 100
 _DETAIL_CHARS = 300
 _QUERY_STARTS = frozenset({"", "select", "with", "values"})
 Dialect = str | type[SQLite]
+
+# It would warn of each text that it does not know; the reason stands in the row's outcome.
+logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 
 class UnreadableError(Exception):
@@ -98,7 +102,6 @@ def parse_query(sql: str, dialect: Dialect) -> exp.Query | exp.Values:
         raise UnreadableError("empty")
     tokens = refuse_large(sql)
     if tokens and tokens[0].folded.strip(";(") not in _QUERY_STARTS:
-        # sqlglot would log a warning for each command that it does not know.
         raise UnreadableError("not_a_query", f"starts with {tokens[0].text[:40]!a}")
     with library_errors("not_parsed"):
         parsed = [statement for statement in sqlglot.parse(sql, read=dialect) if statement]
@@ -183,7 +186,7 @@ class ExactSQLite(SQLite):
     class Parser(SQLiteParser):
         """Parses functions as calls of whatever they are called."""
 
-        FUNCTIONS: ClassVar = {}
+        FUNCTIONS: ClassVar[dict[str, Callable[..., exp.Expr]]] = {}
         FUNCTION_PARSERS: ClassVar = {"CAST": _read_cast}
         NO_PAREN_FUNCTION_PARSERS: ClassVar = {"CASE": lambda self: self._parse_case()}
         CONCAT_OPERATORS: ClassVar = {

@@ -57,6 +57,13 @@ def test_many_equal_columns_do_not_take_factorial_time() -> None:
     assert not results_match(gold, predicted, ordered=False)
 
 
+def test_a_result_may_have_more_columns_than_the_stack_has_room_for() -> None:
+    """SQLite's own limit is 2,000; a recursion over columns ended at 1,000."""
+    wide = [tuple(range(1_500)), tuple(range(1_500))]
+    assert results_match(wide, [row[::-1] for row in wide], ordered=False)
+    assert not results_match(wide, [wide[0], (*wide[1][:-1], 0)], ordered=False)
+
+
 cells = st.one_of(st.none(), st.integers(-3, 3), st.sampled_from(["a", "b"]), st.just(0.5))
 tables = st.integers(1, 4).flatmap(
     lambda width: st.lists(st.tuples(*[cells] * width), min_size=1, max_size=8)

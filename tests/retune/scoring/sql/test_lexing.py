@@ -93,6 +93,22 @@ def test_reading_the_clock_is_seen(sql: str, deterministic: bool) -> None:
         ('SELECT a FROM t ORDER BY "colunm"', "SELECT a FROM t ORDER BY `colunm`"),
         ('SELECT a AS "x ""y` z" FROM t', 'SELECT a AS `x "y`` z` FROM t'),
         ("SELECT '\"colunm\"' FROM t", "SELECT '\"colunm\"' FROM t"),
+        *[
+            (sql, sql)
+            for sql in (
+                'SELECT a FROM t WHERE lower(b) = lower("France")',
+                'SELECT CASE b WHEN "x" THEN 1 END FROM t',
+                'SELECT a FROM t WHERE b = ("x")',
+                'SELECT a FROM t WHERE (a, b) = (1, "x")',
+                'SELECT a FROM t WHERE (a, b) IN ((1, "x"), (2, "y"))',
+                'VALUES ("x"), ("y")',
+                'SELECT group_concat(b, "and") FROM t',
+            )
+        ],
+        (
+            'SELECT a FROM t WHERE a IN (SELECT "a", "b" FROM t)',
+            "SELECT a FROM t WHERE a IN (SELECT `a`, `b` FROM t)",
+        ),
     ],
 )
 def test_double_quotes_stay_only_where_a_text_is_meant(sql: str, expected: str) -> None:
