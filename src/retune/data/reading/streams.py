@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
-from io import BufferedReader
+from io import BufferedReader, FileIO
 
 from retune.data.reading.lines import ByteStream
 from retune.errors import DataError
@@ -37,7 +37,7 @@ _PAGES = (b"<!doctype html", b"<html", b"<?xml")
 codecs.register_error(_MARK_OF_FAULT, lambda error: ("\udcff", error.end))  # type: ignore[attr-defined]
 
 
-def open_stream(raw: BufferedReader, ending: str, encoding: str | None) -> ByteStream:
+def open_stream(raw: BufferedReader[FileIO], ending: str, encoding: str | None) -> ByteStream:
     """Look at an open file, and make a stream of UTF-8 of it.
 
     Args:
