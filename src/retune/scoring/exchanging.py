@@ -108,4 +108,4 @@ def _draw_signs(n: int, count: int, seed: int) -> Iterator[Floats]:
     at_once = max(1, _AT_ONCE // n)
     for start in range(0, count, at_once):
         drawn = generator.integers(0, 2, (min(at_once, count - start), n), dtype=np.int8)
-        yield 1.0 - 2.0 * drawn
+        yield 1.0 - 2.0 * drawn.astype(np.float64)
