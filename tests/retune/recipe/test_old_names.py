@@ -293,7 +293,7 @@ def test_every_old_name_leads_to_a_key_of_today_or_says_why_not():
         if entry.new is None:
             assert entry.why or entry.convert, name
         else:
-            assert entry.new in leaves | {"training.start_from"}, name
+            assert entry.new in leaves, name
             # These are called as ever, but stood in another section.
             assert entry.new.rpartition(".")[2] != name or entry.new in {
                 "prompt.max_length",
