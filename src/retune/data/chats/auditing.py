@@ -59,7 +59,7 @@ def audit_row(
     """Look at one row.
 
     Args:
-        row: question, context, history, answer, db_id, prompt, fault.
+        row: question, context, history, answer, learned, db_id, prompt, fault.
         prompt_ids: ``(prompt tokens,)``.
         answer_ids: ``(answer tokens,)``.
         mask: Which of both carry loss; None for the answer alone.
@@ -75,8 +75,10 @@ def audit_row(
         if limit == "malformed_chats":
             return found
     learned = answer_ids if mask is None else answer_ids[mask[len(prompt_ids) :]]
+    # Only where the row itself says so: otherwise marks that miss the answer are wrong ones.
+    kept_out = row.get("learned") is False and mask is not None
     teaches_before = mask is not None and bool(mask[: len(prompt_ids)].any())
-    if len(learned) or not (rules.earlier_suffice and teaches_before):
+    if not (rules.earlier_suffice and kept_out and teaches_before):
         _check_target(found, answer_ids, learned, rules)
     length = len(prompt_ids) + len(answer_ids)
     if length > rules.max_length:

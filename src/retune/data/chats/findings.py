@@ -23,6 +23,7 @@ _TEXT_COLUMNS = [
     "context",
     "history",
     "steps",
+    "learned",
     "answer",
     "db_id",
     "prompt",
