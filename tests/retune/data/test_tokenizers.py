@@ -122,9 +122,7 @@ def test_a_sentencepiece_model_alone_is_a_tokenizer(
     assert tokenizer.decode(ids) == "o conserto da peça"
 
 
-def test_a_broken_sentencepiece_model_sends_to_no_package(
-    snapshot: Snapshot, copied: Copy
-) -> None:
+def test_a_broken_sentencepiece_model_sends_to_no_package(snapshot: Snapshot, copied: Copy) -> None:
     """To have tiktoken installed, as transformers would, does not help."""
     folder = copied(snapshot("llama"))
     (folder / "tokenizer.json").unlink()
