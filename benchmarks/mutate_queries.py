@@ -128,7 +128,7 @@ def make_mutants(rows: Sequence[SqlRow], count: int, seed: int) -> list[tuple[Sq
         known |= {
             name for columns in read_schema(row.schema, "sqlite").values() for name in columns
         }
-    mutants = []
+    mutants: list[tuple[SqlRow, str]] = []
     while len(mutants) < count:
         row = chance.choice(rows)
         others = [*WORDS, *sorted(tokens[row.group])]

@@ -245,7 +245,7 @@ def test_watched_rows_whose_prompts_are_all_too_long_say_so(
     """No query is written, so none is scored: the message names the rows and the way out."""
     settings = section(watch="sql_exact_match", watch_rows=2)
     rows = spread_rows(inputs.validation, "db_id", settings.training)
-    unasked = [Answer(None, "prompt_too_long")] * len(rows)
+    unasked = [Answer(None, unscored_reason="prompt_too_long")] * len(rows)
     monkeypatch.setattr(task_scores, "write_answers", lambda *_, **__: unasked)
     score = task_scores.make_task_score(
         torch.nn.Linear(1, 1),
