@@ -124,7 +124,7 @@ def test_an_encoding_is_that_of_the_source_else_of_all(tmp_path: Path) -> None:
     ("content", "says"),
     [
         ("Qual?,Aquele\nQuem?,Ele\n", "where that is a row, write them above it"),
-        ("messages\n\"[{'a': 1}\n {'a': 2}]\"\n", "'messages' holds a list of objects as text"),
+        ("falas\n\"[{'a': 1}\n {'a': 2}]\"\n", "'falas' holds a list of objects as text"),
     ],
 )
 def test_what_a_table_lacks_is_said(tmp_path: Path, content: str, says: str) -> None:

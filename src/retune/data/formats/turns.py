@@ -61,8 +61,8 @@ def list_of_turns(key: str, value: Any) -> list[Any]:
     value = as_list(value)
     if isinstance(value, str) and value.lstrip().startswith("["):
         raise DataError(
-            f"{ascii_of(key)} is text that begins like a list and is no JSON, such as a Python "
-            "list: write it by json.dumps"
+            f"{ascii_of(key)} is text that begins like a list, and is neither JSON nor what Python "
+            f"prints of a list: {ascii_of(value[:60])}. Write it by json.dumps"
         )
     if not isinstance(value, list):
         found = kind_of(value)
