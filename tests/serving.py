@@ -30,6 +30,8 @@ def prefect_address() -> str:
 
     port = free_port()
     address = f"http://127.0.0.1:{port}/api"
+    # Prefect makes its home, but no folder above it.
+    _HOME.mkdir(exist_ok=True)
     server = subprocess.Popen(
         [sys.executable, "-m", "prefect", "server", "start", "--no-ui", "--port", str(port)],
         env={
