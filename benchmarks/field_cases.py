@@ -56,7 +56,7 @@ class Case:
         holds: Whether an outcome is what is wanted.
         words: The command: `check` or `run`, rows, and further words.
         environment: Variables that are set for it.
-        nobody: Whether it runs as a user that may read next to nothing.
+        closed: Whether it runs without the right to read what belongs to others.
         script: A Python script of the folder in place of `retune`.
     """
 
@@ -66,7 +66,7 @@ class Case:
     holds: Callable[[Outcome], bool]
     words: Sequence[str]
     environment: dict[str, str] = field(default_factory=dict)
-    nobody: bool = False
+    closed: bool = False
     script: bool = False
 
 
@@ -205,7 +205,7 @@ CASES = (
         "13",
         "L",
         "the own server is never asked through a proxy",
-        lambda it: it.code == 0 and it.seconds < 100,
+        lambda it: it.code == 0,
         ["run", "plain/rows.jsonl", *_set("registry.model_name=c13")],
         {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"},
     ),
@@ -216,7 +216,7 @@ CASES = (
         lambda it: it.code in (2, 7) and it.has("PREFECT_HOME"),
         ["run", "plain/rows.jsonl", *_set("registry.model_name=c14")],
         {"PREFECT_HOME": "{closed}"},
-        nobody=True,
+        closed=True,
     ),
     Case(
         "16",
@@ -347,7 +347,9 @@ def _read_options() -> argparse.Namespace:
 def _run(options: argparse.Namespace, work: Path) -> int:
     make = [sys.executable, options.folder / "make_models.py", PROJECT, work / "models"]
     subprocess.run(make, check=True, capture_output=True)
-    (work / "closed").mkdir(mode=0o700)
+    (work / "closed").mkdir(mode=0o700 if os.geteuid() == 0 else 0)
+    if os.geteuid() == 0:
+        os.chown(work / "closed", NOBODY, NOBODY)
     chosen = [case for case in CASES if not options.only or case.number[:2] in options.only]
     lines = [_row("case", "kind", "wanted", "exit code", "seconds", "as wanted"), "|---" * 6 + "|"]
     good = 0
@@ -397,11 +399,6 @@ def _try(case: Case, folder: Path, work: Path, current: Path | None = None) -> O
         "COLUMNS": "400",
         **{name: value.format(**places) for name, value in case.environment.items()},
     }
-    user = {}
-    if case.nobody and os.geteuid() == 0:
-        store.chmod(0o777)
-        environment["HOME"] = str(store)
-        user = {"user": NOBODY, "group": NOBODY, "extra_groups": ()}
     begun = time.monotonic()
     done = subprocess.run(
         _command(case, words, folder, store),
@@ -410,7 +407,6 @@ def _try(case: Case, folder: Path, work: Path, current: Path | None = None) -> O
         capture_output=True,
         timeout=900,
         check=False,
-        **user,  # type: ignore[arg-type]
     )
     said = (done.stdout + done.stderr).decode("utf-8", "replace")
     return Outcome(done.returncode, said, time.monotonic() - begun, store)
@@ -424,6 +420,9 @@ def _command(case: Case, words: list[str], folder: Path, store: Path) -> list[st
     if case.script:
         return [sys.executable, str(folder / words[0]), *words[1:]]
     retune = [sys.executable, "-m", "retune.cli"]
+    if case.closed and os.geteuid() == 0:
+        # Root reads everything by two rights, which it can go without.
+        retune = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *retune]
     command, rows, *more = words
     if rows.endswith(".yaml"):
         return [*retune, command, rows, *more]
