@@ -175,7 +175,7 @@ def _content(turn: Row, number: int, role: str) -> tuple[str | None, str]:
     """Return what a turn holds as thought among its parts, and what it says."""
     keys = [key for key in CONTENT_KEYS if key in turn]
     filled = [key for key in keys if not is_blank(turn[key])]
-    if not keys and is_blank(turn.get("tool_calls")) and is_blank(turn.get("function_call")):
+    if not keys and not calls_of(turn, number):
         raise DataError(
             f"turn {number} has no content: expected 'content' or 'value', found {name_keys(turn)}"
         )
