@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ __all__ = ["LocatedRows", "locate_databases", "locate_rows", "locate_source"]
 
 _ROWS_LOOKED_AT = 20
 _ROWS_TRIED = 1000
+_SEEN_OF_TEXT = 200
 _LISTED = re.compile(r"\s*\[\s*\{")
 _NO_HEADER = (
     " A table needs the names of its columns in the first line: where that is a row, write them "
@@ -170,6 +171,23 @@ def _first_rows(files: Sequence[Path], limit: int, encoding: str | None) -> list
     return rows
 
 
+def _later_rows(found: RowSource, data: DataConfig, source: SourceConfig) -> list[Row]:
+    """Return rows after the first ones, long texts cut: a label may only come there."""
+    if not found.files:
+        return []
+    ignore, encoding = frozenset(data.ignore), source.encoding or data.encoding
+    rows = islice(read_files(found.files, data.max_row_bytes, encoding), _ROWS_TRIED)
+    return [
+        {
+            key: value[:_SEEN_OF_TEXT] if isinstance(value, str) else value
+            for key, value in without(row.value, ignore).items()
+            if isinstance(value, str | int | float | bool)
+        }
+        for row in rows
+        if row.value is not None
+    ]
+
+
 def _tell_layout(
     source: SourceConfig,
     data: DataConfig,
@@ -191,6 +209,8 @@ def _tell_layout(
     for look in looks:
         layout = source.format or detect_format(look)
         if layout is not None and not missing_columns(look, layout):
+            if layout == "text" and source.format is None:
+                look = replace(look, rows=(*values, *_later_rows(found, data, source)))
             try:
                 refuse_doubt(look, layout, stated=source.format is not None)
             except DataError as error:
