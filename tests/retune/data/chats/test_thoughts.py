@@ -22,11 +22,15 @@ ANSWER = "<think>\nConto um.\n</think>\n\nUm."
         "<|begin_of_thought|>Conto um.<|end_of_thought|>\n"
         "<|begin_of_solution|>Um.<|end_of_solution|>",
         "Conto um.\n</think>\n\nUm.",
+        "<Think>Conto um.</THINK>Um.",
+        "\u25c1think\u25b7Conto um.\u25c1/think\u25b7Um.",
+        "<scratchpad>Conto um.</scratchpad>\nUm.",
     ],
 )
 def test_a_thought_in_tags_is_taken_out(text: str) -> None:
     """Whatever the tags are; one whose begin stood in the prompt has its end alone."""
     assert split_answer(text) == Thought("Conto um.", "Um.")
+    assert without_thought(text) == "Um."
 
 
 @pytest.mark.parametrize("text", ["Um.", "Use <think> so.", "Escreva </think> no fim.", ""])
