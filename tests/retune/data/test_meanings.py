@@ -363,3 +363,10 @@ def test_answers_as_squad_keeps_them_are_read(answers: Any) -> None:
     assert (fields["question"], fields["context"], fields["answer"]) == ("q", "c", "a")
     with pytest.raises(DataError, match="'answers' is empty"):
         how.normalise({**row, "answers": {"text": [], "answer_start": []}})
+
+
+def test_no_picture_is_no_picture() -> None:
+    """A column of truth values says that there are none."""
+    assert read("instruction", {"image": False, "audio": 0})["answer"] == "a"
+    with pytest.raises(DataError, match="'image' is true"):
+        read("instruction", {"image": True})

@@ -64,6 +64,8 @@ def check_row(row: Row, layout: FormatName | Other, used: Collection[str] = ()) 
                 f"a text has a place for what {ascii_of(key)} shows: it says {meaning.says}; "
                 f"{meaning.instead}, or {_ignoring(key)}"
             )
+        if meaning is MEDIA and verdict_of(value) is False:
+            continue  # That there are none.
         if key in used or says_nothing(value) or _is_name(value, meaning.least_words):
             continue
         said = None if meaning.reading == "refused" else verdict_of(value)

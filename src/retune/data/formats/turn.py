@@ -211,6 +211,11 @@ def _part(part: Any, number: int) -> tuple[bool, str]:
         return True, as_text(f"thought of turn {number}", found)
     if kind is None and isinstance(part.get("text"), str):
         kind = "text"  # Nothing else is said of it.
+    if kind is None:
+        raise DataError(
+            f"turn {number} holds a part with {name_keys(part)}: only text is supported, as "
+            '{"type": "text", "text": "..."}'
+        )
     if kind not in _TEXT_PARTS:
         raise DataError(
             f"turn {number} holds a part of type {ascii_of(kind):.{_SHOWN}}: only text is supported"
