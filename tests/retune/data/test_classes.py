@@ -261,3 +261,9 @@ def test_a_mark_on_a_scale_is_no_class() -> None:
     """And is told so, not as another type than itself."""
     with pytest.raises(DataError, match=r"'label' is no class: .* found number 3.25 \(what is mea"):
         label_name("label", 3.25, None)
+
+
+def test_how_much_of_something_is_no_class_to_be_learned(locate: Any) -> None:
+    """A text beside it is asked about, once, and not refused row by row."""
+    with pytest.raises(DataError, match="'toxicity' beside the text looks like the label"):
+        locate(rows(toxicity=[0.25, 0.5]))

@@ -308,6 +308,8 @@ def test_thoughts_keep_their_name_with_capitals_inside() -> None:
         ({"hallucination": True}, "'hallucination' is true: the row is marked as a bad"),
         ({"tool_calls": [{"name": "f"}]}, "'tool_calls' is a filled list"),
         ({"attachments": ["a.pdf"]}, "'attachments' is a filled list"),
+        ({"option_a": "1", "option_b": "2"}, "'option_a' is '1': it says which answers there are"),
+        ({"answer_choices": ["1", "2"]}, "'answer_choices' is a filled list"),
         ({"document": "word " * 20}, "'document' is .*data.columns.context"),
     ],
 )

@@ -169,12 +169,17 @@ def _is_labelled(look: Look) -> bool:
     values = [row.get(answer) for row in look.rows or (look.row,)]
     if not all(map(may_be_label, values)):
         return False
-    if look.columns.answer is None and name not in LABEL_NAMES and all(map(is_blank, values)):
-        return False  # A note that nobody made, such as a topic.
-    if look.columns.answer is None and name not in LABEL_NAMES and other_answers(look.row):
-        return False
+    if look.columns.answer is None and name not in LABEL_NAMES:
+        # A note that nobody made, such as a topic, or one on a scale, such as how toxic it is.
+        noted = all(map(is_blank, values)) or any(map(_is_fraction, values))
+        if noted or other_answers(look.row):
+            return False
     known = fold_name(question) in NAMES["text_label"]["question"]
     return known or name in LABEL_NAMES or name in CLASS_NAMES
+
+
+def _is_fraction(value: Any) -> bool:
+    return isinstance(value, float) and not is_blank(value) and not value.is_integer()
 
 
 def _are_truths(look: Look, answer: str) -> bool:

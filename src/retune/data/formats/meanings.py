@@ -390,17 +390,36 @@ MEANINGS: tuple[Meaning, ...] = (
         instead="bring the rows to the layout messages",
     ),
     Meaning(
-        ("choices", "options", "alternatives", "alternativas", "opcoes"),
+        (
+            "choices",
+            "options",
+            "answer_choices",
+            "answer_options",
+            "alternatives",
+            "alternativas",
+            "opcoes",
+        ),
         "which answers there are to choose from; no prompt of this layout shows them",
         layouts=frozenset({"instruction", "prompt_completion"}),
         instead="write them into the question, as text",
     ),
-    Meaning(
-        ("a", "b", "c", "d"),
-        "which answers there are to choose from; no prompt of this layout shows them",
-        layouts=frozenset({"instruction", "prompt_completion"}),
-        instead="put them into the question",
-        together=True,
+    *(
+        Meaning(
+            names,
+            "which answers there are to choose from; no prompt of this layout shows them",
+            layouts=frozenset({"instruction", "prompt_completion"}),
+            instead="put them into the question",
+            together=True,
+        )
+        for names in (
+            ("a", "b", "c", "d"),
+            ("option_a", "option_b"),
+            ("option_1", "option_2"),
+            ("choice_a", "choice_b"),
+            ("opcao_a", "opcao_b"),
+            ("alternativa_a", "alternativa_b"),
+            ("opa", "opb"),
+        )
     ),
     Meaning(
         ("question", "pergunta", "instruction", "prompt", "sentence2", "text_b"),

@@ -6,6 +6,7 @@ import pytest
 
 from retune.data.chats.faults import ChatFault
 from retune.data.chats.thoughts import Thought, split_answer, without_thought
+from tests import chat_templates
 from tests.chat_templates import make_encoder
 from tests.retune.data.chats.conftest import EMPTY
 
@@ -147,3 +148,20 @@ def test_thoughts_of_earlier_turns_reach_the_template() -> None:
 def test_an_answer_is_judged_without_its_thought(text: str, answer: str) -> None:
     """One whose thought was not ended has no answer."""
     assert without_thought(text) == answer
+
+
+def test_a_thought_behind_one_that_the_prompt_closes_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also of a template that writes no other thoughts (SmolLM 3 that does not think)."""
+    head = "<|im_start|>assistant\n<think>\n\n</think>\n"
+    text = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}" + head + "{{ m.content }}"
+        "<|im_end|>\n{% else %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %}" + head + "{% endif %}"
+    )
+    monkeypatch.setattr(chat_templates, "all_templates", lambda: {"closes": text})
+    encoder = make_encoder("closes")
+    [plain, thinks] = encoder.encode_all([EMPTY | {"answer": "Um."}, EMPTY | {"answer": ANSWER}])
+    assert plain["fault"] is None
+    assert "closes the thought before the answer" in str(thinks["fault"])
