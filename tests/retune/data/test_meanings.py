@@ -372,3 +372,13 @@ def test_no_picture_is_no_picture() -> None:
     assert read("instruction", {"image": False, "audio": 0})["answer"] == "a"
     with pytest.raises(DataError, match="'image' is true"):
         read("instruction", {"image": True})
+
+
+@pytest.mark.parametrize(
+    ("said", "good"),
+    [("OK", True), ("pass", True), ("Ótima", True), ("certa", True), ("fail", False),
+     ("péssimo", False), ("errada", False), ("reject", False), ("billing", None), (3, None)],
+)  # fmt: skip
+def test_words_for_good_and_bad_in_both_languages(said: Any, good: bool | None) -> None:
+    """Whatever is none of them is neither, and asked about."""
+    assert verdict_of(said) is good

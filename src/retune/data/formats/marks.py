@@ -17,11 +17,16 @@ _GOOD = frozenset({
     "1", "true", "t", "yes", "y", "sim", "s", "good", "bom", "boa", "up", "thumbs_up", "like",
     "liked", "positive", "positivo", "accepted", "aceito", "approved", "aprovado", "correct",
     "correto", "right", "chosen", "desirable", "helpful", "upvote", "+1", "👍",
+    "ok", "okay", "pass",
+    "passed", "accept", "approve", "aprovada", "aceita", "correta", "certo", "certa", "otimo",
+    "otima",
 })  # fmt: skip
 _BAD = frozenset({
     "0", "-1", "false", "f", "no", "n", "nao", "bad", "ruim", "down", "thumbs_down", "dislike",
     "disliked", "negative", "negativo", "rejected", "rejeitado", "reprovado", "incorrect",
-    "incorreto", "wrong", "errado", "undesirable", "unhelpful", "downvote", "👎",
+    "incorreto", "wrong", "errado", "undesirable", "unhelpful", "downvote", "👎", "ko", "fail",
+    "failed", "reject", "reprovada", "rejeitada", "incorreta", "errada", "pessimo",
+    "pessima", "poor",
 })  # fmt: skip
 
 
