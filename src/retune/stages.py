@@ -90,7 +90,7 @@ LOAD_DATABASES = Stage(
 )
 LOAD_ROWS = Stage(
     name="load_rows",
-    version=4,
+    version=5,
     function="retune.data.rows:load_rows",
     inputs=requests.LoadInputs,
     section=requests.NoSection,
@@ -138,7 +138,7 @@ REMOVE_LEAKS = Stage(
 )
 FORMAT_CHAT = Stage(
     name="format_chat",
-    version=4,
+    version=5,
     function="retune.data.chats.encoding:format_chat",
     inputs=requests.EncodeInputs,
     section=requests.EncodeSection,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from retune.data.formats.cells import Row, as_list, ascii_of, name_keys
+from retune.data.formats.cells import Row, as_list, ascii_of, is_blank, kind_of, name_keys
 from retune.data.formats.classes import find_labels, refuse_doubt
 from retune.data.formats.detecting import (
     FORMATS,
@@ -19,6 +19,7 @@ from retune.data.formats.detecting import (
     missing_columns,
 )
 from retune.data.formats.meanings import PAIRS, meanings_of_row
+from retune.data.formats.names import NAMES, keys_for
 from retune.data.formats.normalising import without
 from retune.data.reading.files import RawRow, read_files
 from retune.data.reading.hub import first_hub_rows
@@ -39,6 +40,7 @@ __all__ = ["LocatedRows", "locate_databases", "locate_rows", "locate_source"]
 
 _ROWS_LOOKED_AT = 20
 _ROWS_TRIED = 1000
+_SEEN_OF_TEXT = 200
 _LISTED = re.compile(r"\s*\[\s*\{")
 _NO_HEADER = (
     " A table needs the names of its columns in the first line: where that is a row, write them "
@@ -170,6 +172,23 @@ def _first_rows(files: Sequence[Path], limit: int, encoding: str | None) -> list
     return rows
 
 
+def _later_rows(found: RowSource, data: DataConfig, source: SourceConfig) -> list[Row]:
+    """Return rows after the first ones, long texts cut: a label may only come there."""
+    if not found.files:
+        return []
+    ignore, encoding = frozenset(data.ignore), source.encoding or data.encoding
+    rows = islice(read_files(found.files, data.max_row_bytes, encoding), _ROWS_TRIED)
+    return [
+        {
+            key: value[:_SEEN_OF_TEXT] if isinstance(value, str) else value
+            for key, value in without(row.value, ignore).items()
+            if isinstance(value, str | int | float | bool)
+        }
+        for row in rows
+        if row.value is not None
+    ]
+
+
 def _tell_layout(
     source: SourceConfig,
     data: DataConfig,
@@ -191,6 +210,8 @@ def _tell_layout(
     for look in looks:
         layout = source.format or detect_format(look)
         if layout is not None and not missing_columns(look, layout):
+            if layout == "text" and source.format is None:
+                look = replace(look, rows=(*values, *_later_rows(found, data, source)))
             try:
                 refuse_doubt(look, layout, stated=source.format is not None)
             except DataError as error:
@@ -206,6 +227,29 @@ def _looks(values: tuple[Row, ...], columns: ColumnsConfig, data: DataConfig) ->
     return [Look(value, columns, labels, databases, values) for value in values]
 
 
+def _no_turns(look: Look) -> str | None:
+    """Say what stands where turns are looked for, if that is no list of them."""
+    names = NAMES["conversations"]["messages"]
+    stated = look.columns.messages
+    if look.columns.question or look.columns.answer:
+        return None
+    known = keys_for(names, tuple(look.row)) if stated is None else (stated,)
+    key = next((key for key in known if not is_blank(look.row.get(key))), None)
+    if key is None:
+        return None
+    value = as_list(look.row[key])
+    found = f"{ascii_of(key)} holds {kind_of(value)}"
+    if isinstance(value, list):
+        first = value[0] if value else None
+        has = f"an object with {name_keys(first)}" if isinstance(first, dict) else kind_of(first)
+        found = f"the first turn of {ascii_of(key)} is {has}"
+    return (
+        f"{found}, expected a list of turns such as "
+        '{"role": "user", "content": "..."}, with question and answer in turns of their own. Write '
+        "it so, or say under data.columns which other keys hold question and answer."
+    )
+
+
 def _misfit(source: SourceConfig, look: Look, name: str) -> str:
     keys = f"has the columns {name_keys(look.row)}"
     for key, value in look.row.items():
@@ -214,6 +258,9 @@ def _misfit(source: SourceConfig, look: Look, name: str) -> str:
                 f"{keys}, and {key!r} holds a list of objects as text that is neither JSON nor what"
                 f" Python prints of a list: {value[:60]!r}. Write it as JSON (json.dumps)."
             )
+    no_turns = _no_turns(look)
+    if no_turns is not None and source.format is None:
+        return f"{keys}: {no_turns}"
     absent = [f"{role} ({key!r})" for role, key in look.columns if key and key not in look.row]
     if absent:
         stated = f"{name}.columns" if source.columns else "data.columns"

@@ -188,7 +188,7 @@ def test_a_label_is_written_in_several_ways(
         ('["a", "b"]', None, "holds 2 labels"),
         (True, ("a", "b", "c"), "the label 'true' is none of data.labels"),
         (1.5, NAMES, "found number"),
-        (float("nan"), None, "found number"),
+        (float("nan"), None, "'label' is empty"),
         ({"a": 1}, NAMES, "found object"),
         ("\u00b2", NAMES, "is none of data.labels"),
         ("9" * 40, NAMES, "is none of data.labels"),
@@ -201,3 +201,69 @@ def test_what_is_no_single_class_is_refused(
     """By what was found."""
     with pytest.raises(DataError, match=reason):
         label_name("label", value, labels)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["airline_sentiment", "label_final", "sentimentLabel", "Class Index", "is_offensive"],
+)
+def test_a_name_made_of_a_labels_word_is_asked_about(locate: Any, key: str) -> None:
+    """Also where all of the first rows are of one class, as in files sorted by class."""
+    with pytest.raises(DataError, match=f"'{key}' beside the text looks like the label"):
+        locate(rows(**{key: "a"}))
+
+
+def test_several_yes_and_no_beside_a_text_are_asked_about(locate: Any) -> None:
+    """Labels of ToLD-BR, most of which say no in the first rows."""
+    with pytest.raises(DataError, match="'homophobia', 'obscene' beside the text look like"):
+        locate(rows(homophobia=0, obscene=[0, 1]))
+
+
+@pytest.mark.parametrize("late", [{"label": "a"}, {"summary": "s"}, {"tipo": "b"}])
+def test_a_label_that_comes_late_is_seen(locate: Any, late: dict[str, str]) -> None:
+    """The layout is told from the first 20 rows, but texts beside labels are looked at further."""
+    first = [{"text": f"t{n}", **({"tipo": "a"} if "tipo" in late else {})} for n in range(30)]
+    with pytest.raises(DataError, match=f"'{next(iter(late))}' beside the text looks like"):
+        locate([*first, *({"text": f"u{n}", **late} for n in range(30))])
+
+
+def test_what_is_noted_of_a_plain_text_is_no_label(locate: Any) -> None:
+    """Ordinary corpora are read as they are, also where a note was never made."""
+    found = locate(
+        rows(
+            id=["1", "2", "3"], source="web", topic=None, red_pajama_subset=["a", "b"], score=0.5,
+            is_duplicate=False, type="doc", url="u", lang="pt", meta="{}", split="train",
+        )
+    )  # fmt: skip
+    assert found.format == "text"
+
+
+def test_a_question_beside_a_text_is_asked_about(locate: Any) -> None:
+    """The text may be its answer."""
+    with pytest.raises(DataError, match="'prompt' beside the text looks like what is asked"):
+        locate(rows(prompt="q"))
+    assert locate(rows(prompt="q"), layout="text").format == "text"
+
+
+def test_answers_that_are_true_or_false_are_classes(locate: Any) -> None:
+    """BoolQ: a question, a passage, and a truth value."""
+    listed = [
+        {"question": f"q{n}", "passage": "p", "answer": bool(n % 2), "id": n} for n in range(6)
+    ]
+    found = locate(listed, labels=["no", "yes"])
+    assert (found.format, found.columns.answer, found.labels) == (
+        "text_label", "answer", ("no", "yes"),
+    )  # fmt: skip
+    assert (found.columns.question, found.columns.context) == ("question", "passage")
+
+
+def test_a_mark_on_a_scale_is_no_class() -> None:
+    """And is told so, not as another type than itself."""
+    with pytest.raises(DataError, match=r"'label' is no class: .* found number 3.25 \(what is mea"):
+        label_name("label", 3.25, None)
+
+
+def test_how_much_of_something_is_no_class_to_be_learned(locate: Any) -> None:
+    """A text beside it is asked about, once, and not refused row by row."""
+    with pytest.raises(DataError, match="'toxicity' beside the text looks like the label"):
+        locate(rows(toxicity=[0.25, 0.5]))

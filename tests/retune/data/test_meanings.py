@@ -282,3 +282,103 @@ def test_a_row_stays_json(tmp_path: Path) -> None:
     tools = [{"type": "function", "function": {"name": "f", "parameters": {"a": "ç"}}}]
     for written in (tools, json.dumps(tools), [json.dumps(tools[0])]):
         assert json.loads(read("messages", {"tools": written})["tools"]) == tools
+
+
+@pytest.mark.parametrize(
+    "key", ["systemPrompt", "SystemPrompt", "sys_prompt", "sistema", "preamble"]
+)
+def test_a_system_message_is_read_however_its_name_is_written(key: str) -> None:
+    """Words may begin with capitals alone, as programs in JavaScript write keys."""
+    assert read("instruction", {key: "s"})["history"] == [SYSTEM]
+
+
+def test_thoughts_keep_their_name_with_capitals_inside() -> None:
+    """`CoT` is one word, and no `co_t`."""
+    assert fold_name("Complex_CoT") == "complex_cot"
+    assert read("instruction", {"reasoningContent": "hm"})["thinking"] == "hm"
+
+
+@pytest.mark.parametrize(
+    ("beside", "reason"),
+    [
+        ({"train": False}, "'train' is false: it says whether the row is to be learned from"),
+        ({"useForTraining": "no"}, "'useForTraining' is 'no'"),
+        ({"is_valid": 0}, "'is_valid' is 0"),
+        ({"skip": True}, "'skip' is true: it says whether the row is to be left out"),
+        ({"hallucination": True}, "'hallucination' is true: the row is marked as a bad"),
+        ({"tool_calls": [{"name": "f"}]}, "'tool_calls' is a filled list"),
+        ({"attachments": ["a.pdf"]}, "'attachments' is a filled list"),
+        ({"option_a": "1", "option_b": "2"}, "'option_a' is '1': it says which answers there are"),
+        ({"answer_choices": ["1", "2"]}, "'answer_choices' is a filled list"),
+        ({"document": "word " * 20}, "'document' is .*data.columns.context"),
+    ],
+)
+def test_a_row_that_is_to_be_left_out_is_refused(beside: dict[str, Any], reason: str) -> None:
+    """By what it says of itself, under names that often stand for something else."""
+    with pytest.raises(DataError, match=reason):
+        read("instruction", beside)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"train": True, "is_valid": 1, "skip": False},
+        {"training": "2024-05", "keep": "yes", "active": "since May"},
+        {"document": "manual.pdf", "images": [], "tools": None, "labels": [], "weight": None},
+    ],
+)
+def test_what_says_neither_yes_nor_no_is_a_note(beside: dict[str, Any]) -> None:
+    """Such names often stand for something else, and a short text is a document's name."""
+    assert read("instruction", beside)["answer"] == "a"
+
+
+def test_all_keys_that_refuse_a_row_are_named_at_once() -> None:
+    """Who passes over one is not told of the next one then."""
+    beside = {"score": 3, "topic": "x", "rating": 4, "rejected": "b"}
+    with pytest.raises(DataError, match=r"'score' is 3.*data.ignore: \[score, rating, rejected\]"):
+        read("instruction", beside)
+    assert read("instruction", beside, ignore=("score", "rating", "rejected"))["answer"] == "a"
+
+
+@pytest.mark.parametrize("key", ["passage", "contexto", "entrada"])
+def test_the_text_that_an_answer_is_taken_from_is_read(key: str) -> None:
+    """A question without it could not be answered."""
+    assert read("instruction", {key: "t"})["context"] == "t"
+
+
+def test_words_that_tables_write_for_nothing_are_nothing() -> None:
+    """A model must not be told that its system message is `nan`."""
+    beside = {"system": "nan", "history": "[]", "thinking": "None", "tools": "null"}
+    fields = read("instruction", beside)
+    assert (fields["history"], fields["thinking"], fields["tools"]) == ([], None, None)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [{"text": ["a", "b"], "answer_start": [1, 5]}, "{'text': ['a'], 'answer_start': [1]}"],
+)
+def test_answers_as_squad_keeps_them_are_read(answers: Any) -> None:
+    """The first one; a question without any has no answer to learn."""
+    how = Layout("instruction", ColumnsConfig())
+    row = {"id": "1", "title": "T", "context": "c", "question": "q", "answers": answers}
+    fields = how.normalise(row).fields
+    assert (fields["question"], fields["context"], fields["answer"]) == ("q", "c", "a")
+    with pytest.raises(DataError, match="'answers' is empty"):
+        how.normalise({**row, "answers": {"text": [], "answer_start": []}})
+
+
+def test_no_picture_is_no_picture() -> None:
+    """A column of truth values says that there are none."""
+    assert read("instruction", {"image": False, "audio": 0})["answer"] == "a"
+    with pytest.raises(DataError, match="'image' is true"):
+        read("instruction", {"image": True})
+
+
+@pytest.mark.parametrize(
+    ("said", "good"),
+    [("OK", True), ("pass", True), ("Ótima", True), ("certa", True), ("fail", False),
+     ("péssimo", False), ("errada", False), ("reject", False), ("billing", None), (3, None)],
+)  # fmt: skip
+def test_words_for_good_and_bad_in_both_languages(said: Any, good: bool | None) -> None:
+    """Whatever is none of them is neither, and asked about."""
+    assert verdict_of(said) is good

@@ -108,3 +108,16 @@ def test_what_is_no_pair_is_refused(row: dict[str, Any], reason: str) -> None:
     """With what was found."""
     with pytest.raises(DataError, match=reason):
         read_pair(row)
+
+
+def test_the_passage_of_a_question_is_its_context() -> None:
+    """Both answers were taken from it."""
+    row = {"question": "q", "passage": "p", "chosen": "a", "rejected": "b"}
+    assert read_pair(row).context == "p"
+
+
+def test_an_answer_that_is_not_to_be_learned_is_no_wanted_one() -> None:
+    """Its turn says so."""
+    row = {"prompt": "q", "chosen": [said("a", weight=0)], "rejected": [said("b")]}
+    with pytest.raises(DataError, match="'chosen' is marked as not to be learned"):
+        read_pair(row)

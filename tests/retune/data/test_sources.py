@@ -255,3 +255,27 @@ def test_sqlite_is_not_opened_to_be_located(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "a.sqlite") as opened:
         opened.execute("CREATE TABLE t (a)")
     assert len(locate_databases(tmp_path).files) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"messages": {"role": ["user"], "content": ["q"]}}, "'messages' holds object, expected a"),
+        ({"conversations": ["q", "a"]}, "the first turn of 'conversations' is text, expected a"),
+        ({"conversation": [{"input": "q", "output": "a"}]}, "is an object with 'input', 'output'"),
+        ({"messages": [{"Role": "user", "Content": "q"}]}, "an object with 'Content', 'Role'"),
+        ({"system": "s", "chat": "USER: q\nASSISTANT: a"}, "'chat' holds text, expected a list"),
+    ],
+)
+def test_what_stands_in_place_of_turns_is_told(tmp_path: Path, row: Any, says: str) -> None:
+    """Not only that the layout is none of the known ones."""
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+    with pytest.raises(DataError, match=says):
+        locate(tmp_path, [{"path": "rows.jsonl"}])
+
+
+def test_a_pointer_in_place_of_a_parquet_file_is_told(tmp_path: Path) -> None:
+    """As of every other kind of file."""
+    (tmp_path / "rows.parquet").write_text("version https://git-lfs.github.com/spec/v1\n", "utf-8")
+    with pytest.raises(DataError, match="a pointer of Git LFS"):
+        locate(tmp_path, [{"path": "rows.parquet"}])

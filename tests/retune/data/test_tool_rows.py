@@ -198,3 +198,46 @@ def test_spellings_of_turns(turns: tuple[Any, ...]) -> None:
     """All of them ask q and answer a; an empty system message is none."""
     fields = read(*turns)
     assert (fields["history"], fields["question"], fields["answer"]) == ([], "q", "a")
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"role": "assistant", "toolCalls": [openai()]},
+        {"role": "assistant", "content": None, "tool_call": CALL},
+        {"role": "assistant", "content": f"<tool_call>[{SAID}]</tool_call>"},
+        {"role": "assistant", "content": f"<tool_call>\n{CALL}\n</tool_call>"},
+        {"role": "assistant", "tool_calls": [openai(str(CALL["arguments"]))]},
+    ],
+)
+def test_calls_are_read_as_programs_write_them(turn: dict[str, Any]) -> None:
+    """Keys with capitals, lists in one tag, and objects as Python prints them."""
+    assert json.loads(read(USER, turn)["calls"]) == [CALL]
+
+
+def test_a_call_that_is_answered_twice_is_refused() -> None:
+    """Else the second answer would stand for the call that none answers."""
+    with pytest.raises(DataError, match="turn 4 answers the call 'c1' a second time"):
+        read(
+            USER,
+            calling(openai(), openai(name="c2")),
+            answering(tool_call_id="c1"),
+            answering(tool_call_id="c1"),
+            DONE,
+        )
+
+
+@pytest.mark.parametrize("dumped", [True, False])
+def test_calls_in_an_answer_beside_tools_are_calls(dumped: bool) -> None:
+    """xLAM: a query, its tools, and the calls that answer it, each as JSON."""
+    layout = Layout("instruction", ColumnsConfig(question="query", answer="answers"))
+    tools = [{"name": "price", "parameters": {}}]
+    row = {"query": "q", "tools": tools, "answers": [CALL, CALL]}
+    fields = layout.normalise(
+        {
+            key: json.dumps(value) if dumped and key != "query" else value
+            for key, value in row.items()
+        }
+    ).fields
+    assert (fields["answer"], json.loads(fields["calls"])) == ("", [CALL, CALL])
+    assert json.loads(fields["tools"]) == tools

@@ -22,7 +22,7 @@ from retune.data.chats.masks import mask_tokens
 from retune.data.chats.messages import build_messages, read_calls, read_tools
 from retune.data.chats.rendering import ChatRenderer, ChatText
 from retune.data.chats.special_tokens import tell_unknown_tags
-from retune.data.chats.thoughts import split_answer
+from retune.data.chats.thoughts import closes_thought, holds_thought, split_answer
 from retune.data.chats.tokenizing import ChatIds, encode_chats, tokenize
 from retune.data.schemas import ENCODED_SCHEMA
 from retune.data.tables import iterate_rows, write_table
@@ -220,6 +220,13 @@ class RowEncoder:
             tools=read_tools(row.get("tools")),
             learned=row.get("learned") is not False,
         )
+        if closes_thought(text.prompt) and holds_thought(answer):
+            raise malformed(
+                "its answer begins with a thought, and the chat template's generation prompt "
+                "closes the thought before the answer, so that no served model would think; use a "
+                "template that opens thoughts, or delete them from the rows",
+                f"prompt: …{text.prompt[-40:]!r}",
+            )
         if text.needs_offsets and not self.tokenizer.is_fast:
             raise malformed(
                 "the tokenizer does not say which characters its tokens stand for, so that loss "

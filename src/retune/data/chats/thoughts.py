@@ -21,10 +21,13 @@ TAGS = (
     ("<|START_THINKING|>", "<|END_THINKING|>"),
     ("[THINK]", "[/THINK]"),
     ("<seed:think>", "</seed:think>"),
+    ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
+    ("<scratchpad>", "</scratchpad>"),
 )
 """How families and sets of rows write a thought."""
 
 _SOLUTION = re.compile(r"<\|begin_of_solution\|>(.*)<\|end_of_solution\|>", re.DOTALL)
+_ANY_CASE = re.compile(r"<\s*(/?)\s*(think|thinking|thought|reasoning)\s*>", re.IGNORECASE)
 _OPEN_AT_END = re.compile(rf"({'|'.join(re.escape(begin) for begin, _ in TAGS)})\s*\Z")
 _EMPTY = "|".join(re.escape(begin) + r"\s*" + re.escape(end) for begin, end in TAGS)
 _EMPTY_AT_END = re.compile(rf"(?:{_EMPTY})\s*\Z")
@@ -58,6 +61,7 @@ def split_answer(text: str) -> Thought:
     Raises:
         ChatFault: A thought is opened and not closed, closed twice, or followed by nothing.
     """
+    text = _in_one_case(text)
     begun = text.lstrip()
     for begin, end in TAGS:
         opened = begun.startswith(begin)
@@ -86,8 +90,19 @@ def _check_answer(answer: str, begin: str, end: str) -> str:
             f"its answer holds {begin} or {end} again after its thought, so that thought and "
             "answer cannot be told apart; mend or delete the row"
         )
+    return _unwrapped(answer)
+
+
+def _unwrapped(answer: str) -> str:
     solution = _SOLUTION.fullmatch(answer.strip())
     return (solution[1] if solution else answer).strip()
+
+
+def _in_one_case(text: str) -> str:
+    """Write the tags of a text that begins with one, such as `<Think>`, as families do."""
+    if _ANY_CASE.match(text.lstrip()) is None:
+        return text
+    return _ANY_CASE.sub(lambda tag: f"<{tag[1]}{tag[2].lower()}>", text)
 
 
 def holds_thought(text: str) -> bool:
@@ -108,11 +123,12 @@ def without_thought(text: str) -> str:
     if text.lstrip().startswith("<|channel|>"):
         final = _HARMONY_ANSWER.match(text)
         return final[1].strip() if final else ""
+    text = _in_one_case(text)
     begun = text.lstrip()
     for begin, end in TAGS:
         if begun.startswith(begin) or (begin not in text and _ends_line(text, end)):
             _, closed, answer = text.partition(end)
-            return answer.strip() if closed else ""
+            return _unwrapped(answer) if closed else ""
     return text
 
 

@@ -29,6 +29,8 @@ _SHOWN_KEYS = 20
 _SHOWN_NAMES = 4
 TEXT_ROLES = ("question", "context", "answer", "messages", "system", "history", "thinking", "tools")
 """Roles of what a model reads or writes: no key has two of them."""
+_BESIDE_ROLES = ("system", "history", "thinking", "tools")
+_NOTHING = frozenset({"[]", "{}", "null", "none", "nan"})
 _LONGEST_LITERAL = 1_000_000
 
 
@@ -96,6 +98,10 @@ class Cells:
         if len(keys) < 2:
             return ()
         filled = [key for key in keys if _is_usable(row[key])]
+        if role in _BESIDE_ROLES:
+            filled = [key for key in filled if not says_nothing(row[key])]
+        if not filled:
+            return ()
         differ = [key for key in filled[1:] if row[key] != row[filled[0]]]
         return (filled[0], *differ) if differ else ()
 
@@ -146,7 +152,7 @@ class Cells:
             DataError: Several keys could hold it, and differ.
         """
         key = self.key(row, role)
-        if key is None or is_blank(row[key]):
+        if key is None or is_blank(row[key]) or (role in _BESIDE_ROLES and says_nothing(row[key])):
             return None
         refuse_rivals(role, self.rivals(row, role))
         return key, row[key]
@@ -190,6 +196,12 @@ def is_blank(value: Any) -> bool:
     if isinstance(value, float):
         return value != value  # pandas writes what is missing as "not a number".
     return value is None or (isinstance(value, list | dict) and not value)
+
+
+def says_nothing(value: Any) -> bool:
+    """Say whether a value holds nothing, or is the word that a table writes for it."""
+    # CSV files have an empty list as its JSON, and nothing as one of these words.
+    return is_blank(value) or (isinstance(value, str) and value.strip().lower() in _NOTHING)
 
 
 def _is_usable(value: Any) -> bool:
@@ -239,7 +251,13 @@ def as_text(key: str, value: Any) -> str:
     if value is None or (isinstance(value, str) and not value.strip()):
         raise DataError(f"{ascii_of(key)} is empty: expected text")
     if not isinstance(value, str):
-        raise DataError(f"{ascii_of(key)} holds mixed types: expected text, found {kind_of(value)}")
+        said = f"{ascii_of(key)} holds mixed types: expected text, found {kind_of(value)}"
+        if isinstance(value, bool):
+            said += (
+                ". Write it as a word; a column of true and false that is the class of its rows is "
+                "read with format: text_label, the columns named under data.columns"
+            )
+        raise DataError(said)
     if "\0" in value:
         raise DataError(f"{ascii_of(key)} holds a NUL character, not text")
     try:
@@ -249,6 +267,23 @@ def as_text(key: str, value: Any) -> str:
             f"{ascii_of(key)} holds a lone surrogate ({ascii_of(value[error.start])}), not text"
         ) from error
     return value
+
+
+def first_of_answers(value: Any) -> Any:
+    """Return the text of an answer that is kept as SQuAD does, the first one of several.
+
+    Args:
+        value: ``{"text": [...], "answer_start": [...]}``, also as a text; or anything else.
+
+    Returns:
+        The answer; null where the question has none, and what is kept otherwise as it stands.
+    """
+    if isinstance(value, str) and value.lstrip().startswith("{") and "answer_start" in value:
+        value = python_value(value.strip()) or value
+    texts = value.get("text") if isinstance(value, Mapping) and "answer_start" in value else None
+    if not isinstance(texts, list):
+        return value
+    return next((text for text in texts if not is_blank(text)), None)
 
 
 def as_list(value: Any) -> Any:
@@ -265,12 +300,12 @@ def as_list(value: Any) -> Any:
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
-        found = _python_list(value.strip())
-        return value if found is None else found
+        found = python_value(value.strip())
+        return found if isinstance(found, list) else value
 
 
-def _python_list(text: str) -> list[Any] | None:
-    """Read a list of plain values as Python prints it; None where it is none.
+def python_value(text: str) -> list[Any] | dict[Any, Any] | None:
+    """Read a list or an object of plain values as Python prints it; None where it is none.
 
     Nothing is run: only texts, numbers, lists, objects, None, True and False are read.
     """
@@ -284,7 +319,7 @@ def _python_list(text: str) -> list[Any] | None:
             found = ast.literal_eval(text)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             return None
-    return found if isinstance(found, list) else None
+    return found if isinstance(found, list | dict) else None
 
 
 def as_json(what: str, value: Any) -> str:

@@ -26,14 +26,26 @@ _ABOUT_THE_TEXT = frozenset({
     "version", "length", "tokens", "token_count", "n_tokens", "word_count", "num_words",
     "char_count", "score", "language_score", "int_score", "perplexity", "meta", "metadata",
     "user", "fonte", "ano", "data", "idioma", "autor", "titulo", "licenca", "pagina", "secao",
+    "duplicate", "dedup", "redacted", "truncated", "synthetic", "train", "valid", "idx", "index",
+    "count", "confidence", "name",
 })  # fmt: skip
-"""Names of what is noted beside a plain text: where it comes from, not what it is."""
+"""Names of what is noted beside a plain text: where it comes from, not what it is.
+`red_pajama_subset` and `source_url` are such by one of their words."""
+_NUMBERING = frozenset({"id", "idx", "index", "name"})
+_OF_CLASSES = frozenset({
+    name for name in (*LABEL_NAMES, *CLASS_NAMES, "judgment", "judgement") if "_" not in name
+})  # fmt: skip
+"""Words that make a longer name the class's: `airline_sentiment`, `label_final`, `is_offensive`."""
+_ASKING = ("prompt", "instruction", "question", "pergunta", "instrucao")
 
 
 def find_labels(
     rows: Sequence[Row], columns: ColumnsConfig, labels: tuple[str, ...] | None
 ) -> ColumnsConfig:
-    """State the key whose values are all names of `data.labels`, where the recipe states none.
+    """State the key of the class where its values tell it, and the recipe does not state it.
+
+    That is the one key whose values are all names of `data.labels`; else the answer to a question,
+    where every one is true or false.
 
     Args:
         rows: The first rows.
@@ -43,9 +55,12 @@ def find_labels(
     Returns:
         The columns; as they are where no key, or more than one, fits.
     """
-    if not labels or columns.answer is not None or not rows:
+    if columns.answer is not None or not rows:
         return columns
-    if keys_for(LABEL_NAMES, tuple(rows[0])):
+    truths = _find_truths(rows, columns)
+    if truths is not None:
+        return truths
+    if not labels or keys_for(LABEL_NAMES, tuple(rows[0])):
         return columns
     taken = {key for _, key in columns if key}
     fitting = [
@@ -54,6 +69,19 @@ def find_labels(
         if key not in taken and all(_is_among(row.get(key), labels) for row in rows)
     ]
     return columns.model_copy(update={"answer": fitting[0]}) if len(fitting) == 1 else columns
+
+
+def _find_truths(rows: Sequence[Row], columns: ColumnsConfig) -> ColumnsConfig | None:
+    cells = Cells("instruction", columns)
+    question, answer = (cells.key(rows[0], role) for role in ("question", "answer"))
+    if question is None or answer is None:
+        return None
+    if not all(isinstance(row.get(answer), bool) for row in rows):
+        return None
+    context = next((key for key in (cells.key(row, "context") for row in rows) if key), None)
+    return columns.model_copy(
+        update={"question": question, "answer": answer, "context": context or columns.context}
+    )
 
 
 def refuse_doubt(look: Look, layout: FormatName, *, stated: bool) -> None:
@@ -128,10 +156,21 @@ def _refuse_plain(look: Look) -> None:
     if look.columns.answer is not None:
         return
     rows, taken = look.rows or (look.row,), _taken(look, "text")
-    answers = [key for key in other_answers(look.row) if key not in taken]
-    named = keys_for((*LABEL_NAMES, *CLASS_NAMES), tuple(look.row))
-    classes = [key for key in look.row if key in named and _is_filled(rows, key)]
-    classes += [key for key in look.row if key not in named and _look_like_classes(rows, key)]
+    # A column may be empty, or not there, in the first row.
+    keys = tuple(dict.fromkeys(key for row in (look.row, *rows) for key in row))
+    filled = {key: [row[key] for row in rows if not is_blank(row.get(key))] for key in keys}
+    first = {key: values[0] if values else None for key, values in filled.items()}
+    answers = [key for key in other_answers(first) if key not in taken]
+    asking = [key for key in keys_for(_ASKING, keys) if first[key] is not None and key not in taken]
+    if asking and not answers:
+        raise DataError(
+            f"{ascii_of(asking[0])} beside the text looks like what is asked, and would not be "
+            "learned: name the two in data.columns.question and data.columns.answer. To learn the "
+            f"text alone, write data.ignore: [{', '.join(asking)}], or state format: text"
+        )
+    named = keys_for((*LABEL_NAMES, *CLASS_NAMES), keys)
+    classes = [key for key in keys if key in named and first[key] is not None]
+    classes += [key for key in keys if key not in named and _look_like_classes(rows, key)]
     found = [key for key in (*answers, *classes) if key not in taken]
     if not found:
         return
@@ -168,11 +207,16 @@ _FLAGS = frozenset({"0", "1", "0.0", "1.0", "true", "false"})
 
 
 def _look_like_classes(rows: Sequence[Row], key: str) -> bool:
-    if fold_name(key) in _ABOUT_THE_TEXT:
+    words = {fold_name(key), *fold_name(key).split("_")}
+    of_classes = bool(words & _OF_CLASSES)
+    if words & (_ABOUT_THE_TEXT - _NUMBERING if of_classes else _ABOUT_THE_TEXT):
         return False
     values = [row[key] for row in rows if not is_blank(row.get(key))]
     if len(values) < _LEAST_ROWS or not all(isinstance(each, str | bool | int) for each in values):
         return False
     texts = {str(each).strip() for each in values}
     short = all(len(text) <= _LONGEST_CLASS and "\n" not in text for text in texts)
+    if of_classes or {text.lower() for text in texts} <= _FLAGS:
+        # Also one value alone: files are often sorted by class.
+        return short and len(texts) < len(values)
     return short and 2 <= len(texts) <= max(2, len(values) // _FEW)

@@ -11,7 +11,8 @@ else under one of the layout's own names (`NAMES`).
 | text_to_sql       | has question and answer, and one of: a database's name (`db_id`) with        |
 |                   | `data.databases` or SQL names (`sql`, `query`); a context with CREATE TABLE  |
 | text_label        | has text and label, under names that these have (or `data.labels` is given), |
-|                   | the labels are short, and no other key is an answer's                        |
+|                   | the labels are short, and no other key is an answer's; or question and       |
+|                   | answer, and every answer is true or false                                    |
 | prompt_completion | has `prompt` and `completion`                                                |
 | instruction       | has question and answer                                                      |
 | text              | has `text`, or the recipe states an answer alone                             |
@@ -162,15 +163,27 @@ def _is_labelled(look: Look) -> bool:
     question, answer = look.key("text_label", "question"), look.key("text_label", "answer")
     if question is None or answer is None:
         return False
-    if look.labels:
+    if look.labels or _are_truths(look, answer):
         return True
     name = fold_name(answer)
-    if not all(may_be_label(row.get(answer)) for row in look.rows or (look.row,)):
+    values = [row.get(answer) for row in look.rows or (look.row,)]
+    if not all(map(may_be_label, values)):
         return False
-    if look.columns.answer is None and name not in LABEL_NAMES and other_answers(look.row):
-        return False
+    if look.columns.answer is None and name not in LABEL_NAMES:
+        # A note that nobody made, such as a topic, or one on a scale, such as how toxic it is.
+        noted = all(map(is_blank, values)) or any(map(_is_fraction, values))
+        if noted or other_answers(look.row):
+            return False
     known = fold_name(question) in NAMES["text_label"]["question"]
     return known or name in LABEL_NAMES or name in CLASS_NAMES
+
+
+def _is_fraction(value: Any) -> bool:
+    return isinstance(value, float) and not is_blank(value) and not value.is_integer()
+
+
+def _are_truths(look: Look, answer: str) -> bool:
+    return all(isinstance(row.get(answer), bool) for row in look.rows or (look.row,))
 
 
 def may_be_label(value: Any) -> bool:

@@ -104,21 +104,29 @@ def _with_tool_names(told: Sequence[Turn]) -> list[Turn]:
     """See that every call is answered and every answer called for; name the tools that answer."""
     waiting: list[Call] = []
     answered = 0
+    ids: set[str | None] = set()
     named: list[Turn] = []
     for place, turn in enumerate(told, start=1):
         if turn.role == "tool":
+            if turn.answers is not None and turn.answers in ids:
+                raise DataError(
+                    f"turn {place} answers the call {ascii_of(turn.answers):.60} a second time"
+                )
             named.append(_answer(turn, place, waiting, answered))
-            answered += 1
+            answered, ids = answered + 1, ids | {turn.answers}
             continue
         _refuse_unanswered(waiting, answered, place)
-        waiting, answered = list(turn.calls), 0
+        waiting, answered, ids = list(turn.calls), 0, set()
         named.append(turn)
     return named
 
 
 def _answer(turn: Turn, place: int, waiting: list[Call], answered: int) -> Turn:
     if not waiting:
-        raise DataError(f"turn {place} is the answer of a tool, but none was called")
+        raise DataError(
+            f"turn {place} is the answer of a tool, but none was called (read are "
+            "tool_calls, function_call and <tool_call> at the end of a text)"
+        )
     if turn.answers is None or all(call.id is None for call in waiting):
         if answered >= len(waiting):
             raise DataError(

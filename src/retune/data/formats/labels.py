@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from retune.data.formats.cells import as_list, as_text, ascii_of, kind_of
+from retune.data.formats.cells import as_list, as_text, ascii_of, is_blank, kind_of
 from retune.errors import DataError
 
 _SHOWN_LABELS = 20
@@ -57,6 +57,13 @@ def _written(key: str, value: Any) -> str:
         return _TRUTH[value]
     if isinstance(value, float) and value.is_integer():
         value = int(value)
+    if isinstance(value, float) and not is_blank(value):
+        raise DataError(
+            f"{ascii_of(key)} is no class: expected a name or a whole number, found number {value} "
+            "(what is measured on a scale is not supported)"
+        )
+    if isinstance(value, float):
+        value = None
     if not isinstance(value, int | str | None):
         raise DataError(
             f"{ascii_of(key)} holds mixed types: expected a label's name or number, found "

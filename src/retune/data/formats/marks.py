@@ -5,24 +5,28 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from retune.data.formats.cells import Row, ascii_of, is_blank, kind_of
+from retune.data.formats.cells import Row, ascii_of, kind_of, says_nothing
 from retune.data.formats.meanings import MEDIA, Other, meanings_of_row, meanings_of_turn
 from retune.data.formats.names import fold_name
 from retune.errors import DataError
 from retune.recipe.sections.data import FormatName
 
 _LONGEST_WORD = 30
-_NOTHING = frozenset({"[]", "{}", "null", "none", "nan"})
 _PLACEHOLDERS = ("<image>", "<video>", "<audio>", "<|image|>", "<|video|>", "<|audio|>")
 _GOOD = frozenset({
     "1", "true", "t", "yes", "y", "sim", "s", "good", "bom", "boa", "up", "thumbs_up", "like",
     "liked", "positive", "positivo", "accepted", "aceito", "approved", "aprovado", "correct",
     "correto", "right", "chosen", "desirable", "helpful", "upvote", "+1", "👍",
+    "ok", "okay", "pass",
+    "passed", "accept", "approve", "aprovada", "aceita", "correta", "certo", "certa", "otimo",
+    "otima",
 })  # fmt: skip
 _BAD = frozenset({
     "0", "-1", "false", "f", "no", "n", "nao", "bad", "ruim", "down", "thumbs_down", "dislike",
     "disliked", "negative", "negativo", "rejected", "rejeitado", "reprovado", "incorrect",
-    "incorreto", "wrong", "errado", "undesirable", "unhelpful", "downvote", "👎",
+    "incorreto", "wrong", "errado", "undesirable", "unhelpful", "downvote", "👎", "ko", "fail",
+    "failed", "reject", "reprovada", "rejeitada", "incorreta", "errada", "pessimo",
+    "pessima", "poor",
 })  # fmt: skip
 
 
@@ -57,17 +61,22 @@ def check_row(row: Row, layout: FormatName | Other, used: Collection[str] = ()) 
         DataError: A key says that the row is bad, weighs something else than others, or holds what
             is not supported; the message is the reason alone.
     """
+    refused: dict[str, str] = {}
     for key, meaning in meanings_of_row(row, layout):
         value = row[key]
-        if meaning is MEDIA and key not in used and _says_nothing(value) and _has_placeholder(row):
+        if meaning is MEDIA and key not in used and says_nothing(value) and _has_placeholder(row):
             raise DataError(
                 f"a text has a place for what {ascii_of(key)} shows: it says {meaning.says}; "
                 f"{meaning.instead}, or {_ignoring(key)}"
             )
-        if key in used or _says_nothing(value):
+        if meaning is MEDIA and verdict_of(value) is False:
+            continue  # That there are none.
+        if key in used or says_nothing(value) or _is_name(value, meaning.least_words):
             continue
         said = None if meaning.reading == "refused" else verdict_of(value)
-        if said is not None and said == (meaning.reading != "counter_verdict"):
+        if said is None and meaning.lenient:
+            continue
+        if said is not None and said == (meaning.reading not in ("counter_verdict", "counter_use")):
             continue
         marked = said is not None and meaning.reading in ("verdict", "counter_verdict")
         says = (
@@ -75,9 +84,12 @@ def check_row(row: Row, layout: FormatName | Other, used: Collection[str] = ()) 
             if marked
             else f"it says {meaning.says}"
         )
-        escape = "delete the key" if layout == "pairs" else _ignoring(key)
-        advice = f"{meaning.instead}, or {escape}" if meaning.instead else escape
-        raise DataError(f"{ascii_of(key)} is {_shown(value)}: {says}; {advice}")
+        advice = f"{meaning.instead}, or " if meaning.instead else ""
+        refused.setdefault(key, f"{ascii_of(key)} is {_shown(value)}: {says}; {advice}")
+    if refused:
+        # All of them at once: who passes over one is not to be told of the next one then.
+        escape = "delete the key" if layout == "pairs" else _ignoring(*refused)
+        raise DataError(next(iter(refused.values())) + escape)
 
 
 def is_learned(turn: Row, number: int) -> bool:
@@ -96,7 +108,7 @@ def is_learned(turn: Row, number: int) -> bool:
     learned = True
     for key, meaning in meanings_of_turn(turn):
         value = turn[key]
-        if _says_nothing(value):
+        if says_nothing(value):
             continue
         said = verdict_of(value) if meaning.reading != "refused" else None
         if said is None:
@@ -108,11 +120,6 @@ def is_learned(turn: Row, number: int) -> bool:
     return learned
 
 
-def _says_nothing(value: Any) -> bool:
-    # CSV files have an empty list as its JSON, and nothing as one of these words.
-    return is_blank(value) or (isinstance(value, str) and value.strip().lower() in _NOTHING)
-
-
 def _has_placeholder(value: Any) -> bool:
     if isinstance(value, str):
         return any(sign in value for sign in _PLACEHOLDERS)
@@ -121,8 +128,13 @@ def _has_placeholder(value: Any) -> bool:
     return isinstance(value, list) and any(map(_has_placeholder, value))
 
 
-def _ignoring(key: str) -> str:
-    return f"write data.ignore: [{ascii_of(key)[1:-1]}] to pass over it"
+def _is_name(value: Any, least_words: int) -> bool:
+    return isinstance(value, str) and len(value.split()) < least_words
+
+
+def _ignoring(*keys: str) -> str:
+    listed, them = ", ".join(ascii_of(key)[1:-1] for key in keys), "them" if keys[1:] else "it"
+    return f"write data.ignore: [{listed}] to pass over {them}"
 
 
 def _shown(value: Any) -> str:

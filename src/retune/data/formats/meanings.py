@@ -22,9 +22,11 @@ from retune.data.formats.names import (
 )
 from retune.recipe.sections.data import FormatName
 
-Reading = Literal["refused", "verdict", "counter_verdict", "weight", "mark", "counter_mark"]
+Reading = Literal[
+    "refused", "verdict", "counter_verdict", "weight", "mark", "counter_mark", "use", "counter_use"
+]
 """How a value is read: not at all; as good or bad, or the other way round; as a weight of the row;
-as whether a turn is learned, or the other way round."""
+as whether a turn is learned, or the other way round; the same of a row."""
 
 Other = Literal["pairs", "turns"]
 """What is read beside the layouts of rows."""
@@ -48,6 +50,9 @@ class Meaning:
         in_rows: Whether they mean it in a row.
         instead: What to do about a row that is refused, beside `data.ignore`.
         together: Whether all names must be there.
+        lenient: Whether a value that says neither yes nor no means nothing: the names often stand
+            for something else.
+        least_words: A text of fewer words says nothing: it is the name of what is meant.
     """
 
     names: tuple[str, ...]
@@ -58,6 +63,8 @@ class Meaning:
     in_rows: bool = True
     instead: str = ""
     together: bool = False
+    lenient: bool = False
+    least_words: int = 0
 
 
 PAIRS = "name the file under dpo.pairs"
@@ -75,8 +82,31 @@ MEDIA = Meaning(
         "audios",
         "imagem",
         "imagens",
+        "image_paths",
+        "image_urls",
+        "image_file",
+        "image_files",
+        "image_base64",
+        "image_bytes",
+        "img",
+        "imgs",
+        "photo",
+        "photos",
+        "foto",
+        "fotos",
+        "screenshot",
+        "screenshots",
+        "pixel_values",
+        "video_path",
+        "video_url",
+        "audio_path",
+        "audio_url",
+        "attachment",
+        "attachments",
+        "anexo",
+        "anexos",
     ),
-    "that there are pictures, films or sounds, which are not supported",
+    "that there are pictures, films, sounds or files, which are not supported",
     in_turns=True,
     instead="leave such rows out",
 )
@@ -90,6 +120,9 @@ MEANINGS: tuple[Meaning, ...] = (
             "thumbs",
             "thumbs_up",
             "thumb",
+            "thumb_up",
+            "user_feedback",
+            "human_feedback",
             "vote",
             "upvoted",
             "like",
@@ -97,8 +130,11 @@ MEANINGS: tuple[Meaning, ...] = (
             "good",
             "is_good",
             "good_answer",
+            "is_good_answer",
+            "good_response",
             "correct",
             "is_correct",
+            "is_correct_answer",
             "accepted",
             "is_accepted",
             "approved",
@@ -127,6 +163,7 @@ MEANINGS: tuple[Meaning, ...] = (
             "bad",
             "is_bad",
             "thumbs_down",
+            "thumb_down",
             "downvoted",
             "disliked",
             "flagged",
@@ -137,6 +174,10 @@ MEANINGS: tuple[Meaning, ...] = (
             "wrong",
             "is_wrong",
             "incorrect",
+            "is_incorrect",
+            "hallucination",
+            "is_hallucination",
+            "hallucinated",
             "reprovado",
             "reprovada",
         ),
@@ -157,6 +198,13 @@ MEANINGS: tuple[Meaning, ...] = (
             "reward",
             "quality",
             "quality_score",
+            "answer_quality",
+            "response_quality",
+            "answer_score",
+            "response_score",
+            "feedback_score",
+            "human_rating",
+            "user_rating",
             "nota",
             "avaliacao",
         ),
@@ -171,7 +219,11 @@ MEANINGS: tuple[Meaning, ...] = (
             "rejected",
             "rejected_response",
             "rejected_messages",
+            "rejected_answer",
+            "rejected_output",
             "response_rejected",
+            "answer_rejected",
+            "output_rejected",
             "preferred_output",
             "non_preferred_output",
             "negative",
@@ -184,7 +236,15 @@ MEANINGS: tuple[Meaning, ...] = (
         instead=PAIRS,
     ),
     Meaning(
-        ("weight", "loss_weight", "sample_weight", "example_weight", "instance_weight", "peso"),
+        (
+            "weight",
+            "loss_weight",
+            "sample_weight",
+            "example_weight",
+            "instance_weight",
+            "row_weight",
+            "peso",
+        ),
         "how much the row counts: 1 is as any row, others are not supported",
         reading="weight",
         instead="delete rows of weight 0",
@@ -199,7 +259,22 @@ MEANINGS: tuple[Meaning, ...] = (
             "training",
             "trainable",
             "train_on_turn",
+            "train_on",
+            "is_train",
+            "do_train",
+            "should_train",
+            "use_for_training",
             "learn",
+            "learnable",
+            "calculate_loss",
+            "compute_loss",
+            "include_in_loss",
+            "in_loss",
+            "has_loss",
+            "with_loss",
+            "use_loss",
+            "peso",
+            "treinar",
         ),
         "whether the turn carries loss: not where it is 0 or false",
         reading="mark",
@@ -208,12 +283,70 @@ MEANINGS: tuple[Meaning, ...] = (
         instead="write 0 or 1",
     ),
     Meaning(
-        ("masked", "ignore", "ignored", "no_loss"),
+        (
+            "masked",
+            "is_masked",
+            "mask_loss",
+            "ignore",
+            "ignored",
+            "ignore_loss",
+            "no_loss",
+            "no_train",
+            "skip",
+            "skip_loss",
+            "exclude",
+            "excluded",
+            "exclude_from_loss",
+        ),
         "whether the turn carries no loss: none where it is 1 or true",
         reading="counter_mark",
         in_turns=True,
         in_rows=False,
         instead="write true or false",
+    ),
+    Meaning(
+        (
+            "train",
+            "training",
+            "trainable",
+            "is_train",
+            "for_training",
+            "use_for_training",
+            "use_in_training",
+            "learn",
+            "treinar",
+            "include",
+            "included",
+            "keep",
+            "enabled",
+            "active",
+            "valid",
+            "is_valid",
+            "valido",
+            "passed",
+            "verdict",
+        ),
+        "whether the row is to be learned from: not where it is 0 or false",
+        reading="use",
+        instead="delete the rows that are not to be learned",
+        lenient=True,
+    ),
+    Meaning(
+        (
+            "skip",
+            "ignore",
+            "ignored",
+            "exclude",
+            "excluded",
+            "disabled",
+            "discard",
+            "invalid",
+            "is_invalid",
+        ),
+        "whether the row is to be left out: it is where it is 1 or true",
+        reading="counter_use",
+        instead="delete the rows that are not to be learned",
+        lenient=True,
     ),
     Meaning(
         ("train_detail", "mask", "training_detail"),
@@ -230,29 +363,63 @@ MEANINGS: tuple[Meaning, ...] = (
         instead="write it as content where it is to be learned",
     ),
     Meaning(
-        ("documents", "passages", "retrieved_documents", "retrieved_contexts"),
+        ("documents", "passages", "contexts", "retrieved_documents", "retrieved_contexts"),
         "which texts the answer is taken from; no prompt of this layout shows them",
         layouts=_ASKED,
-        instead="put them into the question, or name one in data.columns.context",
+        in_turns=True,
+        instead="write them into the question, as text",
     ),
     Meaning(
-        ("context", "passage"),
+        ("document", "article", "paragraph", "documento", "artigo", "paragrafo"),
+        "which text the answer is taken from; no prompt of this layout shows it",
+        layouts=frozenset({"instruction", "prompt_completion"}),
+        instead="name it in data.columns.context",
+        least_words=20,
+    ),
+    Meaning(
+        ("context", "passage", "contexto"),
         "which text the answer is taken from; no prompt of this layout shows it",
         layouts=_CHATS,
+        in_turns=True,
         instead="put it into the question's turn",
     ),
     Meaning(
-        ("choices", "options", "alternatives", "alternativas", "opcoes"),
-        "which answers there are to choose from; no prompt of this layout shows them",
+        ("tool_calls", "function_call", "function_calls"),
+        "which tools the answer calls; this layout has no place for calls",
         layouts=frozenset({"instruction", "prompt_completion"}),
-        instead="put them into the question, or name the key in data.columns.context",
+        instead="bring the rows to the layout messages",
     ),
     Meaning(
-        ("a", "b", "c", "d"),
+        (
+            "choices",
+            "options",
+            "answer_choices",
+            "answer_options",
+            "alternatives",
+            "alternativas",
+            "opcoes",
+        ),
         "which answers there are to choose from; no prompt of this layout shows them",
         layouts=frozenset({"instruction", "prompt_completion"}),
-        instead="put them into the question",
-        together=True,
+        instead="write them into the question, as text",
+    ),
+    *(
+        Meaning(
+            names,
+            "which answers there are to choose from; no prompt of this layout shows them",
+            layouts=frozenset({"instruction", "prompt_completion"}),
+            instead="put them into the question",
+            together=True,
+        )
+        for names in (
+            ("a", "b", "c", "d"),
+            ("option_a", "option_b"),
+            ("option_1", "option_2"),
+            ("choice_a", "choice_b"),
+            ("opcao_a", "opcao_b"),
+            ("alternativa_a", "alternativa_b"),
+            ("opa", "opb"),
+        )
     ),
     Meaning(
         ("question", "pergunta", "instruction", "prompt", "sentence2", "text_b"),
@@ -360,6 +527,8 @@ _DONE: dict[Reading, str] = {
     "weight": "1: read; another: refused",
     "mark": "0: no loss on the turn; 1: read; another: refused",
     "counter_mark": "1: no loss on the turn; 0: read; another: refused",
+    "use": "0: refused; others: not used",
+    "counter_use": "1: refused; others: not used",
 }
 
 

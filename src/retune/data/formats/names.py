@@ -1,7 +1,8 @@
 """Names that keys of rows go by: which of them a layout reads as what.
 
 Names are compared folded: without case, accents, blanks and hyphens, so that `Sentiment`,
-`rótulo` and `system-prompt` are found under `sentiment`, `rotulo` and `system_prompt`.
+`rótulo`, `system-prompt` and `systemPrompt` are found under `sentiment`, `rotulo` and
+`system_prompt`.
 """
 
 from __future__ import annotations
@@ -14,16 +15,46 @@ from retune.recipe.sections.data import FormatName
 
 Names = dict[str, tuple[str, ...]]
 
-_BETWEEN = re.compile(r"[\s\-]+")
+_BETWEEN = re.compile(r"[\s\-.]+")
+_NEXT_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])")
+"""Where a word begins in `systemPrompt`, but not in `CoT`."""
 
-SYSTEM_NAMES = ("system", "system_prompt", "system_message")
+SYSTEM_NAMES = (
+    "system",
+    "system_prompt",
+    "system_message",
+    "system_msg",
+    "system_instruction",
+    "system_instructions",
+    "system_content",
+    "system_text",
+    "sys",
+    "sys_prompt",
+    "preamble",
+    "sistema",
+    "prompt_sistema",
+    "prompt_de_sistema",
+    "mensagem_de_sistema",
+    "instrucao_de_sistema",
+)
 HISTORY_NAMES = (
     "history",
     "chat_history",
     "conversation_history",
     "dialog_history",
     "dialogue_history",
+    "message_history",
+    "messages_history",
+    "previous_messages",
+    "previous_turns",
+    "past_messages",
+    "past_turns",
+    "past_conversation",
+    "context_messages",
     "historico",
+    "historico_da_conversa",
+    "historico_conversa",
+    "mensagens_anteriores",
 )
 THINKING_NAMES = (
     "thinking",
@@ -36,9 +67,32 @@ THINKING_NAMES = (
     "complex_cot",
     "chain_of_thought",
     "reasoning_trace",
+    "reasoning_text",
+    "reasoning_steps",
+    "reasoning_process",
+    "thinking_content",
+    "thinking_trace",
+    "think_content",
+    "thought_process",
+    "scratchpad",
     "raciocinio",
+    "pensamento",
+    "cadeia_de_pensamento",
 )
-TOOL_NAMES = ("tools", "functions")
+TOOL_NAMES = (
+    "tools",
+    "functions",
+    "available_tools",
+    "available_functions",
+    "tool_definitions",
+    "function_definitions",
+    "tool_list",
+    "tools_list",
+    "apis",
+    "api_list",
+    "ferramentas",
+    "funcoes",
+)
 
 _TURNS = ("messages", "turns", "chat", "dialogue", "dialog")
 _BESIDE: Names = {"system": SYSTEM_NAMES, "history": HISTORY_NAMES, "thinking": THINKING_NAMES}
@@ -107,18 +161,20 @@ ANSWER_NAMES = (
 )
 """Names that mostly hold what is to be written; beside a plain text they make it a question."""
 
+CONTEXT_NAMES = ("input", "context", "passage", "contexto", "entrada")
+
 NAMES: dict[FormatName, Names] = {
     "messages": {"messages": _TURNS, **_BESIDE_CALLS},
     "conversations": {"messages": ("conversations", "conversation", *_TURNS), **_BESIDE_CALLS},
     "instruction": {
         "question": ("instruction", "question"),
-        "context": ("input", "context"),
-        "answer": ("output", "response", "answer"),
+        "context": CONTEXT_NAMES,
+        "answer": ("output", "response", "answer", "answers"),
         **_BESIDE_CALLS,
     },
     "prompt_completion": {
         "question": ("prompt",),
-        "context": ("input", "context"),
+        "context": CONTEXT_NAMES,
         "answer": ("completion",),
         **_BESIDE_CALLS,
     },
@@ -170,7 +226,8 @@ others."""
 @lru_cache(maxsize=4096)
 def fold_name(name: str) -> str:
     """Fold a key of a row, so that spellings of one name are equal."""
-    plain = unicodedata.normalize("NFKD", name.strip().casefold())
+    words = _NEXT_WORD.sub("_", name.strip())
+    plain = unicodedata.normalize("NFKD", words.casefold())
     plain = "".join(sign for sign in plain if not unicodedata.combining(sign))
     return _BETWEEN.sub("_", plain)
 

@@ -7,9 +7,10 @@ import hashlib
 from typing import Any
 
 from retune.data.formats.beside import read_beside
-from retune.data.formats.cells import Cells, Row, ascii_of
+from retune.data.formats.cells import Cells, Row, as_text, ascii_of, first_of_answers
 from retune.data.formats.labels import label_name
 from retune.data.formats.schemas import create_statements
+from retune.data.formats.tool_calls import are_calls, read_calls, write_calls
 from retune.errors import DataError
 
 Fields = dict[str, Any]
@@ -17,12 +18,17 @@ Fields = dict[str, Any]
 
 def read_instruction(row: Row, cells: Cells) -> Fields:
     """Read an instruction, its input where there is one, and the response."""
-    return {
-        **read_beside(row, cells).fields(),
+    beside = read_beside(row, cells)
+    asked = {
+        **beside.fields(),
         "question": cells.text(row, "question"),
         "context": cells.text_or_empty(row, "context"),
-        "answer": cells.text(row, "answer"),
     }
+    key, value = cells.value(row, "answer")
+    if beside.tools is not None and are_calls(value):
+        # Rows of one question, its tools and the calls that answer it (xLAM) have no words.
+        return {**asked, "answer": "", "calls": write_calls(read_calls(value, 2), 2)}
+    return {**asked, "answer": as_text(key, first_of_answers(value))}
 
 
 def read_text(row: Row, cells: Cells) -> Fields:

@@ -34,7 +34,7 @@ from retune.data.formats.cells import (
 )
 from retune.data.formats.dialogue import join_before, read_turns
 from retune.data.formats.marks import check_row
-from retune.data.formats.names import keys_for
+from retune.data.formats.names import CONTEXT_NAMES, keys_for
 from retune.data.formats.turn import Turn, names_a_role, read_turn
 from retune.data.formats.turns import fields_of_turns
 from retune.errors import DataError
@@ -50,7 +50,6 @@ _REJECTED = (
     "dispreferred",
 )
 _ASKED = ("prompt", "messages", "conversations", "conversation", "question", "instruction", "input")
-_CONTEXT = ("input", "context")
 _SAID_BY = re.compile(r"(?:\A|\n\n)\s*(Human|Assistant):[ \t]*")
 _LEAST_WORDS = 3
 """A shorter prompt may well be how both answers begin of themselves."""
@@ -178,6 +177,8 @@ def _last(turns: Sequence[Turn], key: str) -> str:
     (turn,) = turns
     if turn.role != "assistant":
         raise DataError(f"{ascii_of(key)} ends with a turn of {turn.role!r}, expected 'assistant'")
+    if not turn.learned:
+        raise DataError(f"{ascii_of(key)} is marked as not to be learned, or as a bad answer")
     if turn.calls or turn.thinking:
         what = "calls a tool" if turn.calls else "has a thought of its own"
         raise DataError(f"{ascii_of(key)} {what}, which pairs do not support")
@@ -214,7 +215,7 @@ def _prompt(asked: tuple[str, Any] | None, shared: Sequence[Turn]) -> list[Turn]
 def _context(row: Row, asked: tuple[str, Any] | None) -> str:
     """Return the text beside an instruction."""
     key = next(
-        (key for key in keys_for(_CONTEXT, tuple(row)) if not is_blank(row[key])),
+        (key for key in keys_for(CONTEXT_NAMES, tuple(row)) if not is_blank(row[key])),
         None,
     )
     if key is None or asked is None or key == asked[0]:

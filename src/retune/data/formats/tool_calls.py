@@ -11,11 +11,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from retune.data.formats.cells import Row, as_json, as_list, as_text, ascii_of, is_blank, kind_of
+from retune.data.formats.cells import (
+    Row,
+    as_json,
+    as_list,
+    as_text,
+    ascii_of,
+    is_blank,
+    kind_of,
+    python_value,
+    says_nothing,
+)
+from retune.data.formats.names import keys_for
 from retune.errors import DataError
 
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "input")
-_TAGGED_CALL = re.compile(r"\s*<tool_call>\s*(\{.*?\})\s*</tool_call>\s*", re.DOTALL)
+_CALLS_NAMES = ("tool_calls",)
+_CALL_NAMES = ("function_call", "tool_call")
+_TAGGED_CALL = re.compile(r"\s*<tool_call>\s*(\{.*?\}|\[.*?\])\s*</tool_call>\s*", re.DOTALL)
 _TAGGED_ANSWER = re.compile(r"\s*<tool_response>\s*(.*?)\s*</tool_response>\s*", re.DOTALL)
 _SHOWN = 60
 
@@ -48,8 +61,8 @@ def calls_of(turn: Row, number: int) -> list[Call]:
     Raises:
         DataError: A call has no name, or arguments that are no JSON object.
     """
-    listed = as_list(turn.get("tool_calls"))
-    single = turn.get("function_call")
+    listed = as_list(_first_filled(turn, _CALLS_NAMES))
+    single = _first_filled(turn, _CALL_NAMES)
     if not is_blank(listed) and not is_blank(single):
         raise DataError(f"turn {number} has both tool_calls and function_call: keep one")
     if is_blank(listed):
@@ -59,6 +72,23 @@ def calls_of(turn: Row, number: int) -> list[Call]:
             f"tool_calls of turn {number} must be a list of calls, found {kind_of(listed)}"
         )
     return read_calls(listed, number)
+
+
+def _first_filled(turn: Row, names: tuple[str, ...]) -> Any:
+    # Whatever a key is called, as everywhere: `toolCalls` is not passed over.
+    return next(
+        (turn[key] for key in keys_for(names, tuple(turn)) if not says_nothing(turn[key])), None
+    )
+
+
+def are_calls(value: Any) -> bool:
+    """Say whether a value is a list of calls, or the JSON of one: each a name and arguments."""
+    listed = as_list(value)
+    return (
+        isinstance(listed, list)
+        and bool(listed)
+        and all(isinstance(each, Mapping) and set(each) == {"name", "arguments"} for each in listed)
+    )
 
 
 def read_calls(value: Any, number: int) -> list[Call]:
@@ -179,4 +209,7 @@ def _parsed(text: str, what: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
+        found = python_value(text.strip())
+        if found is not None:
+            return found  # Sets that were written by str() of Python's objects have them so.
         raise DataError(f"{what} is no JSON ({ascii_of(text):.{_SHOWN}})") from error

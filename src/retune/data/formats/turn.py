@@ -47,6 +47,9 @@ ROLES = {
     "bot": "assistant",
     "chatbot": "assistant",
     "ai": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "claude": "assistant",
     "assistente": "assistant",
     "tool": "tool",
     "function": "tool",
@@ -175,7 +178,7 @@ def _content(turn: Row, number: int, role: str) -> tuple[str | None, str]:
     """Return what a turn holds as thought among its parts, and what it says."""
     keys = [key for key in CONTENT_KEYS if key in turn]
     filled = [key for key in keys if not is_blank(turn[key])]
-    if not keys and is_blank(turn.get("tool_calls")) and is_blank(turn.get("function_call")):
+    if not keys and not calls_of(turn, number):
         raise DataError(
             f"turn {number} has no content: expected 'content' or 'value', found {name_keys(turn)}"
         )
@@ -211,6 +214,11 @@ def _part(part: Any, number: int) -> tuple[bool, str]:
         return True, as_text(f"thought of turn {number}", found)
     if kind is None and isinstance(part.get("text"), str):
         kind = "text"  # Nothing else is said of it.
+    if kind is None:
+        raise DataError(
+            f"turn {number} holds a part with {name_keys(part)}: only text is supported, as "
+            '{"type": "text", "text": "..."}'
+        )
     if kind not in _TEXT_PARTS:
         raise DataError(
             f"turn {number} holds a part of type {ascii_of(kind):.{_SHOWN}}: only text is supported"

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from retune.data.reading.lines import Found, too_long
+from retune.data.reading.streams import refuse_other_kinds
 from retune.errors import DataError
 
 _ROWS_AT_ONCE = 256
+_BEGINNING = b"PAR1"
+_SEEN_BYTES = 64
 
 
 def read_parquet(path: Path, limit: int) -> Iterator[Found]:
@@ -38,6 +41,10 @@ def read_parquet(path: Path, limit: int) -> Iterator[Found]:
                     number += 1
                     yield _found(number, row, limit)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        with open(path, "rb") as unread:
+            head = unread.read(_SEEN_BYTES)
+        if not head.startswith(_BEGINNING):
+            refuse_other_kinds(head)
         # Damaged pages are an OSError too.
         shown = "".join(sign if sign.isprintable() else " " for sign in str(error))
         raise DataError(f"not readable as Parquet ({shown:.300})") from error

@@ -55,7 +55,7 @@ def open_stream(raw: BufferedReader[FileIO], ending: str, encoding: str | None) 
     """
     stream: ByteStream = gzip.GzipFile(fileobj=raw) if ending.endswith(".gz") else raw
     head = stream.peek(_HEAD_BYTES)
-    _refuse_other_kinds(head)
+    refuse_other_kinds(head)
     seems = guess_encoding(head)
     wide = seems if seems is not None and seems.startswith(("utf-16", "utf-32")) else None
     if encoding is None:
@@ -86,7 +86,15 @@ def _state(encoding: str) -> str:
     )
 
 
-def _refuse_other_kinds(head: bytes) -> None:
+def refuse_other_kinds(head: bytes) -> None:
+    """Refuse a file that its beginning shows to be of another kind than its ending says.
+
+    Args:
+        head: Its first bytes.
+
+    Raises:
+        DataError: It is; the message is the reason alone.
+    """
     for beginning, what in _KINDS:
         if head.startswith(beginning):
             raise DataError(f"the file is {what}")

@@ -6,6 +6,7 @@ import pytest
 
 from retune.data.chats.faults import ChatFault
 from retune.data.chats.thoughts import Thought, split_answer, without_thought
+from tests import chat_templates
 from tests.chat_templates import make_encoder
 from tests.retune.data.chats.conftest import EMPTY
 
@@ -22,11 +23,15 @@ ANSWER = "<think>\nConto um.\n</think>\n\nUm."
         "<|begin_of_thought|>Conto um.<|end_of_thought|>\n"
         "<|begin_of_solution|>Um.<|end_of_solution|>",
         "Conto um.\n</think>\n\nUm.",
+        "<Think>Conto um.</THINK>Um.",
+        "\u25c1think\u25b7Conto um.\u25c1/think\u25b7Um.",
+        "<scratchpad>Conto um.</scratchpad>\nUm.",
     ],
 )
 def test_a_thought_in_tags_is_taken_out(text: str) -> None:
     """Whatever the tags are; one whose begin stood in the prompt has its end alone."""
     assert split_answer(text) == Thought("Conto um.", "Um.")
+    assert without_thought(text) == "Um."
 
 
 @pytest.mark.parametrize("text", ["Um.", "Use <think> so.", "Escreva </think> no fim.", ""])
@@ -143,3 +148,20 @@ def test_thoughts_of_earlier_turns_reach_the_template() -> None:
 def test_an_answer_is_judged_without_its_thought(text: str, answer: str) -> None:
     """One whose thought was not ended has no answer."""
     assert without_thought(text) == answer
+
+
+def test_a_thought_behind_one_that_the_prompt_closes_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also of a template that writes no other thoughts (SmolLM 3 that does not think)."""
+    head = "<|im_start|>assistant\n<think>\n\n</think>\n"
+    text = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}" + head + "{{ m.content }}"
+        "<|im_end|>\n{% else %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %}" + head + "{% endif %}"
+    )
+    monkeypatch.setattr(chat_templates, "all_templates", lambda: {"closes": text})
+    encoder = make_encoder("closes")
+    [plain, thinks] = encoder.encode_all([EMPTY | {"answer": "Um."}, EMPTY | {"answer": ANSWER}])
+    assert plain["fault"] is None
+    assert "closes the thought before the answer" in str(thinks["fault"])
