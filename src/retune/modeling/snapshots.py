@@ -10,6 +10,7 @@ from typing import Any
 from retune.data.tokenizers import tokenizer_digest
 from retune.digests import digest_folder, digest_json
 from retune.errors import ConfigError
+from retune.modeling.head_files import HEAD_WEIGHTS
 from retune.modeling.methods.adapter_folders import is_adapter, named_base, named_method
 from retune.records import BaseRef
 from retune.text_files import BYTE_ORDER_MARK
@@ -82,7 +83,11 @@ def _refuse_adapter_within(folder: Path) -> None:
     """
     if not is_adapter(folder):
         return
-    own = [path for path in folder.glob("*.safetensors") if not path.name.startswith("adapter_")]
+    own = [
+        path
+        for path in sorted(folder.glob("*.safetensors"))
+        if not path.name.startswith("adapter_") and path.name != HEAD_WEIGHTS
+    ]
     if not own:
         raise ConfigError(_adapter_instead(folder))
     raise ConfigError(
