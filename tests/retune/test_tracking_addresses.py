@@ -74,6 +74,15 @@ def test_an_address_without_a_file_is_refused(uri: str) -> None:
         choose(uri)
 
 
+@pytest.mark.parametrize("address", ["http://[::1", "http://[host]:5000"])
+def test_what_cannot_be_read_as_an_address_is_named(address: str) -> None:
+    """By the variable or the key that holds it."""
+    with pytest.raises(ConfigError, match=r"MLFLOW_TRACKING_URI: http://\[.* is no address"):
+        choose(MLFLOW_TRACKING_URI=address)
+    with pytest.raises(ConfigError, match=r"tracking\.uri: http://\[.* is no address"):
+        choose(address)
+
+
 def test_a_root_that_mlflow_would_misread_is_refused() -> None:
     """A % of the project's folder would become part of an address that the user wrote without."""
     with pytest.raises(ConfigError, match="%"):

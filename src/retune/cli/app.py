@@ -27,6 +27,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_WITHOUT_LIBRARIES = ("schema", "version")
+"""Commands that import nothing which the environment could break."""
+
 RecipeArgument = Annotated[Path, typer.Argument(help="The recipe's YAML file.", metavar="RECIPE")]
 SetOption = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time
@@ -39,11 +42,16 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 @app.callback()
 def _common(
+    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and all logs.")] = False,
 ) -> None:
     from retune.cli import settings
 
     settings.debug = debug
+    if context.invoked_subcommand not in _WITHOUT_LIBRARIES:
+        from retune.hub_variables import refuse_wrong_hub_variables
+
+        refuse_wrong_hub_variables()
 
 
 @app.command()

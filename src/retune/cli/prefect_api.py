@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from retune.cli import settings
 from retune.cli.prefect_settings import read_prefect_settings, say_where
@@ -29,6 +30,8 @@ _MOST_STARTS = 2
 _PORT_TAKEN = 3
 """Exit code of uvicorn that Prefect takes for a port in use, and that a failed start has too."""
 _STEP_SECONDS = 0.05
+_DATABASE = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
+"""Today's name of the variable, and its old one."""
 _POSTGRES_PORT = 5432
 
 
@@ -192,7 +195,13 @@ def _start_own() -> None:
 
 def _refuse_closed_database() -> None:
     """Look at the database first: a server that cannot open it takes long to say so."""
-    url = make_url(_database())
+    try:
+        url = make_url(_database())
+    except ArgumentError as error:
+        raise ConfigError(
+            f"{_named_database()} is no address of a database, such as "
+            "sqlite+aiosqlite:///PATH/prefect.db. Correct it or unset it."
+        ) from error
     try:
         if url.drivername.startswith("sqlite"):
             if url.database and ":memory:" not in url.database:
@@ -216,6 +225,11 @@ def _database() -> str:
     value = PREFECT_API_DATABASE_CONNECTION_URL.value()
     address: str = value if isinstance(value, str) else value.get_secret_value()
     return address
+
+
+def _named_database() -> str:
+    found = next((name for name in _DATABASE if "profile" not in say_where(name)), _DATABASE[0])
+    return f"{found} ({say_where(found)}): {masked(_database())!r:.80}"
 
 
 def _no_server(cause: str) -> ServiceError:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
+from urllib.parse import urlsplit
 
 import dotenv
 from pydantic import ValidationError
@@ -71,6 +72,11 @@ def say_where(name: str) -> str:
 def _refuse_broken_files() -> None:
     for path in (_profiles_path(), *map(Path, (".env", "prefect.toml", "pyproject.toml"))):
         try:
+            if path.name != ".env" and path.is_dir():
+                raise ConfigError(
+                    f"{path.absolute()}: Prefect reads it, and it is a folder, expected a file. "
+                    "Correct PREFECT_PROFILES_PATH, or move the folder away."
+                )
             if not path.is_file():
                 continue
             text = path.read_text("utf-8")
@@ -146,11 +152,23 @@ def explain(error: ValidationError) -> str:
         # Prefect names the field of a section; a user knows the variable that has this value.
         given = str(each["input"])
         names = [name for name, value in _stated() if value == given]
+        if not each["loc"]:
+            # An error of the settings as a whole does not say of which; addresses are parsed there.
+            broken = [(name, value) for name, value in _stated() if not _is_address(name, value)]
+            names = [name for name, _ in broken] or names
+            given = broken[0][1] if broken else given
         if names or each["type"] != "default_factory_not_called":
             name = names[0] if names else ".".join(map(str, each["loc"]))
             where = f" ({say_where(name)})" if names else f" of {error.title}"
             lines.append(f"{name}{where}: found {given:.100}; {each['msg']}")
     return "\n".join([*lines, "Prefect cannot start with this: correct or unset it."])
+
+
+def _is_address(name: str, value: str) -> bool:
+    try:
+        return not name.endswith("_URL") or bool(urlsplit(value).scheme)
+    except ValueError:
+        return False
 
 
 def _stated() -> Iterator[tuple[str, str]]:

@@ -80,6 +80,7 @@ def load_tokenizer(folder: Path, template: Source | None = None) -> Tokenizer:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:  # the tokenizers library raises plain ones for a broken file
+        _check_config(folder)
         raise ConfigError(_unloadable(folder, error)) from error
     if tokenizer.eos_token is None:
         raise ConfigError(
@@ -124,6 +125,22 @@ def _unloadable(folder: Path, error: Exception) -> str:
         "tokenizer.json, or convert it where it loads: "
         "AutoTokenizer.from_pretrained(...).save_pretrained(folder)."
     )
+
+
+def _check_config(folder: Path) -> None:
+    """Look whether a model's settings can be read: a tokenizer is chosen by them.
+
+    Raises:
+        ConfigError: They cannot, and the tokenizer is not to blame.
+    """
+    from transformers import AutoConfig
+
+    if not (folder / "config.json").is_file():
+        return
+    try:
+        AutoConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers raises whatever its checks of a setting do
+        raise ConfigError(f"{folder}: its config.json cannot be read ({error}).") from error
 
 
 def end_token_ids(tokenizer: Tokenizer, folder: Path) -> list[int]:

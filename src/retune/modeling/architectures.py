@@ -82,7 +82,7 @@ def read_architecture(folder: Path, auto: Any = AutoModelForCausalLM) -> Archite
     refuse_unknown(folder)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # transformers raises whatever its checks of a setting do
         raise ConfigError(f"{folder}: its config.json cannot be read ({error}).") from error
     mapping, text = auto._model_mapping, config.get_text_config(decoder=True)
     is_part, renames = text is not config and type(text) in mapping, {}

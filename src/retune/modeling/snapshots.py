@@ -10,13 +10,15 @@ from typing import Any
 from retune.data.tokenizers import tokenizer_digest
 from retune.digests import digest_folder, digest_json
 from retune.errors import ConfigError
-from retune.modeling.methods.adapter_folders import is_adapter, named_base
+from retune.modeling.head_files import HEAD_WEIGHTS
+from retune.modeling.methods.adapter_folders import is_adapter, named_base, named_method
 from retune.records import BaseRef
 from retune.text_files import BYTE_ORDER_MARK
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
 _FILES_BUT_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt", "tokenizer*")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_SETTINGS = ("config.json", "generation_config.json")
 _LENGTH_BYTES = 8
 """A file of safetensors begins with the length of its header."""
 _FILES = (*WEIGHT_PATTERNS, *_FILES_BUT_WEIGHTS)
@@ -59,6 +61,7 @@ def check_snapshot(folder: Path) -> None:
         if is_adapter(folder):
             raise ConfigError(_adapter_instead(folder))
         raise ConfigError(f"{folder}: no config.json. Expected a model saved by save_pretrained.")
+    _refuse_adapter_within(folder)
     if not any(list(folder.glob(pattern)) for pattern in WEIGHT_PATTERNS):
         pickled = sorted(path.name for pattern in _PICKLED for path in folder.glob(pattern))
         found = f" (found {', '.join(pickled[:3])})" if pickled else ""
@@ -70,6 +73,58 @@ def check_snapshot(folder: Path) -> None:
     _check_files(folder)
     tokenizer_digest(folder)
     _refuse_marked(folder)
+    _check_settings(folder)
+
+
+def _refuse_adapter_within(folder: Path) -> None:
+    """Refuse an adapter that lies beside a `config.json`, as some trainers save it.
+
+    transformers would load the base that the adapter names, whatever weights lie beside it.
+    """
+    if not is_adapter(folder):
+        return
+    own = [
+        path
+        for path in sorted(folder.glob("*.safetensors"))
+        if not path.name.startswith("adapter_") and path.name != HEAD_WEIGHTS
+    ]
+    if not own:
+        raise ConfigError(_adapter_instead(folder))
+    raise ConfigError(
+        f"{folder}: holds the weights of a model ({own[0].name}) and an adapter "
+        "(adapter_config.json): which of the two is meant, it does not say. Move the adapter's "
+        "files into a folder of their own."
+    )
+
+
+def _check_settings(folder: Path) -> None:
+    """Look at the settings that are read here, and not by a library that would say what is wrong.
+
+    Raises:
+        ConfigError: A file is no JSON object, or an id in `generation_config.json` is none.
+    """
+    settings = {}
+    for name in _SETTINGS:
+        path = folder / name
+        try:
+            text = path.read_text("utf-8") if path.is_file() else "{}"
+            settings[name] = json.loads(text)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"{path}: cannot be read as JSON ({error}). Copy or download it again."
+            ) from error
+        if not isinstance(settings[name], dict):
+            raise ConfigError(f"{path}: expected a JSON object with settings of a model.")
+    path = folder / "generation_config.json"
+    for name, several in (("eos_token_id", True), ("pad_token_id", False)):
+        found = settings[path.name].get(name)
+        ids = found if several and isinstance(found, list) else [found]
+        if found is not None and any(type(each) is not int for each in ids):
+            expected = "a number or a list of numbers" if several else "a number"
+            raise ConfigError(
+                f"{path}: {name} is {found!r}, expected {expected}: ids of the tokenizer's tokens, "
+                "not their texts. Correct the entry, or take it out."
+            )
 
 
 def _refuse_marked(folder: Path) -> None:
@@ -84,12 +139,17 @@ def _refuse_marked(folder: Path) -> None:
 
 def _adapter_instead(folder: Path) -> str:
     """Say what an adapter's folder is, and how to go on from it."""
-    base = named_base(folder)
+    base, method = named_base(folder), named_method(folder)
     named = f"over {base}" if base else "over a base that it does not name"
+    further = (
+        f"and training.start_from: {folder} to train it further"
+        if method == "LORA"
+        else f"and train it anew: a training goes on from adapters of LoRA alone, not of {method}"
+    )
     return (
         f"{folder}: is an adapter {named} (adapter_config.json), not a model: it has no weights of "
-        f"its own. Write model.id: {base or 'its base'}, and training.start_from: {folder} to "
-        "train it further; to score it as it is, name the folder in retune evaluate."
+        f"its own. Write model.id: {base or 'its base'}, {further}; to score it as it is, name the "
+        "folder in retune evaluate."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from retune.modeling.prequantized import MXFP4, PLAIN, quantized_as
 
 _HEAD = "score.weight"
 """Of a classification head, which is made anew for other classes."""
+_ADAPTER = re.compile(r"\.(lora_[A-Za-z_]+|base_layer)\.")
+_NUMBER = re.compile(r"\.\d+\.")
 _SHOWN = 5
 _READ_AT_ONCE = 1 << 26
 """Numbers of one weight that are looked at at once: at most 256 MB in float32."""
@@ -53,16 +56,51 @@ def _load_without_memory(folder: Path, auto: Any) -> Mapping[str, Any]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        _, found = open_snapshot(
+        model, found = open_snapshot(
             folder, dtype=torch.float32, device=torch.device("meta"), auto=auto
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except ConfigError:
+        raise
+    except Exception as error:  # transformers raises whatever its checks of a setting do
         raise ConfigError(f"{folder}: cannot be loaded ({error}).") from error
     finally:
         logging.set_verbosity(shown)
         if has_bars:
             logging.enable_progress_bar()
+    _refuse_left_over(folder, {*model.state_dict()}, {*map(str, found["unexpected_keys"])})
     return found
+
+
+def _refuse_left_over(folder: Path, known: Collection[str], unexpected: Iterable[str]) -> None:
+    """Refuse weights that belong to the model and would not be loaded.
+
+    Other weights may lie in the files: of a vision tower, of a head that predicts further tokens,
+    of an older transformers.
+    """
+    left_over = sorted(unexpected)
+    adapters = [name for name in left_over if _ADAPTER.search(name)]
+    if adapters:
+        raise ConfigError(
+            f"{folder}: {len(adapters)} weights are those of an adapter ({_some(adapters)}), which "
+            "would not be loaded. Merge it before saving (model.merge_and_unload(), then "
+            "save_pretrained), or save the adapter alone."
+        )
+    forms, blocks = {_form(name) for name in known}, dict[str, set[str]]()
+    for name in left_over:
+        block = _NUMBER.search(name)
+        blocks.setdefault(name[: block.end()] if block else name, set()).add(_form(name))
+    # A block that predicts further tokens has more in it than the others.
+    more = [block for block, inner in blocks.items() if inner <= forms]
+    if more:
+        raise ConfigError(
+            f"{folder}: the files hold {len(more)} more blocks than config.json says "
+            f"({_some(block.strip('.') for block in more)}), and these would not be loaded. The "
+            "two are not of one model: take both from the same release."
+        )
+
+
+def _form(name: str) -> str:
+    return _NUMBER.sub(".N.", name)
 
 
 def refuse_wrong(folder: Path, found: Mapping[str, Any], allowed: Collection[str] = ()) -> None:

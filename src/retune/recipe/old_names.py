@@ -41,7 +41,7 @@ from retune.recipe.trainers.axolotl import AXOLOTL
 from retune.recipe.trainers.libraries import IN_SECTIONS, LIBRARIES, PARTS
 from retune.recipe.trainers.llama_factory import LLAMA_FACTORY
 from retune.recipe.trainers.sources import named_sources
-from retune.recipe.trainers.values import adapter_folder, steps, text_column
+from retune.recipe.trainers.values import adapter_folder, listed, steps, text_column
 
 __all__ = ["OLD_NAMES", "Dropped", "OldName", "entry_of"]
 
@@ -75,7 +75,7 @@ OLD_NAMES: dict[str, OldName] = {
     "use_rslora": OldName("method.rslora"),
     "use_dora": OldName("method.dora"),
     "bias": OldName("method.bias"),
-    "modules_to_save": OldName("method.modules_to_save"),
+    "modules_to_save": OldName("method.modules_to_save", convert=listed),
     "init_lora_weights": OldName("method.init"),
     "task_type": OldName(None, convert=task_type),
     "r": OldName("method.r"),

@@ -133,6 +133,13 @@ def _path_of(uri: str) -> str:
 
 def _absolute(uri: str, setting: str, resolve: Callable[[Path], Path]) -> str:
     """Make the path in a SQLite address absolute; SQLite itself takes the current folder."""
+    try:
+        urlsplit(uri)
+    except ValueError as error:
+        raise ConfigError(
+            f"{setting}: {uri} is no address ({error}); expected one such as http://host:5000 or "
+            "sqlite:///PATH/mlflow.db."
+        ) from error
     if not is_sqlite(uri):
         return uri
     written = _path_of(uri)

@@ -63,8 +63,11 @@ def unreachable(uri: str, error: Exception) -> ServiceError:
     told = str(error).replace(uri, shown_uri(uri)).rpartition("Caused by ")[2]
     cause = masked(told).strip().splitlines() or [""]
     setting = setting_of(uri)
+    named = next((name for name in os.environ if name.startswith("MLFLOW_") and name in told), None)
     advice = (
-        "Make its folder writable, or set tracking.uri to another database"
+        f"Correct or unset {named}"
+        if named is not None and named != setting
+        else "Make its folder writable, or set tracking.uri to another database"
         if is_sqlite(uri)
         else f"Start it (mlflow server), correct {setting}, or remove it to use SQLite"
     )

@@ -152,6 +152,31 @@ def test_what_is_no_address_is_refused(address: str) -> None:
     assert "http://127.0.0.1:4200/api" in refused(ConfigError, api=address)
 
 
+def test_a_database_that_is_no_address_is_named() -> None:
+    """Before a server is started for it."""
+    said = refused(ConfigError, database="foo")
+    assert "_DATABASE_CONNECTION_URL" in said
+    assert "'foo' is no address of a database" in said
+
+
+def test_an_address_that_spoils_all_settings_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect lays it on the settings as a whole, whose value is not the variable's."""
+    monkeypatch.setenv("PREFECT_API_URL", "http://[::1/api")
+    with pytest.raises(ValidationError) as caught:
+        prefect.settings.Settings()
+    said = prefect_settings.explain(caught.value)
+    assert said.startswith("PREFECT_API_URL (in the environment): found http://[::1/api; ")
+
+
+def test_profiles_that_are_a_folder_are_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the variable, and not by Prefect's home."""
+    monkeypatch.setenv("PREFECT_PROFILES_PATH", str(folder))
+    with pytest.raises(ConfigError, match="it is a folder, expected a file"):
+        read_prefect_settings()
+
+
 def test_certificates_that_cannot_be_read_are_named(folder: Path) -> None:
     """The variable and the file stand in the message."""
     said = refused(ConfigError, api="https://127.0.0.1:9/api", certificates=str(folder / "no.pem"))

@@ -132,3 +132,59 @@ def test_files_of_weights_that_cannot_be_read_are_told_before_any_work(
     change(copy / "model.safetensors")
     with pytest.raises(ConfigError, match=said):
         locate_base(str(copy), None)
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_model.bin"])
+def test_an_adapter_beside_a_configuration_is_still_one(
+    snapshot: Snapshot, copied: Copy, name: str
+) -> None:
+    """Some trainers save the base's config.json with it."""
+    copy = copied(snapshot("llama"))
+    (copy / "model.safetensors").rename(copy / name)
+    (copy / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(ConfigError, match="is an adapter over a base that it does not name"):
+        locate_base(str(copy), None)
+
+
+def test_a_model_with_an_adapter_beside_it_is_ambiguous(snapshot: Snapshot, copied: Copy) -> None:
+    """The library would load the base that the adapter names."""
+    copy = copied(snapshot("llama"))
+    (copy / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with pytest.raises(
+        ConfigError, match=r"weights of a model \(model\.safetensors\) and an adapt"
+    ):
+        locate_base(str(copy), None)
+
+
+def test_an_adapter_that_no_training_goes_on_from_says_so(tmp_path: Path) -> None:
+    """It names its method, and no setting that would be refused next."""
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "IA3"}')
+    with pytest.raises(ConfigError, match="adapters of LoRA alone, not of IA3") as caught:
+        locate_base(str(tmp_path), None)
+    assert "training.start_from" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("config.json", "", "cannot be read as JSON"),
+        ("config.json", "[]", "expected a JSON object"),
+        ("generation_config.json", "{", "cannot be read as JSON"),
+        ("generation_config.json", "null", "expected a JSON object"),
+        ("generation_config.json", '{"eos_token_id": "</s>"}', "eos_token_id is '</s>', expected"),
+        ("generation_config.json", '{"eos_token_id": [1, "a"]}', r"eos_token_id is \[1, 'a'\]"),
+        (
+            "generation_config.json",
+            '{"pad_token_id": [0]}',
+            r"pad_token_id is \[0\], expected a nu",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_read_are_named(
+    snapshot: Snapshot, copied: Copy, name: str, text: str, said: str
+) -> None:
+    """By their file, before a library trips over them."""
+    copy = copied(snapshot("llama"))
+    (copy / name).write_text(text)
+    with pytest.raises(ConfigError, match=f"{name}: {said}"):
+        locate_base(str(copy), None)

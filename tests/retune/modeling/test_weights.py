@@ -87,6 +87,49 @@ def test_a_wrong_weight_is_named(spoil: Spoil, said: str, tmp_path: Path) -> Non
         check_weights(folder)
 
 
+ADAPTED = "model.layers.0.self_attn.q_proj.lora_A.default.weight"
+
+
+@pytest.mark.parametrize(
+    ("settings", "more", "said"),
+    [
+        (
+            {"num_hidden_layers": 1},
+            None,
+            r"hold 1 more blocks than config\.json says \(model\.layers\.1\)",
+        ),
+        ({}, ADAPTED, f"1 weights are those of an adapter .{ADAPTED}"),
+    ],
+    ids=["blocks", "adapter"],
+)
+def test_weights_that_would_be_left_out_are_named(
+    settings: dict[str, Any], more: str | None, said: str, tmp_path: Path
+) -> None:
+    """The library passes them over: half a model, or one without what it learned."""
+    folder = write_snapshot(tmp_path / "llama", "llama")
+    change_config(folder, **settings)
+    if more:
+        change_weights(folder, lambda weights: weights.update({more: torch.zeros(2, 64)}))
+    with pytest.raises(ConfigError, match=said):
+        check_weights(folder)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("model.layers.0.self_attn.rotary_emb.inv_freq",),
+        ("mtp.layers.0.mlp.down_proj.weight", "mtp.fc.weight"),
+        ("model.layers.2.mlp.down_proj.weight", "model.layers.2.eh_proj.weight"),
+        ("vision_tower.layers.0.mlp.down_proj.weight",),
+    ],
+)
+def test_weights_of_other_parts_are_left_out(names: tuple[str, ...], tmp_path: Path) -> None:
+    """Buffers of old releases, blocks that predict further tokens, and towers."""
+    folder = write_snapshot(tmp_path / "llama", "llama")
+    change_weights(folder, lambda w: w.update({name: torch.zeros(4) for name in names}))
+    check_weights(folder)
+
+
 def test_a_cut_file_is_named(tmp_path: Path) -> None:
     """As a copy that was broken off leaves it."""
     folder = write_snapshot(tmp_path / "llama", "llama")

@@ -173,7 +173,23 @@ class TestTranslated:
             ("use_gradient_checkpointing: unsloth", "training.gradient_checkpointing", True),
             ("random_state: 3407", "seed", 3407),
             ("chat_template: mine.jinja", "prompt.template", "mine.jinja"),
-            ("template: default", "prompt.template", None),
+            ("template: mine.jinja", "prompt.template", "mine.jinja"),
+            ("chat_template: jinja\nchat_template_jinja: a.jinja", "prompt.template", "a.jinja"),
+            ("chat_template: tokenizer_default", "prompt.template", None),
+            (
+                "lora_target_linear: true\nlora_target_modules: [q_proj]",
+                "method.target_modules",
+                "all-linear",
+            ),
+            (
+                "lora_target_modules: '.*[.]layers[.][0-9]{1,2}[.](q|v)_proj'",
+                "method.target_modules",
+                ".*[.]layers[.][0-9]{1,2}[.](q|v)_proj",
+            ),
+            ("lora_target: 'q_proj, v_proj'", "method.target_modules", ("q_proj", "v_proj")),
+            ("lora_modules_to_save: []", "method.modules_to_save", None),
+            ("modules_to_save: []", "method.modules_to_save", None),
+            ("adapter_name_or_path: [out/a]", "training.start_from", Path("out/a")),
             ("dataset_text_field: conteudo", "data.columns.answer", "conteudo"),
             ("revision: abc", "model.revision", "abc"),
             ("disable_shuffling: true", "training.row_order", "as_given"),
@@ -281,6 +297,12 @@ class TestSources:
             ("{path: a.jsonl, type: chat_template, chat_template: chatml}", "prompt.template"),
             ("{path: a.jsonl, type: chat_template, roles_to_train: [user]}", "prompt.loss_on"),
             ("{type: alpaca}", "entry 1 has no path"),
+            ("{path: a.jsonl, type: [alpaca]}", "type ['alpaca'] is none of alpaca"),
+            ("{path: 's3://b/a.jsonl', type: alpaca}", "found s3://b/a.jsonl, an address"),
+            (
+                "{path: a.jsonl, type: chat_template, train_on_eos: none}",
+                "the end of each answer that is learned is learned too",
+            ),
         ],
     )
     def test_what_a_source_cannot_say_is_refused(
@@ -295,12 +317,38 @@ class TestSources:
         assert ":4: datasets: " in found
         assert says in found
 
-    def test_turns_of_a_template_are_all_learned(self, write_recipe: WriteRecipe) -> None:
-        """So it is with this type there; a recipe's own word wins."""
-        text = f"{HEAD}base_model: m/m\ndatasets: [{{path: a.json, type: chat_template}}]\n"
+    @pytest.mark.parametrize("kind", ["chat_template", "sharegpt"])
+    def test_turns_of_a_chat_are_all_learned(self, write_recipe: WriteRecipe, kind: str) -> None:
+        """So it is with these types there; a recipe's own word wins."""
+        text = f"{HEAD}base_model: m/m\ndatasets: [{{path: a.json, type: {kind}}}]\n"
         assert load_recipe(write_recipe(text=text)).recipe.prompt.loss_on == "assistant"
         stated = load_recipe(write_recipe(text=text + "prompt: {loss_on: answer}\n"))
         assert stated.recipe.prompt.loss_on == "answer"
+
+    @pytest.mark.parametrize(
+        ("more", "loss_on"),
+        [
+            ("stage: sft\n", "assistant"),
+            ("stage: sft\nmask_history: true\n", "answer"),
+            ("stage: sft\ntrain_on_prompt: true\n", "all"),
+            ("stage: pt\n", "answer"),
+            ("stage: sft\nprompt: {loss_on: answer}\n", "answer"),
+        ],
+    )
+    def test_answers_of_a_chat_are_all_learned(
+        self, write_recipe: WriteRecipe, more: str, loss_on: str
+    ) -> None:
+        """LLaMA-Factory learns each answer of a chat, unless its file says otherwise."""
+        assert value(load(write_recipe, more), "prompt.loss_on") == loss_on
+
+    @pytest.mark.parametrize("written", ["5", "{a: b}", "[{path: a.jsonl}]"])
+    def test_what_is_no_name_of_a_set_is_refused(
+        self, write_recipe: WriteRecipe, written: str
+    ) -> None:
+        """As what it is, not as a name that another program knows."""
+        text = f"{HEAD}model_name_or_path: m/m\ndataset: {written}\n"
+        with pytest.raises(ConfigError, match="dataset: found no name or list of names; write"):
+            load_recipe(write_recipe(text=text))
 
     def test_a_name_of_another_programs_list_is_refused(self, write_recipe: WriteRecipe) -> None:
         """A file and a set of the hub can be told from it."""
@@ -323,7 +371,13 @@ class TestSources:
         ("chat_template: chatml", "of another trainer's own list"),
         ("template: llama3", "of another trainer's own list"),
         ("stage: dpo", "write dpo: {pairs: FILE}"),
-        ("rl: kto", "write dpo: {pairs: FILE}"),
+        ("rl: kto", "by dpo: {pairs: FILE}"),
+        ("rl: grpo", "rewards are learned by grpo: {}"),
+        ("trl: {num_generations: 4}", "rewards are learned by grpo"),
+        ("template: default", "of another trainer's own list"),
+        ("chat_template: '{% for m in messages %}{% endfor %}'", "found a template's text: write"),
+        ("adapter_name_or_path: [a, b]", "names several adapters"),
+        ("dataset_mixer: {own/set: 1.0}", "write the source by hand"),
         ("beta: 0.1", "write dpo: {pairs: FILE}"),
         ("pref_beta: 0.1", "write it into dpo"),
         ("num_generations: 8", "write grpo: {answers:"),
@@ -360,7 +414,9 @@ def test_what_would_train_something_else_is_refused(
         "plugins: [axolotl.integrations.liger.LigerPlugin]",
         "wandb_project: x",
         "swanlab_mode: local",
-        "stage: sft",
+        "stage: pt",
+        "rl: ''",
+        "resume_from_checkpoint: ''",
         "do_train: true",
         "overwrite_cache: true",
         "preprocessing_num_workers: 16",

@@ -99,6 +99,34 @@ def test_the_key_is_of_what_the_adapter_holds(
     assert differing == {"input.start"}
 
 
+@pytest.mark.parametrize("init", ["pissa", "pissa_niter_16", "olora", "loftq"])
+def test_an_adapter_of_a_changed_base_is_refused(
+    inputs: TrainInputs, first: AdapterRef, tmp_path: Path, init: str
+) -> None:
+    """Its weights stand for what was taken out of the base: over the whole base they say it twice.
+
+    peft writes `init_lora_weights: true` where the adapter was converted on saving.
+    """
+    copy = shutil.copytree(first.folder, tmp_path / "copy")
+    config = json.loads((copy / "adapter_config.json").read_text("utf-8"))
+    (copy / "adapter_config.json").write_text(json.dumps({**config, "init_lora_weights": init}))
+    with pytest.raises(ConfigError, match=f"was saved with init_lora_weights: {init}"):
+        locate_start(copy, inputs.base, same)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("{", "cannot be read as JSON"), ("[]", "expected a JSON object")]
+)
+def test_an_adapter_with_broken_settings_is_named(
+    inputs: TrainInputs, first: AdapterRef, tmp_path: Path, text: str, said: str
+) -> None:
+    """By its file."""
+    copy = shutil.copytree(first.folder, tmp_path / "copy")
+    (copy / "adapter_config.json").write_text(text)
+    with pytest.raises(ConfigError, match=f"adapter_config.json: {said}"):
+        locate_start(copy, inputs.base, same)
+
+
 @pytest.mark.parametrize(
     ("method", "said"),
     [

@@ -20,6 +20,18 @@ from transformers.pytorch_utils import Conv1D
 
 from retune.errors import ConfigError
 
+_UNBUILDABLE = (
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    ZeroDivisionError,
+)
+"""What torch and transformers raise for sizes and ids of a `config.json` that cannot be."""
 _BLOCK = 64
 """Weights that share one scale factor in bitsandbytes' 4-bit form."""
 _DOUBLE_BLOCK = 256
@@ -61,13 +73,31 @@ def sketch_model(
         config = _text_config(AutoConfig.from_pretrained(folder, local_files_only=True))
         with torch.device("meta"):
             model = auto.from_config(config, dtype=dtype, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except _UNBUILDABLE as error:
         raise ConfigError(
-            f"{folder}: no {what} can be built from its config.json ({error})."
+            f"{folder}: no {what} can be built from its config.json ({error or 'no reason given'})"
+            f".{_hint(folder)}"
         ) from error
     if quantized:
         _quantize(model, double=double, compute_dtype=compute_dtype)
     return cast(PreTrainedModel, model.train())
+
+
+def _hint(folder: Path) -> str:
+    """Name a padding token without a row, which torch refuses without saying which it is."""
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
+    except _UNBUILDABLE:
+        # It could not be read at all, which is what the message says already.
+        return ""
+    pad, rows = getattr(config, "pad_token_id", None), getattr(config, "vocab_size", None)
+    if not isinstance(pad, int) or not isinstance(rows, int) or not 0 < rows <= pad:
+        return ""
+    return (
+        f" Its pad_token_id is {pad}, and vocab_size {rows:,}: the last id is {rows - 1:,}. Give "
+        "the model a row for it (model.resize_token_embeddings(len(tokenizer)), then "
+        "save_pretrained), or write the id of another token."
+    )
 
 
 def _text_config(config: PretrainedConfig) -> PretrainedConfig:

@@ -50,7 +50,7 @@ def list_misfits(adapter: Config, weights: Shapes, base: Config, layers: Shapes)
 
 def _sizes(base: Config) -> dict[str, int]:
     # Of an image-text model, the part that reads text.
-    text = {**base, **base.get("text_config", {})}
+    text = {**base, **(base.get("text_config") or {})}
     named = {
         size: next((text[name] for name in names if isinstance(text.get(name), int)), None)
         for size, names in _NAMES.items()

@@ -45,6 +45,32 @@ def named_base(folder: Path) -> str | None:
     return named if isinstance(named, str) and named else None
 
 
+def named_method(folder: Path) -> str:
+    """Return what peft calls the method of an adapter, such as ``LORA``; of a head, ``HEAD``.
+
+    Args:
+        folder: The adapter's folder.
+
+    Raises:
+        ConfigError: The adapter's configuration is broken.
+    """
+    if not (folder / CONFIG).is_file():
+        return "HEAD"
+    return str(read_settings(folder).get("peft_type"))
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Read an adapter's configuration.
+
+    Args:
+        folder: The adapter's folder.
+
+    Raises:
+        ConfigError: It is no JSON object.
+    """
+    return _read_json(folder / CONFIG)
+
+
 def doubt_base(folder: Path, base: Path, names: Sequence[str]) -> str | None:
     """Say that an adapter names another base than it is put on, where that one is not here.
 
@@ -106,7 +132,8 @@ def check_adapter(folder: Path, base: Path) -> None:
     config = _read_json(folder / CONFIG)
     if not (folder / WEIGHTS).is_file():
         raise ConfigError(
-            f"{folder}: {CONFIG} without {WEIGHTS}. Save the adapter with save_pretrained."
+            f"{folder}: {CONFIG} without {WEIGHTS}{_pickled(folder)}. Save the adapter with "
+            "save_pretrained; pickled weights are not loaded, since a pickle can run any code."
         )
     adapter = read_shapes([folder / WEIGHTS])
     layers = read_shapes(sorted(base.glob("*.safetensors")))
@@ -117,6 +144,11 @@ def check_adapter(folder: Path, base: Path) -> None:
             f"{folder}: this adapter does not fit {base}: {'; '.join(unfit[:_SHOWN])}{more}. It "
             "was trained on another model: evaluate it with a recipe whose model.id is that one."
         )
+
+
+def _pickled(folder: Path) -> str:
+    found = sorted(path.name for path in folder.glob("adapter_model.bin"))
+    return f" (found {found[0]})" if found else ""
 
 
 def _read_json(path: Path) -> dict[str, Any]:

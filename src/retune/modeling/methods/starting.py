@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from retune.modeling.methods.adapter_folders import (
     WEIGHTS,
     check_adapter,
     own_base,
+    read_settings,
     read_shapes,
 )
 from retune.records import BaseRef, Source
@@ -31,6 +31,8 @@ _SETTINGS = {
 }
 """What decides what an adapter's weights mean, by peft's names and the recipe's."""
 _OF_ONE_LAYER = ("rank_pattern", "alpha_pattern")
+_MOVING = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""First values that peft takes out of the base, by the beginnings of their names."""
 _SHOWN = 3
 
 
@@ -55,15 +57,27 @@ def locate_start(folder: Path, base: BaseRef, resolve: Callable[[Path], Path]) -
             f"{_KEY}: {folder} has no {' and no '.join(missing)}. Expected the folder of a LoRA "
             "adapter, as save_pretrained or an earlier run (train_adapter) writes it."
         )
-    config = json.loads(files[0].read_text("utf-8"))
+    config = read_settings(folder)
     if config.get("peft_type") != "LORA":
         raise ConfigError(
             f"{_KEY}: {folder} is an adapter of kind {config.get('peft_type')}; expected LORA."
         )
+    _refuse_moved_base(folder, config.get("init_lora_weights"))
     if any(base.folder.glob("*.safetensors")):
         check_adapter(folder, base.folder)
     _refuse_other_base(folder, base, resolve)
     return Source(digest=digest_tree({p.name: digest_file(p) for p in files}), path=folder)
+
+
+def _refuse_moved_base(folder: Path, init: object) -> None:
+    """Refuse weights that mean something over what is left of a base without its first values."""
+    if isinstance(init, str) and init.startswith(_MOVING):
+        raise ConfigError(
+            f"{_KEY}: {folder} was saved with init_lora_weights: {init}, so that it belongs on a "
+            "base whose weights were changed at its start, not on the base as it is. Save it with "
+            "save_pretrained(folder, path_initial_model_for_weight_conversion=...), or name an "
+            "adapter without such first values."
+        )
 
 
 def _refuse_other_base(folder: Path, base: BaseRef, resolve: Callable[[Path], Path]) -> None:
@@ -89,7 +103,7 @@ def check_start(folder: Path, adapted: PeftModel) -> None:
     Raises:
         ConfigError: The message names each setting or weight that differs.
     """
-    theirs = json.loads((folder / CONFIG).read_text("utf-8"))
+    theirs = read_settings(folder)
     ours = adapted.peft_config["default"].to_dict()
     wrong = [*_unlike_settings(ours, theirs)] or [*_unlike_weights(folder, adapted)]
     if wrong:

@@ -7,10 +7,12 @@ from retune.recipe.trainers.sources import listed_sources
 from retune.recipe.trainers.tables import Table, passed, refused, renamed
 from retune.recipe.trainers.values import (
     adapter_folder,
+    aligned,
     all_turns,
     brain_float,
     checkpointing,
     evaluations_per_epoch,
+    listed,
     method_kind,
     modules,
     plain_base,
@@ -41,7 +43,6 @@ AXOLOTL: Table = {
         {
             "revision_of_model": "model.revision",
             "lora_target_parameters": "method.target_parameters",
-            "lora_modules_to_save": "method.modules_to_save",
             "peft_use_dora": "method.dora",
             "peft_use_rslora": "method.rslora",
             "peft_init_lora_weights": "method.init",
@@ -56,6 +57,7 @@ AXOLOTL: Table = {
     ),
     "adapter": OldName("method.kind", convert=method_kind, null="full", implies=plain_base),
     "lora_model_dir": OldName("training.start_from", convert=adapter_folder),
+    "lora_modules_to_save": OldName("method.modules_to_save", convert=listed),
     "lora_target_linear": OldName("method.target_modules", convert=when_on("all-linear")),
     "lora_target_modules": OldName("method.target_modules", convert=modules),
     "bf16": OldName("model.dtype", convert=brain_float),
@@ -97,14 +99,15 @@ AXOLOTL: Table = {
     "hf_use_auth_token": OldName(None, "the hub's token is read from HF_TOKEN"),
     "push_dataset_to_hub": OldName(None, convert=only(instead="nothing is uploaded; remove it")),
     # What would train something else.
-    **refused(_DPO, "rl rl_beta dpo_beta orpo_alpha rpo_alpha simpo_gamma cpo_alpha trl kto"),
+    "rl": OldName(None, convert=aligned),
+    **refused(_DPO, "rl_beta dpo_beta orpo_alpha rpo_alpha simpo_gamma cpo_alpha kto"),
     **refused(
         _DPO,
         "kto_desirable_weight kto_undesirable_weight dpo_use_weighting dpo_label_smoothing "
         "dpo_norm_loss dpo_padding_free dpo_use_liger_kernel dpo_use_logits_to_keep "
         "dpo_generate_during_eval precompute_ref_log_probs",
     ),
-    **refused("rewards are learned by grpo, see docs/aligning.md", "reward_model"),
+    **refused("rewards are learned by grpo, see docs/aligning.md", "reward_model trl vllm"),
     **refused(
         _NOT_OFFERED,
         "process_reward_model relora relora_steps relora_warmup_steps relora_cpu_offload "

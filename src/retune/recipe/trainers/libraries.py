@@ -39,7 +39,9 @@ LIBRARIES: Table = {
         None, convert=only("CAUSAL_LM", instead="for classes add a section head")
     ),
     "dataset_name": OldName("data.train", convert=named_sources),
-    **refused(_SPLIT, "dataset_config datasets_config"),
+    **refused(
+        _SPLIT, "dataset_config datasets_config dataset_mixer dataset_splits dataset_configs"
+    ),
     "dataset_train_split": OldName(None, convert=only("train", instead=_SPLIT)),
     "dataset_test_split": OldName(None, convert=only("test", "validation", instead=_SPLIT)),
     "dataset_streaming": OldName(None, convert=only_off(_SPLIT)),

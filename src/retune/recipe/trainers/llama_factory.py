@@ -14,6 +14,7 @@ from retune.recipe.trainers.values import (
     modules,
     plain_base,
     template,
+    turns_of_stage,
     twice_the_rank,
     validation_part,
     when_on,
@@ -72,7 +73,7 @@ LLAMA_FACTORY: Table = {
         None, convert=only(True, instead="write training.gradient_checkpointing: true")
     ),
     "use_unsloth_gc": OldName("training.gradient_checkpointing"),
-    "stage": OldName(None, convert=only("sft", "pt", instead=_STAGE)),
+    "stage": OldName(None, convert=only("sft", "pt", instead=_STAGE), implies=turns_of_stage),
     "mix_strategy": OldName(
         None, convert=only("concat", instead="write a weight for each source of data.train")
     ),

@@ -31,12 +31,12 @@ _COLUMNS = {
     "field": "answer",
     "text_column": "answer",
 }
-_NO_MEANING = frozenset(
-    {"ds_type", "preprocess_shards", "trust_remote_code", "train_on_eos", "train_on_eot"}
-)
+_NO_MEANING = frozenset({"ds_type", "preprocess_shards", "trust_remote_code"})
 _AS_IT_IS = {
     "chat_template": ("tokenizer_default",),
     "conversation": ("chatml",),
+    "train_on_eos": ("turn", "all"),
+    "train_on_eot": ("turn", "all"),
     "roles_to_train": (["assistant"], ["gpt"], ["assistant", "gpt"], ["gpt", "assistant"]),
 }
 _BY_HAND = "write data.train by hand: [{path: FILE, format: ..., columns: ...}], see docs/data.md"
@@ -74,11 +74,14 @@ def named_sources(value: Any, beside: Mapping[str, Any]) -> object:
     Raises:
         ValueError: A name is of a list that another program keeps.
     """
-    names = value if isinstance(value, list) else str(value).split(",")
-    return [_named(str(name).strip()) for name in names]
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"found no name or list of names; {_BY_HAND}")
+    return [_named(name.strip()) for name in names if name.strip()]
 
 
 def _named(name: str) -> dict[str, str]:
+    _refuse_address(name)
     if _is_file(name):
         return {"path": name}
     if _ON_HUB.match(name):
@@ -95,6 +98,8 @@ def _source(entry: Any, place: int) -> dict[str, Any]:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("path"), str):
         raise ValueError(f"entry {place + 1} has no path; {_BY_HAND}")
     given = {key: each for key, each in entry.items() if each not in (None, "", [], {})}
+    for key in ("path", "data_files"):
+        _refuse_address(given.get(key))
     source = _place(given)
     layout, columns = _layout(given)
     if layout:
@@ -135,7 +140,7 @@ def _layout(given: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
                 "{question} and {context}, and prompt.system"
             )
         return "instruction", columns
-    layout = _LAYOUTS.get(kind)
+    layout = _LAYOUTS.get(kind) if isinstance(kind, str) else None
     if layout is None:
         raise ValueError(f"type {kind!r} is none of {', '.join(_LAYOUTS)}; {_BY_HAND}")
     return _turns_of(given, layout), {}
@@ -169,7 +174,19 @@ def _refuse_rest(given: Mapping[str, Any]) -> None:
             raise ValueError(f"{key} is one for the whole recipe: write prompt.template")
         if key == "roles_to_train":
             raise ValueError("roles_to_train: prompt.loss_on says which turns are learned")
+        if key in ("train_on_eos", "train_on_eot"):
+            raise ValueError(
+                f"{key} is {value}, but the end of each answer that is learned is learned too; "
+                "remove it"
+            )
         raise ValueError(f"{key} is not offered for a source; {_BY_HAND}")
+
+
+def _refuse_address(name: object) -> None:
+    if isinstance(name, str) and "://" in name:
+        raise ValueError(
+            f"found {name}, an address: download the rows, and write data.train: [{{path: FILE}}]"
+        )
 
 
 def _is_file(name: str) -> bool:

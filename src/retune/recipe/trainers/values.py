@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,8 +10,12 @@ from retune.recipe.old_values import Convert, Dropped, flag, is_text, only
 
 Beside = Mapping[str, Any]
 
+_LIST = re.compile(r"[\w.\s-]+(,[\w.\s-]*)*")
+"""Names with commas between them; a single name is a list of one."""
+_OF_TURNS = ("chat_template", "sharegpt")
 _METHODS = {"lora": "lora", "qlora": "qlora", "full": "full"}
 _ATTENTION = {"fa2": "flash_attention_2", "sdpa": "sdpa", "disabled": "eager", "eager": "eager"}
+_AFTER = "after supervised fine-tuning: see docs/aligning.md"
 _ROW_SIZE = (
     "is a number of rows: write split.validation_fraction, a part of the rows under 1, and "
     "split.max_validation_rows for a smaller number"
@@ -19,6 +24,16 @@ _TOKENS_KEPT = (
     "the special tokens are those of the model's own tokenizer: remove the key where it repeats "
     "them, else save the model with a tokenizer that has them"
 )
+
+
+def aligned(value: Any, beside: Beside) -> object:
+    """Refuse what learns from preferences or rewards, each with the section that does so here."""
+    if not value:
+        return Dropped("it asks for nothing")
+    if value in ("grpo", "gdpo", "ppo", "reinforce"):
+        raise ValueError(f"found {value!r}: rewards are learned by grpo: {{}}, {_AFTER}")
+    instead = "preferences are learned by dpo: {pairs: FILE} with beta, loss and learning_rate"
+    raise ValueError(f"found {value!r}: {instead}, {_AFTER}")
 
 
 def method_kind(value: Any, beside: Beside) -> object:
@@ -52,22 +67,44 @@ def twice_the_rank(value: Any, beside: Beside) -> dict[str, Any]:
 
 
 def all_turns(value: Any, beside: Beside) -> dict[str, Any]:
-    """Say that turns of a chat template are all learned, where nothing else is said."""
+    """Say that turns of a chat are all learned, where nothing else is said."""
     entries = value if isinstance(value, list) else [value]
-    chats = any(isinstance(each, dict) and each.get("type") == "chat_template" for each in entries)
+    kinds = {each.get("type") for each in entries if isinstance(each, dict) and _is_plain(each)}
     learned = beside.get("train_on_inputs") is True
-    return {"prompt.loss_on": "assistant"} if chats and not learned else {}
+    return {"prompt.loss_on": "assistant"} if kinds & {*_OF_TURNS} and not learned else {}
+
+
+def _is_plain(entry: Mapping[str, Any]) -> bool:
+    return is_text(entry.get("type"))
+
+
+def turns_of_stage(value: Any, beside: Beside) -> dict[str, Any]:
+    """Say that LLaMA-Factory learns each answer of a chat, where nothing else is said."""
+    return {"prompt.loss_on": "assistant"} if value == "sft" else {}
 
 
 def modules(value: Any, beside: Beside) -> object:
-    """Turn names with commas between them into a list; all of them have a name of their own."""
-    names = [each.strip() for each in value.split(",")] if is_text(value) else value
+    """Turn names with commas between them into a list; all of them have a name of their own.
+
+    Any other text is a regular expression, there as here, in which a comma is no division.
+    """
+    if beside.get("lora_target_linear") is True:
+        # Axolotl joins the two, and every layer that can be named is among all linear ones.
+        return Dropped("lora_target_linear takes all linear layers")
+    if value == []:
+        return Dropped("it names nothing")
+    names = _split(value) if is_text(value) and _LIST.fullmatch(value) else value
     return "all-linear" if names in (["all"], ["all-linear"]) else names
 
 
 def listed(value: Any, beside: Beside) -> object:
     """Turn names with commas between them into a list."""
-    return [each.strip() for each in value.split(",")] if is_text(value) else value
+    names = _split(value) if is_text(value) else value
+    return Dropped("it names nothing") if names == [] else names
+
+
+def _split(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",") if each.strip()]
 
 
 def when_on(found: object, off: str = "off already") -> Convert:
@@ -166,13 +203,18 @@ def same_tokenizer(value: Any, beside: Beside) -> object:
 
 def template(value: Any, beside: Beside) -> object:
     """Take a template that stands in a file; names are of another program's own list."""
-    if value in ("tokenizer_default", "default", "auto"):
+    if value == "tokenizer_default":
         return Dropped("prompt.template is the tokenizer's own where nothing is said")
+    if value == "jinja" and beside.get("chat_template_jinja"):
+        return Dropped("chat_template_jinja is the template")
     if is_text(value) and value.endswith(".jinja"):
         return value
-    shown = repr(value) if len(str(value)) < 40 else "a template's text"
+    if is_text(value) and ("{%" in value or "{{" in value):
+        raise ValueError(
+            "found a template's text: write it into a file, and prompt.template: FILE.jinja"
+        )
     raise ValueError(
-        f"found {shown}, of another trainer's own list: leave it out for the tokenizer's own "
+        f"found {value!r:.60}, of another trainer's own list: leave it out for the tokenizer's own "
         "template, write prompt.template_from: MODEL to borrow that of an instruct model, or "
         "prompt.template: FILE.jinja"
     )
@@ -182,9 +224,11 @@ def adapter_folder(value: Any, beside: Beside) -> object:
     """Take one adapter to go on from."""
     if value is True:
         return Dropped("a training that was killed always resumes from its last whole checkpoint")
-    if value is False:
+    if value in (False, "", []):
         return Dropped("off already; training.start_from names an adapter to go on from")
-    if is_text(value) and "," in value:
+    if isinstance(value, list) and len(value) == 1:
+        return value[0]
+    if isinstance(value, list) or (is_text(value) and "," in value):
         raise ValueError("names several adapters; training goes on from one")
     return value
 
