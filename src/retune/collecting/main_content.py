@@ -36,7 +36,7 @@ def find_main(tree: Any, counted: Letters) -> Any:
         most of the words stand in it, else the whole body.
     """
     body = next(tree.iter("body"), tree)
-    main = _most_words([each for each in tree.iter() if _is_main(each)], counted)
+    main = _main_of([each for each in tree.iter() if _is_main(each)], counted)
     if main is not None and counted.all(main):
         within = _article_in(main, counted)
         return main if within is None else within
@@ -53,8 +53,19 @@ def _is_main(element: Any) -> bool:
     return element.tag == "main" or (element.get("role") or "").strip().lower() == "main"
 
 
-def _most_words(candidates: list[Any], counted: Letters) -> Any:
-    return max(candidates, key=counted.words, default=None)
+def _main_of(candidates: list[Any], counted: Letters) -> Any:
+    """The main part; of several what holds all of them, where most of its words stand in them."""
+    largest = max(candidates, key=counted.words, default=None)
+    apart = [
+        each
+        for each in candidates
+        if counted.all(each) and not any(above in candidates for above in each.iterancestors())
+    ]
+    if len(apart) < 2:
+        return largest
+    holder = _common_ancestor(apart)
+    enough = sum(map(counted.words, apart)) > _ENOUGH * counted.words(holder)
+    return holder if enough else largest
 
 
 def _article_in(root: Any, counted: Letters) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from retune.collecting.chrome_names import COOKIES, MOSTLY_LINKS, REASON_BY_NAME
-from retune.collecting.elements import classes, names, text_of
+from retune.collecting.elements import HEADINGS, classes, names, text_of
 from retune.collecting.letter_counts import LeftOut, Letters
 from retune.collecting.listings import numbers_lines
 from retune.collecting.page_text import (
@@ -112,6 +112,8 @@ def _by_look(element: Any, counted: Letters) -> str | None:
 def _by_name(element: Any, counted: Letters) -> str | None:
     own = names(element)
     reason = next((REASON_BY_NAME[name] for name in sorted(own & REASON_BY_NAME.keys())), None)
+    if reason is not None and _is_whole_heading(element, counted):
+        return None
     if reason is None and any(COOKIES.search(name) for name in own):
         reason = CHROME
     mostly_links = counted.linked(element) > _MOST * counted.all(element)
@@ -126,6 +128,17 @@ def _by_name(element: Any, counted: Letters) -> str | None:
         label = element.tag == "span" and "lang" in own
         reason = LINE_NUMBERS if label or numbers_lines(element) else None
     return reason
+
+
+def _is_whole_heading(element: Any, counted: Letters) -> bool:
+    """Tell a link that is all of a heading's words: `<h2><a class="header-anchor">Words</a>`."""
+    if element.tag != "a" or not counted.all(element):
+        return False
+    heading = next((each for each in element.iterancestors() if each.tag in HEADINGS), None)
+    if heading is None:
+        return False
+    own, whole = ("".join(filter(str.isalnum, text_of(each))) for each in (element, heading))
+    return bool(own) and own == whole
 
 
 def _by_words(element: Any, counted: Letters) -> str | None:

@@ -27,7 +27,13 @@ from retune.scoring.resampling import bits_of_ratio
 from retune.scoring.sql.records import SqlLimits, SqlOutcome, SqlRow, SqlScores
 from retune.scoring.sql.score import extract_sql, score_sql
 from retune.scoring.sql.summary import summarize_sql
-from retune.scoring.token_losses import RowLoss, context_limit, score_tokens
+from retune.scoring.token_losses import (
+    LOSS_NOT_FINITE,
+    RowLoss,
+    context_limit,
+    most_broken,
+    score_tokens,
+)
 from retune.scoring.uncertainty import Statistic, estimate_ratio, exp_of_ratio
 from retune.stage import Workdir
 
@@ -65,10 +71,12 @@ def score_perplexity(inputs: ScoreInputs, section: ScoreSection, work: Workdir) 
 
     Returns:
         The metrics `perplexity` and `bits_per_byte` of the answers, and `full_sequence_perplexity`
-        of prompts and answers. A row over the model's context is unscored (`row_too_long`).
+        of prompts and answers. A row over the model's context is unscored (`row_too_long`), and
+        so is one whose loss is no number (`loss_not_finite`), up to a tenth of all.
 
     Raises:
-        ScoringError: The model's loss is not finite, or it has another tokenizer.
+        ScoringError: The model's loss is not finite on more than a tenth of the rows, or it has
+            another tokenizer.
     """
     loaded = SLOT.get(inputs.model)
     rows = read_rows(inputs.rows.folder / "rows.parquet")
@@ -78,7 +86,9 @@ def score_perplexity(inputs: ScoreInputs, section: ScoreSection, work: Workdir) 
         work.artifact,
         (_describe_loss(row, score) for row, score in zip(rows, scores, strict=True)),
     )
-    scored = [(row, score) for row, score in zip(rows, scores, strict=True) if score is not None]
+    scored = [
+        (row, score) for row, score in zip(rows, scores, strict=True) if isinstance(score, RowScore)
+    ]
 
     def estimate(losses: Sequence[tuple[float, float]], statistic: Statistic) -> Metric:
         return estimate_ratio(
@@ -90,7 +100,7 @@ def score_perplexity(inputs: ScoreInputs, section: ScoreSection, work: Workdir) 
         )
 
     answers, wholes = [one.answer for _, one in scored], [one.whole for _, one in scored]
-    unscored = len(rows) - len(scored)
+    unscored = Counter(score for score in scores if isinstance(score, str))
     return ScoreReport(
         digest=digest_folder(work.artifact),
         folder=work.artifact,
@@ -104,14 +114,14 @@ def score_perplexity(inputs: ScoreInputs, section: ScoreSection, work: Workdir) 
             ),
         },
         rows=len(rows),
-        unscored={ROW_TOO_LONG: unscored} if unscored else {},
+        unscored=dict(unscored),
     )
 
 
 def _score_rows(
     loaded: LoadedModel, rows: Sequence[Row], batch_size: int, work: Workdir
-) -> list[RowScore | None]:
-    """Score answers and whole rows in one pass; None where the row is over the context."""
+) -> list[RowScore | str]:
+    """Score answers and whole rows in one pass; where that cannot be, say why."""
     limit = context_limit(loaded.model)
     lengths = [len(row["prompt_ids"]) + len(row["answer_ids"]) for row in rows]
     places = [at for at, length in enumerate(lengths) if limit is None or length <= limit]
@@ -122,10 +132,15 @@ def _score_rows(
         batch_size=_fitting_batch(loaded, max(map(len, whole), default=1), batch_size),
         pad_id=int(loaded.tokenizer.pad_token_id),
         progress=lambda done, total: work.reporter.progress("rows", done, total),
+        may_break=most_broken(len(places)),
     )
-    scores: list[RowScore | None] = [None] * len(rows)
+    scores: list[RowScore | str] = [ROW_TOO_LONG] * len(rows)
     for at, nlls in zip(places, found, strict=True):
-        scores[at] = _split_row(loaded, rows[at]["answer_ids"], nlls)
+        scores[at] = (
+            _split_row(loaded, rows[at]["answer_ids"], nlls)
+            if all(map(math.isfinite, nlls))
+            else LOSS_NOT_FINITE
+        )
     return scores
 
 
@@ -154,7 +169,8 @@ def _split_row(loaded: LoadedModel, answer_ids: Sequence[int], nlls: list[float]
     )
 
 
-def _describe_loss(row: Row, score: RowScore | None) -> dict[str, Any]:
+def _describe_loss(row: Row, found: RowScore | str) -> dict[str, Any]:
+    score = found if isinstance(found, RowScore) else None
     return {
         "row_id": row["row_id"],
         "group": row["group"],
@@ -164,7 +180,7 @@ def _describe_loss(row: Row, score: RowScore | None) -> dict[str, Any]:
         "answer_bytes": score.answer.bytes if score else None,
         "full_nll_sum_nats": score.whole.nll_sum_nats if score else None,
         "full_tokens": score.whole.tokens if score else None,
-        "reason": None if score else ROW_TOO_LONG,
+        "reason": found if isinstance(found, str) else None,
     }
 
 

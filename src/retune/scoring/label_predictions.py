@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from retune.errors import ScoringError
 from retune.scoring.classification.extraction import check_labels, read_label
 from retune.scoring.classification.likelihood import (
     LikelihoodPredictions,
@@ -48,7 +49,7 @@ class Predictions(NamedTuple):
     """What it wrote; by likelihood or by a head the label itself."""
 
     unscored_reasons: list[str | None]
-    """Why it was not asked: `prompt_too_long` or `prompt_empty`."""
+    """Why it has no answer: `prompt_too_long`, `prompt_empty` or `loss_not_finite`."""
 
     unread_reasons: list[str | None] | None = None
     """By generation, why no label could be read, as `classification.extraction.Reason` names it."""
@@ -127,10 +128,12 @@ def predict_labels(
             how many.
 
     Returns:
-        One prediction per prompt, in their order; a prompt that does not fit has a reason instead.
+        One prediction per prompt, in their order; a prompt that does not fit, or that the loss is
+        no number on, has a reason instead.
 
     Raises:
-        ScoringError: A loss is not finite (the weights are broken), or a head knows other labels.
+        ScoringError: Over a tenth of the losses are not finite (the weights are broken), or a head
+            knows other labels.
         ConfigError: By generation, two labels could not be told apart in a text, or one is empty.
     """
     if loaded.labels is not None:
@@ -194,7 +197,7 @@ def _predict_by_likelihood(
 ) -> Predictions:
     from retune.scoring.generation import set_unfit_aside
     from retune.scoring.perplexity import answer_losses
-    from retune.scoring.token_losses import context_limit
+    from retune.scoring.token_losses import context_limit, most_broken
 
     # Beside the longest answer, so that whether a row is asked does not depend on the label.
     longest = max(map(len, label_answers.values()))
@@ -205,12 +208,33 @@ def _predict_by_likelihood(
         batch_size=batch_size,
         pad_id=int(loaded.tokenizer.pad_token_id),
         progress=progress,
+        may_break=most_broken(len(places)) * len(label_answers),
     )
-    found = predict_by_likelihood(
-        -np.array([loss.nll_sum_nats for loss in losses]).reshape(len(places), len(label_answers)),
-        list(label_answers),
-    )
+    nats = np.array([loss.nll_sum_nats for loss in losses]).reshape(len(places), len(label_answers))
+    unasked, places, nats = _set_broken_aside(unasked, places, nats)
+    found = predict_by_likelihood(-nats, list(label_answers))
     return _put_back(found, places, unasked, list(label_answers))
+
+
+def _set_broken_aside(
+    unasked: list[Answer], places: list[int], nats: Floats
+) -> tuple[list[Answer], list[int], Floats]:
+    """Give the rows a reason for which the likelihood of a label is no number."""
+    from retune.scoring.generation import Answer
+    from retune.scoring.token_losses import LOSS_NOT_FINITE, most_broken
+
+    whole = [bool(np.isfinite(row).all()) for row in nats]
+    broken = whole.count(False)
+    if broken > most_broken(len(places)):
+        raise ScoringError(
+            f"the likelihood of a label is not finite on {broken} of {len(places)} rows; the "
+            "weights hold NaN or infinity."
+        )
+    marked = list(unasked)
+    for at, is_whole in zip(places, whole, strict=True):
+        if not is_whole:
+            marked[at] = Answer(None, unscored_reason=LOSS_NOT_FINITE)
+    return marked, [at for at, keep in zip(places, whole, strict=True) if keep], nats[whole]
 
 
 def _put_back(

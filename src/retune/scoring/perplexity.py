@@ -62,6 +62,7 @@ def answer_losses(
     end_ids: Sequence[int] = (),
     padding_side: PaddingSide = "left",
     progress: Progress | None = None,
+    may_break: int = 0,
 ) -> list[RowLoss]:
     """Score answers given their prompts.
 
@@ -75,13 +76,14 @@ def answer_losses(
             are in its loss but write no bytes.
         padding_side: Changes no figure.
         progress: Told how many rows are done, and of how many.
+        may_break: How many rows' losses may be not finite; they are NaN.
 
     Returns:
         One loss per pair, in their order.
 
     Raises:
-        ScoringError: A loss is not finite (the weights are broken), a prompt or answer is empty,
-            or a row is longer than the model's context.
+        ScoringError: Losses are not finite on more rows than may break (the weights are
+            broken), a prompt or answer is empty, or a row is longer than the model's context.
     """
     limit = context_limit(model)
     longest = max((sum(map(len, pair)) for pair in pairs), default=0)
@@ -97,17 +99,23 @@ def answer_losses(
         pad_id=pad_id,
         padding_side=padding_side,
         progress=progress,
+        may_break=may_break,
     )
     sizes = answer_bytes if answer_bytes is not None else [None] * len(pairs)
     return [
         RowLoss(
-            math.fsum(nlls),
+            _add_up(nlls),
             len(nlls),
             bytes=size,
-            end_nll_nats=math.fsum(nlls[_text_length(answer, end_ids) :]),
+            end_nll_nats=_add_up(nlls[_text_length(answer, end_ids) :]),
         )
         for nlls, (_, answer), size in zip(scored, pairs, sizes, strict=True)
     ]
+
+
+def _add_up(nlls: Sequence[float]) -> float:
+    # `fsum` refuses infinities of both signs.
+    return math.fsum(nlls) if all(map(math.isfinite, nlls)) else math.nan
 
 
 def _text_length(answer: Sequence[int], end_ids: Sequence[int]) -> int:

@@ -18,6 +18,7 @@ from retune.modeling.context import read_context
 from retune.scoring.batching import PaddingSide, pad_sequences, run_in_halves
 from retune.stopping import STOP
 
+LOSS_NOT_FINITE = "loss_not_finite"
 Progress = Callable[[int, int], None]
 Pair = tuple[Sequence[int], Sequence[int]]
 """Token ids of ``(context, scored)``; both non-empty."""
@@ -92,6 +93,7 @@ def score_tokens(
     pad_id: int,
     padding_side: PaddingSide = "left",
     progress: Progress | None = None,
+    may_break: int = 0,
 ) -> list[list[float]]:
     """Score each token given what stands before it.
 
@@ -103,18 +105,20 @@ def score_tokens(
         pad_id: Any id.
         padding_side: Changes no figure either.
         progress: Told how many pairs are done, and of how many.
+        may_break: How many pairs' losses may be not finite, as `most_broken` says it.
 
     Returns:
         Negative log-likelihoods in nats of each pair's scored tokens, in their order.
 
     Raises:
-        ScoringError: A loss is not finite (the weights are broken), a side of a pair is empty, or
-            a pair is longer than the model's context.
+        ScoringError: Losses are not finite on more pairs than may break (the weights are
+            broken), a side of a pair is empty, or a pair is longer than the model's context.
     """
     _refuse_unfit(model, pairs)
     # The longest first: if a batch does not fit into memory, it fails at once, not at the end.
     order = sorted(range(len(pairs)), key=lambda index: -sum(map(len, pairs[index])))
     losses: list[list[float]] = [[] for _ in pairs]
+    broken = 0
     for start in range(0, len(order), batch_size):
         STOP.raise_if_requested()
         batch = order[start : start + batch_size]
@@ -123,7 +127,8 @@ def score_tokens(
             lambda part: _batch_nlls(model, part, pad_id, padding_side),
         )
         for index, nlls in zip(batch, found, strict=True):
-            if not all(map(math.isfinite, nlls)):
+            broken += not all(map(math.isfinite, nlls))
+            if broken > may_break:
                 raise ScoringError(
                     f"row {index}: the model's loss is {sum(nlls)}; its weights hold NaN or "
                     "infinity."
@@ -132,6 +137,21 @@ def score_tokens(
         if progress is not None:
             progress(start + len(batch), len(order))
     return losses
+
+
+def most_broken(rows: int) -> int:
+    """Say on how many rows a loss that is no number is taken for the row's fault.
+
+    A number format may be too small for one text. A model that loses more than a tenth of its rows,
+    or its only one, has broken weights: what is left would make a figure of another set.
+
+    Args:
+        rows: Rows that are scored.
+
+    Returns:
+        That many; the others have a figure.
+    """
+    return max(0, min(rows - 1, max(1, rows // 10)))
 
 
 def _refuse_unfit(model: PreTrainedModel, pairs: Sequence[Pair]) -> None:

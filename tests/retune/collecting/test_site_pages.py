@@ -115,6 +115,9 @@ def test_a_question_in_details_asks_and_its_answer_ends_with_it() -> None:
         ("<header><h2>Bulbs</h2></header>", 2),
         ("<table><tr><td><h2>Bulbs</h2></td></tr></table>", 2),
         ("<h2>Bulbs&shy;</h2>", 2),
+        # VuePress 2 and others put the text itself into the anchor.
+        ("<h2><a class='header-anchor' href='#b'><span>Bulbs</span></a></h2>", 2),
+        ("<h2><a class='anchor-link' href='#b'>Bulbs</a><a class='headerlink'>¶</a></h2>", 2),
         ("<h2>Bulbs<span hidden>JUNK</span></h2>", 2),
     ],
 )
@@ -316,3 +319,9 @@ def test_what_surrounds_the_text_is_left_out(junk: str) -> None:
     assert document.sections[0].blocks == (site_pages.LAMP, site_pages.BULB)
     # All that is left out is counted: four letters of each JUNK, and what stands beside it.
     assert sum(document.left_out.values()) >= 4
+
+
+def test_a_page_of_two_main_parts_keeps_both() -> None:
+    """HTML allows one, and pages have more."""
+    document = _read("<main><h1>A</h1><p>One.</p></main><main><h2>B</h2><p>Two.</p></main>")
+    assert [part.path for part in document.sections] == [("A",), ("A", "B")]

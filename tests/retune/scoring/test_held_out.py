@@ -18,7 +18,7 @@ from retune.errors import ScoringError
 from retune.modeling.loading import SLOT
 from retune.records import BaseRef, ScoreReport, SideRef
 from retune.requests import ScoreInputs, ScoreSection
-from retune.scoring import engines
+from retune.scoring import engines, token_losses
 from retune.scoring import held_out as held_out_module
 from retune.scoring.generation import Answer, write_answers
 from retune.scoring.held_out import sample_answers, score_generated_sql, score_perplexity
@@ -135,6 +135,41 @@ def test_a_row_over_the_context_is_unscored(
     assert report.metrics["perplexity"].n == len(rows) - long
     nlls = [one["nll_sum_nats"] for one in read_outcomes(report)]
     assert [nll is None for nll in nlls] == [length > limit for length in lengths]
+
+
+def break_rows(lengths: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the losses of rows of these lengths be no numbers."""
+    read = token_losses._batch_nlls
+
+    def read_broken(model: Any, pairs: Any, *others: Any) -> list[list[float]]:
+        found = read(model, pairs, *others)
+        broken = [len(before) + len(after) in lengths for before, after in pairs]
+        return [
+            [math.nan, -math.inf, math.inf] if breaks else nlls
+            for nlls, breaks in zip(found, broken, strict=True)
+        ]
+
+    monkeypatch.setattr(token_losses, "_batch_nlls", read_broken)
+
+
+def test_a_row_whose_loss_is_no_number_is_unscored(
+    base: BaseRef, held_out: SideRef, work: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is counted, its figures are unknown, and the others are scored; of many it is an error."""
+    rows = read_rows(held_out.folder / "rows.parquet")
+    lengths = [len(row["prompt_ids"]) + len(row["answer_ids"]) for row in rows]
+    alone = next(length for length in lengths if lengths.count(length) == 1)
+    inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
+    with monkeypatch.context() as patched:
+        break_rows({alone}, patched)
+        report = score_perplexity(inputs, section(), work)
+    assert report.unscored == {"loss_not_finite": 1}
+    assert report.metrics["perplexity"].n == len(rows) - 1
+    reasons = [one["reason"] for one in read_outcomes(report)]
+    assert reasons == ["loss_not_finite" if length == alone else None for length in lengths]
+    break_rows(set(lengths), monkeypatch)
+    with pytest.raises(ScoringError, match="its weights hold NaN"):
+        score_perplexity(inputs, section(), work)
 
 
 def test_no_row_fits_into_the_context(

@@ -146,6 +146,26 @@ def test_a_prompt_without_room_for_every_label_is_not_asked() -> None:
     assert [math.isnan(row[0]) for row in found.probabilities] == [True, False, True]
 
 
+class DiceThatBreak(DiceModel):
+    """Give no numbers behind a prompt that begins with 1."""
+
+    def __call__(self, *, input_ids: torch.Tensor, **others: Any) -> Any:
+        found = super().__call__(input_ids=input_ids, **others)
+        found.logits = found.logits.clone()
+        found.logits[(input_ids == 1).any(dim=1)] = math.nan
+        return found
+
+
+def test_a_prompt_whose_likelihood_is_no_number_is_unscored() -> None:
+    """It ends its own row, whose reason it is, and the rows beside it are asked as ever."""
+    loaded = LoadedModel(DiceThatBreak(), dice().tokenizer, [2])  # type: ignore[arg-type]
+    found = predict(loaded, [[0], [1], [0, 0]], {"a": [0, 2], "b": [2, 2]})
+    assert found.unscored_reasons == [None, "loss_not_finite", None]
+    assert found.predictions == ["a", None, "a"]
+    with pytest.raises(ScoringError, match="its weights hold NaN"):
+        predict(loaded, [[1], [1], [0]], {"a": [0, 2], "b": [2, 2]})
+
+
 def test_no_prompt_fits() -> None:
     """Nothing is asked, and nothing fails."""
     found = predict(dice(), [[0] * 8], {"a": [0, 2], "b": [1, 2]})

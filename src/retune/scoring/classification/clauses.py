@@ -80,7 +80,8 @@ _AFTERWARDS = re.compile(
 
 _FILLERS = re.compile(
     r"[\s\"'*`“”]*(?:(?:eh|e|foi|era|esta|ser|seja|sao|um|uma|o|a|de|do|da|texto|conteudo|caso|"
-    r"comentario|mensagem|considerad[oa]|classificad[oa]|como|nada|realmente|is|was|be|been|being|a|"
+    r"comentario|mensagem|chamado|pedido|ticket|email|e-mail|avaliacao|review|frase|tweet|post|"
+    r"publicacao|opiniao|documento|noticia|discurso|exemplo|tom|sentimento|considerad[oa]|classificad[oa]|como|nada|realmente|is|was|be|been|being|a|"
     r"an|the|at|all|really|text|content|comment|message|considered|classified|label+ed|as|case|of)"
     r"[\s\"'*`“”]+)*"
 )

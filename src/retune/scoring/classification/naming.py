@@ -19,7 +19,7 @@ _MINUS = re.compile(
 _PARTS = re.compile(r"\s+|(?<=[^\W\d_])[-_](?=[^\W\d_])")
 _BETWEEN_PARTS = r"(?:\s+|[-_])"
 _NUMBER = re.compile(r"[+-]?\d.*")
-_BEFORE_NUMBER = r"(?<![\w.,/⁄-])"
+_BEFORE_NUMBER = r"(?<![\w.,/⁄-])(?<![/⁄]\s)(?<!\d\s(?:de|of|em)\s)(?<!\d\sout\sof\s)"
 _AFTER_NUMBER = r"(?![\w%])(?![.,:-]\d)(?!\s?[/⁄]\s?\d)(?!\s(?:de|of|out of|em)\s\d)"
 _ALONE = frozenset({"nao", "nem", "nunca", "no", "not", "never", "none", "neither", "nenhum"})
 _DENIED_BY = ("nao", "not", "non", "no")

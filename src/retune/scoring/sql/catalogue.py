@@ -5,7 +5,8 @@ says what columns came of it, so that columns without a type, generated ones, qu
 constraints are what they are there. A view, and a table made from a query, is built as a view,
 asked, and kept as a plain table, so that nothing is ever run and views of views cost nothing. A
 virtual table has the columns that its statement lists. What SQLite refuses (other dialects' types)
-sqlglot reads, as it reads all schemas that are declared to be in another dialect.
+sqlglot reads, as it reads all schemas that are declared to be in another dialect; where it cannot,
+the names are taken that stand first in the table's list.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ Columns = Mapping[str, Mapping[str, str]]
 _MAX_CHARS = 2_000_000
 _UNTYPED = "TEXT"
 _HIDDEN = 1  # of a virtual table; generated columns are 2 and 3
+_INDEX_WORDS = frozenset({"key", "index", "fulltext", "spatial"})
+_CONSTRAINTS = frozenset({"primary", "foreign", "unique", "check", "constraint", "exclude", "like"})
 _CAPITALS = str.maketrans({chr(code): chr(code + 32) for code in range(65, 91)})
 
 
@@ -149,7 +152,11 @@ class _Builder:
             listed = self._connection.execute(f"PRAGMA table_xinfo({_quoted(name)})").fetchall()
         except (sqlite3.Error, ValueError):
             listed = []  # a view of what is not there, or not yet
-        columns = {row[1]: row[2] or _UNTYPED for row in listed if row[6] != _HIDDEN}
+        columns = {
+            row[1]: row[2] or _UNTYPED
+            for row in listed
+            if row[6] != _HIDDEN and not _is_index(row[1], row[2])
+        }
         if kind == "view":
             self._connection.set_authorizer(None)
             self._connection.execute(f"DROP VIEW {_quoted(name)}")
@@ -167,7 +174,9 @@ class _Builder:
                 found = _parse(creation.text, "sqlite", self._found)
         except UnreadableError as unreadable:
             self._unread.append(unreadable.detail)
-            return
+            found = {}
+        if not found and creation.kind == "table":
+            found = _read_list(creation)
         for table, columns in found.items():
             self._keep(table, columns)
 
@@ -183,6 +192,39 @@ class _Builder:
         self._found[table.translate(_CAPITALS)] = {
             name.translate(_CAPITALS): kind for name, kind in columns.items()
         }
+
+
+def _is_index(name: str, type_name: str) -> bool:
+    """Tell MySQL's `KEY k (a)`, which SQLite takes for a column `key` of the type `k(a)`."""
+    words = read_tokens(type_name)
+    listed = any(token.depth and token.kind in ("word", "quoted", "double") for token in words)
+    return name.lower() in _INDEX_WORDS and listed
+
+
+def _read_list(creation: Creation) -> dict[str, dict[str, str]]:
+    """Read the names that stand first in a table's list, where no parser knows what follows."""
+    tokens = creation.tokens
+    start = next((at for at, token in enumerate(tokens) if token.text == "("), 0)
+    if not start or tokens[start - 1].kind == "operator":
+        return {}
+    items: list[list[Token]] = [[]]
+    for token in tokens[start + 1 :]:
+        if token.text == ")" and token.depth <= tokens[start].depth:
+            break
+        if token.text == "," and token.depth == tokens[start].depth + 1:
+            items.append([])
+        else:
+            items[-1].append(token)
+    columns = {
+        _unquote(item[0]): _UNTYPED
+        for item in items
+        # `KEY k (a)` makes an index, `key TEXT` a column.
+        if item
+        and item[0].folded not in _CONSTRAINTS
+        and not (item[0].folded in _INDEX_WORDS and any(token.text == "(" for token in item))
+        and item[0].kind not in ("operator", "number")
+    }
+    return {_unquote(tokens[start - 1]): columns} if columns else {}
 
 
 def _query_behind(creation: Creation) -> int | None:
@@ -256,7 +298,9 @@ def _columns_of(statement: exp.Create, known: Mapping[str, Collection[str]]) -> 
     if isinstance(statement.this, exp.Schema):
         for item in statement.this.expressions:
             if isinstance(item, exp.ColumnDef):
-                columns[item.name] = item.kind.sql() if item.kind else _UNTYPED
+                kind = item.kind.sql() if item.kind else _UNTYPED
+                if not _is_index(item.name, kind):
+                    columns[item.name] = kind
             elif isinstance(item, exp.Identifier):  # a column without a type
                 columns[item.name] = _UNTYPED
     elif statement.expression is not None:

@@ -8,7 +8,7 @@ rows, does it read the clock, is a double-quoted word a name or a text) is answe
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from retune.scoring.sql.guard import PURE_FUNCTIONS
 
 _TOKEN = re.compile(
     r"""
-    (?P<space>\s+)
+    (?P<space>[\s\ufeff]+)  # SQLite passes over byte-order marks as well
   | (?P<comment>--[^\n]*|/\*.*?(?:\*/|\Z))
   | (?P<string>'[^']*(?:''[^']*)*(?:'|\Z))
   | (?P<double>"[^"]*(?:""[^"]*)*(?:"|\Z))
@@ -44,8 +44,15 @@ _DATE_FUNCTIONS = frozenset(
 _CLOCK_WORDS = frozenset({"current_timestamp", "current_date", "current_time"})
 _RANDOM_FUNCTIONS = frozenset({"random", "randomblob"})
 _BEFORE_KIND = frozenset(
-    {"temp", "temporary", "virtual", "or", "replace", "materialized", "global", "local", "unlogged"}
+    """
+    temp temporary virtual or replace materialized global local unlogged external foreign
+    transient recursive
+    """.split()  # noqa: SIM905 - a list of thirteen lines reads worse
 )
+_ENDS_BOUND = frozenset({"and", "or", "where", "on", "having", "when", "then", ";"})
+_MOST_BOUND = 40  # tokens that the lower bound of BETWEEN may take
+_MODIFIERS = frozenset({"auto", "julianday", "localtime", "subsec", "unixepoch", "utc"})
+"""Texts behind the time value of a date function that look like names."""
 
 
 class Token(NamedTuple):
@@ -120,7 +127,7 @@ def read_creations(script: str) -> list[Creation]:
         The statements as they stand, in their order.
     """
     found = []
-    for tokens in split_statements(read_tokens(script)):
+    for tokens in _split_creations(read_tokens(script)):
         kind = _kind_created(tokens)
         if kind:
             end = tokens[-1].start + len(tokens[-1].text)
@@ -128,8 +135,28 @@ def read_creations(script: str) -> list[Creation]:
     return found
 
 
+def _split_creations(tokens: Sequence[Token]) -> Iterator[list[Token]]:
+    """Yield statements; a CREATE ends the one before it, also without a semicolon.
+
+    Schemas in prompts often have nothing but an empty line, or a comma, between their tables.
+    """
+    for statement in split_statements(tokens):
+        start, creates = 0, statement[0].folded == "create"
+        for at, token in enumerate(statement):
+            if (
+                creates
+                and at
+                and token.folded == "create"
+                and _kind_created(statement[at : at + 6])
+            ):
+                comma = statement[at - 1].text == ","
+                yield statement[start : at - comma]
+                start = at
+        yield statement[start:]
+
+
 def _kind_created(tokens: Sequence[Token]) -> str:
-    if tokens[0].folded != "create":
+    if not tokens or tokens[0].folded != "create":
         return ""
     words = [token.folded for token in tokens[1:6]]
     kind = next((word for word in words if word not in _BEFORE_KIND), "")
@@ -274,12 +301,25 @@ def _may_be_text(tokens: Sequence[Token], at: int, before: str) -> bool:
     if before not in ("(", ",") or opener not in PURE_FUNCTIONS:
         return False
     # No time value is a plain word, and what is counted or summed up is a column.
+    word = tokens[at].text[1:-1]
+    if opener in _DATE_FUNCTIONS and before == "," and word.lower() in _MODIFIERS:
+        return True
     takes_column = opener in _DATE_FUNCTIONS or (opener in _AGGREGATES and before == "(")
-    return not (takes_column and _PLAIN_NAME.match(tokens[at].text[1:-1]))
+    return not (takes_column and _PLAIN_NAME.match(word))
 
 
 def _ends_between(tokens: Sequence[Token], at: int) -> bool:
-    return at > 2 and tokens[at - 1].folded == "and" and tokens[at - 3].folded == "between"
+    """Tell whether a token is the upper bound of BETWEEN; the lower one may be any expression."""
+    if at < 3 or tokens[at - 1].folded != "and":
+        return False
+    for token in reversed(tokens[max(0, at - _MOST_BOUND) : at - 1]):
+        if token.depth < tokens[at].depth or (
+            token.depth == tokens[at].depth and token.folded in _ENDS_BOUND
+        ):
+            return False
+        if token.depth == tokens[at].depth and token.folded == "between":
+            return True
+    return False
 
 
 def _faces_a_name(tokens: Sequence[Token], at: int) -> bool:

@@ -58,6 +58,18 @@ class Scopes:
             self._known[id(select)] = frozenset().union(*known) if complete else None
         return self._known[id(select)]
 
+    def owner_of(self, select: exp.Select, column: str) -> str:
+        """Return the one source of a SELECT that has a column; empty if unknown or several.
+
+        A lone source of unknown columns has all: were it another's, its table's name before it
+        could not run.
+        """
+        sources = list_sources(select)
+        if self.columns_of(select) is None:
+            return sources[0].alias_or_name if len(sources) == 1 else ""
+        owners = [each for each in sources if column in (self._columns(each) or ())]
+        return owners[0].alias_or_name if len(owners) == 1 else ""
+
     def outputs_of(self, query: exp.Expr) -> frozenset[str] | None:
         """Return the names of a query's outputs; None if a star stands for unknown ones."""
         query = _innermost(query)
@@ -145,10 +157,23 @@ def resolve_names(
     # All are found before the first is replaced: what is copied must not be looked at again.
     found = [(column, _mean(column, scopes)) for column in _bare_columns(query)]
     for column, meaning in found:
+        if meaning is _Meaning.COLUMN or (meaning is _Meaning.UNKNOWN and not tables):
+            _name_owner(column, scopes)
+    for column, meaning in found:
         if isinstance(meaning, exp.Expr):
             column.replace(_inside(meaning.copy(), column.parent))
     for select in list(query.find_all(exp.Select)):
         _resolve_places(select)
+
+
+def _name_owner(column: exp.Column, scopes: Scopes) -> None:
+    """Write a column's table where an output of its SELECT is called the same.
+
+    `SELECT a AS b, b AS a FROM t ORDER BY b + 0`: left bare it would be taken for the output.
+    """
+    innermost = next(_enclosing(column), None)
+    if innermost is not None and (owner := scopes.owner_of(innermost.select, column.name)):
+        column.set("table", exp.to_identifier(owner))
 
 
 def _bare_columns(query: exp.Expr) -> list[exp.Column]:

@@ -33,6 +33,21 @@ from retune.scoring.sql.parsing import UnreadableError
             "CREATE VIRTUAL TABLE d USING fts5(title, body UNINDEXED, tokenize = 'porter')",
             {"d": ["title", "body", "d"]},
         ),
+        # No semicolon between statements, as schemas in prompts have it.
+        (
+            "CREATE TABLE t (a INT)\n\nCREATE VIEW v AS SELECT a FROM t\nCREATE TABLE u (b)",
+            {"t": ["a"], "u": ["b"], "v": ["a"]},
+        ),
+        ("CREATE TABLE t (a INT), CREATE TABLE u (b INT)", {"t": ["a"], "u": ["b"]}),
+        ("\ufeffCREATE TABLE t (a INT)", {"t": ["a"]}),
+        # Indexes of MySQL are no columns; a column may be called so.
+        ("CREATE TABLE t (a INT, KEY `k` (`a`)) ENGINE=InnoDB", {"t": ["a"]}),
+        ("CREATE TABLE t (a INT, INDEX i (a), FULLTEXT KEY f (a))", {"t": ["a"]}),
+        ("CREATE TABLE t (key VARCHAR(20), `index` INT)", {"t": ["key", "index"]}),
+        # What neither SQLite nor sqlglot reads.
+        ("CREATE TABLE t (a UUID DEFAULT make(), b TEXT[], UNIQUE (a))", {"t": ["a", "b"]}),
+        ("CREATE TABLE t (a INT, b INT UNSIGNED ZEROFILL", {"t": ["a", "b"]}),
+        ("CREATE FOREIGN TABLE t (a INT, b INT) SERVER s", {"t": ["a", "b"]}),
         # What SQLite refuses and sqlglot reads, and a view of it.
         (
             "CREATE TABLE t (a ENUM('x', 'y'), b INT); CREATE VIEW v AS SELECT b FROM t",

@@ -21,6 +21,10 @@ def judge(gold: str, prediction: str, *, dialect: str = "sqlite", **row: Any) ->
 
 # Each prediction cannot run in SQLite, or means something else there.
 NOT_ALIKE = [
+    ("SELECT a AS c, c AS a FROM t ORDER BY c", "SELECT a AS c, c AS a FROM t ORDER BY t.c"),
+    ("SELECT a AS c FROM t ORDER BY c + 0", "SELECT a AS c FROM t ORDER BY t.a + 0"),
+    ("SELECT (a OR c) AND a FROM t", "SELECT a OR c AND a FROM t"),
+    ("SELECT (a + c) * 2 FROM t", "SELECT a + c * 2 FROM t"),
     ("SELECT count(*) FROM t", "SELECT count(*) ALL FROM t"),
     ("SELECT a FROM t WHERE b = 'x'", "SELECT a FROM t WHERE b = `x`"),
     ("SELECT a FROM t WHERE b = 'x'", "SELECT a FROM t WHERE b = [x]"),
@@ -75,6 +79,20 @@ ALIKE = [
     ),
     ("SELECT a FROM t WHERE (a, b) IN ((1, 'x'))", 'SELECT a FROM t WHERE (a, b) IN ((1, "x"))'),
     ("SELECT a FROM t WHERE (a, b) = (1, 'x')", 'SELECT a FROM t WHERE (a, b) = (1, "x")'),
+    ("SELECT a FROM t LEFT JOIN u USING (a)", "SELECT a FROM t LEFT OUTER JOIN u USING (a)"),
+    ("SELECT DISTINCT b FROM t", "SELECT DISTINCT(b) FROM t"),
+    ("SELECT count(DISTINCT a), a + c FROM t", "SELECT count(DISTINCT (a)), (a + c) FROM t"),
+    ("SELECT a, c FROM t ORDER BY 2", "SELECT a, (c) FROM t ORDER BY (2)"),
+    ("SELECT a AS c, c AS a FROM t ORDER BY c", "SELECT a, c FROM t ORDER BY t.a"),
+    ("SELECT a AS c FROM t ORDER BY c + 0", "SELECT a FROM t ORDER BY t.c + 0"),
+    (
+        "SELECT a FROM t WHERE b BETWEEN lower('W') AND 'z'",
+        'SELECT a FROM t WHERE b BETWEEN lower("W") AND "z"',
+    ),
+    (
+        "SELECT datetime(c, 'unixepoch') FROM t",
+        'SELECT datetime(c, "unixepoch") FROM t',
+    ),
     ("SELECT a FROM t WHERE b = ('x')", 'SELECT a FROM t WHERE b = ("x")'),
     # `d` is a column, but of no table that this query reads.
     ("SELECT a FROM t WHERE b = 'd'", 'SELECT a FROM t WHERE b = "d"'),
@@ -158,3 +176,18 @@ def test_a_view_in_the_schema_is_known_to_both() -> None:
     outcome = judge("SELECT * FROM v", "SELECT v.* FROM v", schema=schema, context=context)
     assert (outcome.exact_unscored_reason, outcome.execution_match) == (None, True)
     assert judge("SELECT b FROM v", "SELECT v.b FROM v", schema=schema).exact_match is True
+
+
+@pytest.mark.parametrize(
+    ("gold", "prediction"),
+    [
+        ("SELECT a FROM t", "SELECT t.a FROM t"),
+        (
+            "SELECT a FROM t WHERE a IN (SELECT a FROM u)",
+            "SELECT a FROM t x WHERE a IN (SELECT u.a FROM u)",
+        ),
+    ],
+)
+def test_without_any_schema_a_lone_table_has_its_columns(gold: str, prediction: str) -> None:
+    """A name before a column of the only table there is says nothing new."""
+    assert judge(gold, prediction).exact_match is True
