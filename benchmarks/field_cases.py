@@ -11,8 +11,10 @@ is not as wanted.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -280,6 +282,13 @@ CASES = (
         ["check", "24_empty_system/rows.jsonl"],
     ),
     Case(
+        "25",
+        "O",
+        "a SentencePiece tokenizer without tokenizer.json loads, or what is missing is named",
+        lambda it: (_ready(it) or it.refused("sentencepiece")) and not it.has("tiktoken"),
+        ["check", "plain/rows.jsonl", *_set("model.id={models}/pieces")],
+    ),
+    Case(
         "26",
         "N",
         "another trainer's names are translated or refused by meaning",
@@ -347,6 +356,7 @@ def _read_options() -> argparse.Namespace:
 def _run(options: argparse.Namespace, work: Path) -> int:
     make = [sys.executable, options.folder / "make_models.py", PROJECT, work / "models"]
     subprocess.run(make, check=True, capture_output=True)
+    _make_pieces(work / "models")
     (work / "closed").mkdir(mode=0o700 if os.geteuid() == 0 else 0)
     if os.geteuid() == 0:
         os.chown(work / "closed", NOBODY, NOBODY)
@@ -363,13 +373,13 @@ def _run(options: argparse.Namespace, work: Path) -> int:
         print(lines[-1], flush=True)
         if not holds:
             print(outcome.said[-3000:], file=sys.stderr, flush=True)
-    relative = _relative_addresses(options.folder, work) if _wants(options, "15") else None
-    if relative is not None:
-        good += relative
-        wanted = "one database, wherever the command is called from"
-        lines.append(_row("15", "E", wanted, "-", "-", _said(relative)))
-        print(lines[-1])
-    total = len(chosen) + (relative is not None)
+    own = [each for each in OWN_CASES if not options.only or each.number in options.only]
+    for each in own:
+        holds = each.holds(options.folder, work)
+        good += holds
+        lines.append(_row(each.number, each.kind, each.wanted, "-", "-", _said(holds)))
+        print(lines[-1], flush=True)
+    total = len(chosen) + len(own)
     print(f"\n{good} of {total} cases as wanted")
     if options.output:
         options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -382,10 +392,6 @@ def _row(*cells: object) -> str:
 
 def _said(holds: bool) -> str:
     return "yes" if holds else "NO"
-
-
-def _wants(options: argparse.Namespace, number: str) -> bool:
-    return not options.only or number in options.only
 
 
 def _try(case: Case, folder: Path, work: Path, current: Path | None = None) -> Outcome:
@@ -434,26 +440,72 @@ def _command(case: Case, words: list[str], folder: Path, store: Path) -> list[st
     return [*retune, command, str(folder / "recipe.yaml"), *given, *more]
 
 
-def _relative_addresses(folder: Path, work: Path) -> bool:
-    """Case 15: one relative address of a database, from two current folders."""
-    project = work / "project"
-    (project / "rows").mkdir(parents=True)
-    (project / ".retune").mkdir()
+def _make_pieces(models: Path) -> None:
+    """Write a snapshot whose tokenizer is a SentencePiece model alone, as of older releases."""
+    from sentencepiece import SentencePieceTrainer
+
+    folder = models / "pieces"
+    shutil.copytree(models / "no_template", folder)
+    for path in folder.glob("*token*"):
+        path.unlink()
+    rows = (f"o conserto da peça {n} fica por {7 * n} reais em Natal" for n in range(200))
+    with (folder / "tokenizer.model").open("wb") as file:
+        SentencePieceTrainer.train(
+            sentence_iterator=rows, model_writer=file, vocab_size=120, minloglevel=2
+        )
+    settings = {"tokenizer_class": "LlamaTokenizer", "eos_token": "</s>", "unk_token": "<unk>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
+def _run_in_project(folder: Path, project: Path, current: Path, *words: str) -> str:
+    """Run the shared recipe in a project of its own, and return what was printed."""
+    (project / "rows").mkdir(parents=True, exist_ok=True)
+    (project / ".retune").mkdir(exist_ok=True)
     shutil.copy(folder / "recipe.yaml", project / "recipe.yaml")
     shutil.copy(folder / "plain/rows.jsonl", project / "rows/rows.jsonl")
-    given = _set(
-        "data.train=rows/rows.jsonl",
-        f"model.id={PROJECT / 'assets/base_tiny'}",
-        "tracking.uri=sqlite:///one.db",
+    current.mkdir(exist_ok=True)
+    base = f"model.id={PROJECT / 'assets/base_tiny'}"
+    given = _set("data.train=rows/rows.jsonl", base)
+    done = subprocess.run(
+        [sys.executable, "-m", "retune.cli", "run", str(project / "recipe.yaml"), *given, *words],
+        env={**os.environ, "PREFECT_HOME": str(project / "prefect"), "COLUMNS": "400"},
+        cwd=current,
+        capture_output=True,
+        timeout=900,
+        check=False,
     )
-    command = [sys.executable, "-m", "retune.cli", "run", str(project / "recipe.yaml"), *given]
-    environment = {**os.environ, "PREFECT_HOME": str(work / "prefect15")}
+    return (done.stdout + done.stderr).decode("utf-8", "replace")
+
+
+def _one_database(folder: Path, work: Path) -> bool:
+    project = work / "project"
     for name in ("first", "second"):
-        (work / name).mkdir()
-        subprocess.run(
-            command, env=environment, cwd=work / name, capture_output=True, timeout=900, check=False
-        )
+        _run_in_project(folder, project, work / name, *_set("tracking.uri=sqlite:///one.db"))
     return [found.parent for found in work.rglob("one.db")] == [project]
+
+
+def _can_be_pasted(folder: Path, work: Path) -> bool:
+    project = work / "with blank"
+    said = _run_in_project(folder, project, work / "third")
+    lines = [line for line in said.splitlines() if "with blank" in line and " ui" in line]
+    words = [shlex.split(line) for line in lines]
+    return bool(lines) and all(any("with blank/" in word for word in each) for each in words)
+
+
+@dataclass(frozen=True)
+class OwnCase:
+    """A case that needs folders of its own; the fields are those of `Case`."""
+
+    number: str
+    kind: str
+    wanted: str
+    holds: Callable[[Path, Path], bool]
+
+
+OWN_CASES = (
+    OwnCase("15", "E", "one database, wherever the command is called from", _one_database),
+    OwnCase("29", "G", "printed commands can be pasted", _can_be_pasted),
+)
 
 
 if __name__ == "__main__":
