@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from tests.waiting import GUARD_SECONDS
 pytestmark = pytest.mark.slow
 
 SHARED = Path(os.environ.get("RETUNE_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+LONGEST_TOKENS = 16_384
+"""So long that no row is cut, and the model reads all of it."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,15 @@ class Checked:
         return {line["name"]: (line["rows"], line["of"]) for line in self.report["limits"]}
 
 
+def _write_long_base(folder: Path) -> Path:
+    """Write the embedded base with room for the longest row: rows over its context are refused."""
+    shutil.copytree(REPOSITORY / "assets" / "base_tiny", folder)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    longer = {**config, "max_position_embeddings": LONGEST_TOKENS}
+    (folder / "config.json").write_text(json.dumps(longer), "utf-8")
+    return folder
+
+
 def check(folder: Path, *shared: str, prompt: dict[str, Any] | None = None, **data: Any) -> Checked:
     """Write a recipe over a real set and check it, as a user does."""
     for name in shared:
@@ -55,8 +67,8 @@ def check(folder: Path, *shared: str, prompt: dict[str, Any] | None = None, **da
     settings = {
         "name": "real",
         "data": data,
-        "prompt": {"max_length": 16_384, **(prompt or {})},
-        "model": {"id": str(REPOSITORY / "assets" / "base_tiny")},
+        "prompt": {"max_length": LONGEST_TOKENS, **(prompt or {})},
+        "model": {"id": str(_write_long_base(folder / "model"))},
         "registry": {"model_name": "real"},
         **more,
     }
