@@ -15,6 +15,7 @@ import pytest
 
 # Hypothesis imports it inside a test, after it changed the recursion limit, and compiling a module
 # there fails now and then in Python 3.11 (SystemError: recursion depth mismatch).
+from hypothesis import settings
 from hypothesis.strategies._internal import random as _random  # noqa: F401
 
 from retune.records import (
@@ -57,6 +58,10 @@ for _name in (
     *(f"{name}_proxy" for name in ("http", "https", "all", "no")),
 ):
     os.environ.pop(_name, None)
+
+# An example has as long as it needs, since a machine may be busy; and is the same in every run.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ROWS = 40
