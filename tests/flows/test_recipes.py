@@ -61,16 +61,6 @@ def test_every_method_variant_fits_the_tiny_one(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", RECIPES, ids=name_of)
-def test_a_recipe_passes_its_checks_in_small(path: Path, tmp_path: Path) -> None:
-    """`retune check` looks at model, rows, template and loss mask, and would start a run."""
-    variant = "tiny" if path in WITH_TINY else "quick"
-    done = retune(tmp_path, "check", str(path), variant=variant)
-    assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-2000:]
-    assert "retune run would start" in done.stdout
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", [path for path in WITH_TINY if path.stem not in COMPARED], ids=name_of
 )
