@@ -7,10 +7,11 @@ import os
 import socket
 import sqlite3
 import ssl
+import subprocess
 import threading
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from sqlalchemy.engine import make_url
@@ -21,6 +22,9 @@ from retune.cli.prefect_settings import read_prefect_settings, say_where
 from retune.errors import ConfigError, ServiceError
 from retune.proxies import settle_proxies, shown_proxy
 from retune.recipe.credentials import masked
+
+if TYPE_CHECKING:
+    from prefect.server.api.server import SubprocessASGIServer
 
 _API_TIMEOUT_SECONDS = 5.0
 _ANSWER_SECONDS = 20.0
@@ -166,9 +170,7 @@ def _json(answer: httpx.Response) -> Any:
 def _start_own() -> None:
     """Start the server that Prefect would start at the flow's first request, and watch it."""
     _refuse_closed_database()
-    from prefect.server.api.server import SubprocessASGIServer
-
-    server = SubprocessASGIServer()
+    server = _bounded_server()
     failures: list[RuntimeError] = []
 
     def start() -> None:
@@ -180,17 +182,36 @@ def _start_own() -> None:
     # Prefect waits as long for a server that has ended as for one that is slow.
     starting = threading.Thread(target=start, daemon=True)
     starting.start()
-    ended: set[int] = set()
     while starting.is_alive():
         starting.join(_STEP_SECONDS)
         process = server.server_process
-        if process is not None and process.poll() is not None:
-            ended.add(process.pid)
-            if process.returncode != _PORT_TAKEN or len(ended) >= _MOST_STARTS:
-                raise _no_server(f"it ended with exit code {process.returncode}")
+        if process is not None and process.poll() not in (None, _PORT_TAKEN):
+            raise _no_server(f"it ended with exit code {process.returncode}")
     if failures:
         told = str(failures[0]).strip().splitlines()[0].rstrip(".")
-        raise _no_server(f"{told} (PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS is the limit)")
+        if told.startswith("Timed out"):
+            told += " (PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS is the limit)"
+        raise _no_server(told)
+
+
+def _bounded_server() -> SubprocessASGIServer:
+    """Return the server of this process, which Prefect's own client finds once it has started.
+
+    It says itself when it has been started often enough: whoever only looked at its process could
+    miss one that ended at once, and Prefect's loop would go on behind the back of who gave up.
+    """
+    from prefect.server.api.server import SubprocessASGIServer
+
+    class BoundedServer(SubprocessASGIServer):
+        starts = 0
+
+        def _run_uvicorn_command(self) -> subprocess.Popen[Any]:
+            if self.starts == _MOST_STARTS:
+                raise RuntimeError(f"it ended with exit code {_PORT_TAKEN}, {self.starts} times")
+            self.starts += 1
+            return super()._run_uvicorn_command()
+
+    return BoundedServer()
 
 
 def _refuse_closed_database() -> None:
