@@ -295,7 +295,7 @@ SCORE_SQL = Stage(
     inputs=requests.ScoreInputs,
     section=requests.ScoreSection,
     output=ScoreReport,
-    libraries=(*_SCORED, "sqlglot", "vllm"),
+    libraries=(*_SCORED, "sqlglot"),
     not_identity=(
         "scoring.samples",
         "scoring.resamples",
@@ -338,7 +338,7 @@ SAMPLE_ANSWERS = Stage(
     inputs=requests.ScoreInputs,
     section=requests.ScoreSection,
     output=ScoreReport,
-    libraries=(*_SCORED, "vllm"),
+    libraries=_SCORED,
     not_identity=(
         *_SQL_SETTINGS,
         "scoring.resamples",

@@ -5,8 +5,7 @@ new tokens are decoded. Batches are made of the prompts' lengths and ids alone, 
 rows cannot matter; weights are float32 on a CPU, where a batch changes a logit by 1e-6 at most. In
 half precision on an accelerator another batch size can decide a near tie otherwise.
 
-What a chat template makes of settings such as `reasoning_effort` is in the prompt already. vLLM
-stands behind the same interface: see `retune.scoring.engines`.
+What a chat template makes of settings such as `reasoning_effort` is in the prompt already.
 """
 
 from __future__ import annotations
@@ -54,12 +53,7 @@ class Answer:
 
 
 def generate_answers(
-    loaded: LoadedModel,
-    prompts: Sequence[Sequence[int]],
-    *,
-    max_new_tokens: int,
-    batch_size: int,
-    progress: Progress | None = None,
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, batch_size: int
 ) -> list[str]:
     """Continue prompts greedily, all of them or none.
 
@@ -68,7 +62,6 @@ def generate_answers(
         prompts: Token ids per prompt.
         max_new_tokens: Most tokens written per prompt.
         batch_size: Prompts per batch; halved for a batch that runs out of memory.
-        progress: Told how many prompts are done, and of how many.
 
     Returns:
         The new text per prompt, in the order of `prompts`, without the end token.
@@ -77,9 +70,7 @@ def generate_answers(
         ScoringError: A prompt is empty, or with its answer longer than the model's context.
     """
     _refuse_unfit(loaded, prompts, max_new_tokens)
-    answers = write_answers(
-        loaded, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size, progress=progress
-    )
+    answers = write_answers(loaded, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
     return [answer.text or "" for answer in answers]
 
 

@@ -20,8 +20,7 @@ from retune.errors import ScoringError
 from retune.modeling.loading import SLOT, LoadedModel
 from retune.records import Metric, ScoreReport, SideRef
 from retune.requests import ScoreInputs, ScoreSection
-from retune.scoring.engines import AnswerEngine, make_engine
-from retune.scoring.generation import Answer
+from retune.scoring.generation import Answer, write_answers
 from retune.scoring.outcomes import write_outcomes
 from retune.scoring.resampling import bits_of_ratio
 from retune.scoring.sql.records import SqlLimits, SqlOutcome, SqlRow, SqlScores
@@ -203,9 +202,9 @@ def score_generated_sql(inputs: ScoreInputs, section: ScoreSection, work: Workdi
         ScoringError: The model has another tokenizer, or no SQL worker can start.
     """
     rows = _rows_with_database(read_rows(inputs.rows.folder / "rows.parquet"))
-    engine = make_engine(inputs.model, batch_size=section.scoring.runtime.batch_size)
-    refuse_other_tokenizer(engine.tokenizer, rows)
-    answers = _answer(engine, rows, section, work)
+    loaded = SLOT.get(inputs.model)
+    refuse_other_tokenizer(loaded.tokenizer, rows)
+    answers = _answer(loaded, rows, section, work)
     asked = [at for at, answer in enumerate(answers) if answer.text is not None]
     predictions = [extract_sql(answer.text or "") for answer in answers]
     references = read_sql_rows([rows[at] for at in asked], inputs.rows)
@@ -281,11 +280,11 @@ def sample_answers(inputs: ScoreInputs, section: ScoreSection, work: Workdir) ->
         ScoringError: The model has another tokenizer.
     """
     rows = [row for row in read_rows(inputs.rows.folder / "rows.parquet") if row["question"]]
-    engine = make_engine(inputs.model, batch_size=section.scoring.runtime.batch_size)
-    refuse_other_tokenizer(engine.tokenizer, rows)
+    loaded = SLOT.get(inputs.model)
+    refuse_other_tokenizer(loaded.tokenizer, rows)
     count = min(section.scoring.samples, len(rows))
     shown = [rows[number * len(rows) // count] for number in range(count)]
-    answers = _answer(engine, shown, section, work)
+    answers = _answer(loaded, shown, section, work)
     write_outcomes(
         work.artifact,
         (
@@ -315,11 +314,13 @@ def _rows_with_database(rows: list[Row]) -> list[Row]:
 
 
 def _answer(
-    engine: AnswerEngine, rows: Sequence[Row], section: ScoreSection, work: Workdir
+    loaded: LoadedModel, rows: Sequence[Row], section: ScoreSection, work: Workdir
 ) -> list[Answer]:
-    return engine.answer(
+    return write_answers(
+        loaded,
         [row["prompt_ids"] for row in rows],
         max_new_tokens=section.scoring.max_new_tokens,
+        batch_size=section.scoring.runtime.batch_size,
         progress=lambda done, total: work.reporter.progress("answers", done, total),
     )
 

@@ -18,8 +18,8 @@ from retune.errors import ScoringError
 from retune.modeling.loading import SLOT
 from retune.records import BaseRef, ScoreReport, SideRef
 from retune.requests import ScoreInputs, ScoreSection
-from retune.scoring import engines, token_losses
 from retune.scoring import held_out as held_out_module
+from retune.scoring import token_losses
 from retune.scoring.generation import Answer, write_answers
 from retune.scoring.held_out import sample_answers, score_generated_sql, score_perplexity
 from retune.scoring.outcomes import read_outcomes, write_outcomes
@@ -208,7 +208,7 @@ def score_answers(
     answers = [
         Answer(text, unscored_reason="prompt_too_long" if text is None else None) for text in texts
     ]
-    monkeypatch.setattr(engines, "write_answers", lambda *_, **__: answers)
+    monkeypatch.setattr(held_out_module, "write_answers", lambda *_, **__: answers)
     inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
     return score_generated_sql(inputs, section(), work)
 
