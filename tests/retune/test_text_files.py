@@ -21,7 +21,6 @@ from retune.modeling.snapshots import check_snapshot
 from retune.recipe.document import read_document
 from retune.recipe.sections import PromptConfig
 from retune.requests import DatabasesInputs, NoSection
-from retune.scoring.counterfactual.corpora import read_winobias
 from retune.scoring.probes.files import read_probe_files
 from retune.stage import Workdir
 from retune.text_files import MARK, guess_encoding, read_text_file
@@ -156,12 +155,6 @@ class TestKindsOfFiles:
         files = read_probe_files([marked(tmp_path / "a.yaml", text)], problems)
         assert not problems
         assert list(files[0].content) == ["categories"]
-
-    def test_counterfactuals_of_a_public_set(self, tmp_path: Path) -> None:
-        """The first line is a pair like any other."""
-        pair = {"pro": "[The nurse] said [she] left.", "anti": "[The nurse] said [he] left."}
-        found = read_winobias(marked(tmp_path / "a.jsonl", json.dumps(pair)))
-        assert len(found.pairs) == 1
 
     def test_general_and_reference_texts(self, tmp_path: Path) -> None:
         """JSON Lines, all read by one function."""

@@ -143,7 +143,7 @@ def test_a_dataset_keeps_our_whole_digest(mirror: Mirror) -> None:
     run = mirror.open_parent("flow", {})
     digest = "0123456789abcdef" * 4
 
-    mirror.dataset(run, "rows", digest, rows=7, source="train.jsonl", context="training")
+    mirror.dataset(run, "rows", digest, rows=7, context="training")
 
     dataset = connect(mirror.uri).get_run(run).inputs.dataset_inputs[0].dataset
     assert dataset.digest == digest[:36]

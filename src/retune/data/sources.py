@@ -129,12 +129,11 @@ def locate_rows(
     )
 
 
-def locate_databases(path: Path, name: str = "data.databases") -> RowSource:
+def locate_databases(path: Path) -> RowSource:
     """Find the databases of a recipe: a file, or a folder of SQLite files.
 
     Args:
         path: The file or folder, absolute.
-        name: The recipe's key, for messages.
 
     Returns:
         The files and their digest; of SQLite files their names count.
@@ -143,11 +142,11 @@ def locate_databases(path: Path, name: str = "data.databases") -> RowSource:
         DataError: There is nothing, or nothing that holds databases.
     """
     if not path.is_dir():
-        locate_source(path, name)
+        locate_source(path, "data.databases")
         if path.suffix.lower() not in (".jsonl", ".json", *DATABASE_ENDINGS):
             raise DataError(
-                f"{name}: {path} has an ending that is not known; expected .jsonl, .json, or a "
-                "folder of .sqlite files."
+                f"data.databases: {path} has an ending that is not known; expected .jsonl, .json, "
+                "or a folder of .sqlite files."
             )
         return RowSource(digest=databases_digest([path]), name=path.as_posix(), files=(path,))
     files = [
@@ -156,7 +155,7 @@ def locate_databases(path: Path, name: str = "data.databases") -> RowSource:
         if file.suffix.lower() in DATABASE_ENDINGS and file.parent in (path, path / file.stem)
     ]
     if not files:
-        raise DataError(f"{name}: {path} holds no NAME.sqlite and no NAME/NAME.sqlite.")
+        raise DataError(f"data.databases: {path} holds no NAME.sqlite and no NAME/NAME.sqlite.")
     return RowSource(digest=databases_digest(files), name=path.as_posix(), files=tuple(files))
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
 
 from retune.errors import ConfigError
 
-AttentionName = Literal["auto", "eager", "sdpa", "flash_attention_2"]
 _FLASH, _SDPA, _EAGER = "flash_attention_2", "sdpa", "eager"
 
 
@@ -46,15 +42,6 @@ def choose_attention(
             f"model.attention: {model_class.__name__} has no sdpa attention. Write auto, or eager."
         )
     return name
-
-
-def attention_of(model: nn.Module) -> str:
-    """Return the implementation of attention that a loaded model uses.
-
-    Args:
-        model: Of transformers, or peft's over one.
-    """
-    return str(getattr(getattr(model, "config", None), "_attn_implementation", None) or _EAGER)
 
 
 def _flash_fault(

@@ -39,7 +39,6 @@ def exchange_p_value(
     statistic: Statistic,
     *,
     resamples: int = RESAMPLES,
-    seed: int = SEED,
 ) -> float:
     """Test whether a statistic of two sides differs, by exchanging them unit by unit.
 
@@ -48,7 +47,6 @@ def exchange_p_value(
         theirs: The same units of the other side.
         statistic: Makes the figure of the sums over all units.
         resamples: Exchanges drawn where there are too many to count.
-        seed: Of the draws.
 
     Returns:
         The two-sided p-value; 1.0 where no unit differs.
@@ -67,7 +65,7 @@ def exchange_p_value(
         return np.abs(np.asarray(found, dtype=np.float64))
 
     exact = len(half) <= EXACT_UP_TO
-    patterns = _all_signs(len(half)) if exact else _draw_signs(len(half), resamples, seed)
+    patterns = _all_signs(len(half)) if exact else _draw_signs(len(half), resamples)
     [observed] = differences(np.ones((1, len(half))))
     found = np.concatenate([differences(signs) for signs in patterns])
     needed = observed - _TIE * np.nanmax(np.append(found, observed))
@@ -77,12 +75,11 @@ def exchange_p_value(
     return count / len(found) if exact else (count + 1) / (len(found) + 1)
 
 
-def sign_flip_test(differences: Iterable[float], *, seed: int = SEED) -> float:
+def sign_flip_test(differences: Iterable[float]) -> float:
     """Return the two-sided p-value of the paired sign-flip test of a mean of zero.
 
     Args:
         differences: One per independent unit. Zeros say nothing and do not count.
-        seed: Of sampled signs, where there are more than `EXACT_UP_TO` differences.
 
     Returns:
         Share of sign patterns whose sum is at least as far from zero; 1.0 without differences.
@@ -92,7 +89,7 @@ def sign_flip_test(differences: Iterable[float], *, seed: int = SEED) -> float:
         return 1.0
     ours = np.column_stack([values, np.ones(len(values))])
     theirs = np.column_stack([np.zeros(len(values)), np.ones(len(values))])
-    return exchange_p_value(ours, theirs, ratio_of_sums, resamples=_SAMPLED_SIGNS, seed=seed)
+    return exchange_p_value(ours, theirs, ratio_of_sums, resamples=_SAMPLED_SIGNS)
 
 
 def _all_signs(n: int) -> Iterator[Floats]:
@@ -103,8 +100,8 @@ def _all_signs(n: int) -> Iterator[Floats]:
     yield np.column_stack([np.ones(len(numbers)), 1.0 - 2.0 * bits])
 
 
-def _draw_signs(n: int, count: int, seed: int) -> Iterator[Floats]:
-    generator = np.random.default_rng(seed)
+def _draw_signs(n: int, count: int) -> Iterator[Floats]:
+    generator = np.random.default_rng(SEED)
     at_once = max(1, _AT_ONCE // n)
     for start in range(0, count, at_once):
         drawn = generator.integers(0, 2, (min(at_once, count - start), n), dtype=np.int8)

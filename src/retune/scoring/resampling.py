@@ -50,19 +50,18 @@ def bits_of_ratio(sums: Floats) -> Floats:
     return np.asarray(ratio_of_sums(sums) / math.log(2), dtype=np.float64)
 
 
-def resample_sums(table: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED) -> Floats:
+def resample_sums(table: ArrayLike, *, resamples: int = RESAMPLES) -> Floats:
     """Sum a table over rows drawn with replacement, again and again.
 
     Args:
         table: Shape ``(rows, columns)``.
         resamples: Draws.
-        seed: Of `numpy.random.default_rng`; draw i takes the next ``rows`` integers of it.
 
     Returns:
         Sums, shape ``(resamples, columns)``.
     """
     rows = np.asarray(table, dtype=np.float64)
-    return np.concatenate([counts @ rows for counts in _count_draws(len(rows), resamples, seed)])
+    return np.concatenate([counts @ rows for counts in _count_draws(len(rows), resamples)])
 
 
 def sum_by_group(table: Floats, groups: Sequence[str | None] | None) -> Floats:
@@ -206,9 +205,9 @@ def percentile_interval(drawn: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _count_draws(n: int, resamples: int, seed: int) -> Iterator[Floats]:
+def _count_draws(n: int, resamples: int) -> Iterator[Floats]:
     """Yield how often each row was drawn, shape ``(some resamples, rows)``."""
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(SEED)
     at_once = max(1, _DRAWS_AT_ONCE // n)
     for start in range(0, resamples, at_once):
         size = min(at_once, resamples - start)

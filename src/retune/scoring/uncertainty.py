@@ -32,7 +32,6 @@ from retune.scoring.exchanging import FEWEST_UNITS, exchange_p_value
 from retune.scoring.resampling import (
     ALPHA,
     RESAMPLES,
-    SEED,
     UNBOUNDED,
     Floats,
     Statistic,
@@ -131,7 +130,6 @@ def estimate_rate(
     *,
     groups: Sequence[str | None] | None = None,
     resamples: int = RESAMPLES,
-    seed: int = SEED,
 ) -> Estimate:
     """Estimate the share of yes among yes/no outcomes.
 
@@ -142,7 +140,6 @@ def estimate_rate(
         outcomes: One per row; None is left out.
         groups: What each row shares with others; None stands for itself.
         resamples: Bootstrap draws.
-        seed: Of the bootstrap.
 
     Returns:
         The share; value None when no row was scored.
@@ -160,9 +157,7 @@ def estimate_rate(
     shared = [shared[at] for at in kept]
     found = count_groups(n, shared)
     if found is not None and found > 1:
-        drawn = bootstrap_interval(
-            values, groups=shared, resamples=resamples, seed=seed, limits=(0.0, 1.0)
-        )
+        drawn = bootstrap_interval(values, groups=shared, resamples=resamples, limits=(0.0, 1.0))
         low, high = min(low, drawn[0]), max(high, drawn[1])
     return Estimate(value=successes / n, low=low, high=high, n=n, groups=found)
 
@@ -174,7 +169,6 @@ def estimate_ratio(
     statistic: Statistic = ratio_of_sums,
     groups: Sequence[str | None] | None = None,
     resamples: int = RESAMPLES,
-    seed: int = SEED,
 ) -> Estimate:
     """Estimate a ratio of sums over rows, or `exp_of_ratio` of it.
 
@@ -184,7 +178,6 @@ def estimate_ratio(
         statistic: `ratio_of_sums` (mean) or `exp_of_ratio` (perplexity).
         groups: What each row shares with others; None stands for itself.
         resamples: Bootstrap draws.
-        seed: Of the bootstrap.
 
     Returns:
         The figure; value None when there are no rows or nothing to divide by. A single row has no
@@ -204,7 +197,6 @@ def estimate_ratio(
         statistic=statistic,
         groups=groups,
         resamples=resamples,
-        seed=seed,
         limits=(0.0, math.inf) if statistic is exp_of_ratio else UNBOUNDED,
     )
     shared = count_groups(len(table), groups)
@@ -212,38 +204,35 @@ def estimate_ratio(
 
 
 def bootstrap_interval(
-    numerators: ArrayLike,
-    denominators: ArrayLike | None = None,
+    values: ArrayLike,
     *,
     statistic: Statistic = ratio_of_sums,
     groups: Sequence[str | None] | None = None,
     resamples: int = RESAMPLES,
-    seed: int = SEED,
     limits: tuple[float, float] = UNBOUNDED,
 ) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of a figure made of sums over rows.
 
     Args:
-        numerators: One number per row, or a table of shape ``(rows, columns)`` that `statistic`
-            understands once it is summed (confusion counts, for F1).
-        denominators: One number per row; each row counts 1 when left out.
+        values: One number per row, each of which counts 1, or a table of shape
+            ``(rows, columns)`` that `statistic` understands once it is summed (confusion counts,
+            for F1).
         statistic: Makes the figure of the sums.
         groups: What each row shares with others: whole groups are drawn. None stands for itself.
         resamples: Draws.
-        seed: Of the draws.
         limits: What the figure can be.
 
     Returns:
         Low and high.
 
     Raises:
-        ScoringError: There are no rows, lengths differ, or a number is not finite.
+        ScoringError: There are no rows, or a number is not finite.
     """
-    table = _as_table(numerators, denominators)
+    table = _as_table(values, None)
     if not len(table):
         raise ScoringError("Found no rows to resample; expected at least one scored row.")
     units = sum_by_group(table, groups)
-    drawn = statistic(resample_sums(units, resamples=resamples, seed=seed))
+    drawn = statistic(resample_sums(units, resamples=resamples))
     return interval_of(
         drawn, float(statistic(sum_exactly(table))), weigh_units(len(table), groups), limits
     )
@@ -277,7 +266,6 @@ def paired_difference(
     statistic: Statistic = ratio_of_sums,
     groups: Sequence[str | None] | None = None,
     resamples: int = RESAMPLES,
-    seed: int = SEED,
     limits: tuple[float, float] = UNBOUNDED,
 ) -> PairedDifference:
     """Compare two models on the same rows.
@@ -295,7 +283,6 @@ def paired_difference(
         statistic: Makes the figure of the sums.
         groups: What each row shares with others; None stands for itself.
         resamples: Bootstrap draws.
-        seed: Of the bootstrap.
         limits: What the difference can be; that of yes/no outcomes lies in [-1, 1] in any case.
 
     Returns:
@@ -312,7 +299,7 @@ def paired_difference(
     if math.isnan(difference):
         return NOT_COMPARED
     units = sum_by_group(both, shared)
-    sums = resample_sums(units, resamples=resamples, seed=seed)
+    sums = resample_sums(units, resamples=resamples)
     drawn = statistic(sums[:, :width]) - statistic(sums[:, width:])
     yes_no = statistic is ratio_of_sums and _is_yes_no(both)
     limits = (-1.0, 1.0) if yes_no else limits
@@ -325,7 +312,7 @@ def paired_difference(
         p_value = mcnemar_exact(wins, losses)
     else:
         p_value = exchange_p_value(
-            units[:, :width], units[:, width:], statistic, resamples=resamples, seed=seed
+            units[:, :width], units[:, width:], statistic, resamples=resamples
         )
     found = PairedDifference(
         difference=difference,
@@ -345,7 +332,6 @@ def paired_difference(
         direction=direction,
         statistic=statistic,
         resamples=resamples,
-        seed=seed,
     )
     return found.model_copy(update={"worse_on_rows": alone.verdict == "worse"})
 

@@ -70,22 +70,6 @@ def _decompose(character: str) -> str:
     return character if len(found) > 1 and unicodedata.category(character)[0] == "S" else found
 
 
-def contains_word(word: str, generated: str) -> bool:
-    """Say whether a word or phrase occurs in a text as a whole word.
-
-    Args:
-        word: The word or phrase.
-        generated: Only what the model wrote, without the prompt.
-
-    Returns:
-        True where it occurs at least once.
-
-    Raises:
-        ConfigError: The word is empty, or nothing is left of it once it is folded.
-    """
-    return _pattern(word).search(fold_text(generated)) is not None
-
-
 def find_words(words: tuple[str, ...], generated: str) -> tuple[str, ...]:
     """Return those of the words that occur in a text, in the words' order.
 

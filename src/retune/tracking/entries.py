@@ -139,7 +139,7 @@ def _log_dataset(client: MlflowClient, run_id: str, entry: Mapping[str, Any]) ->
         name=entry["name"],
         digest=entry["digest"][:_DATASET_DIGEST_LENGTH],
         source_type="retune",
-        source=json.dumps({"path": entry["source"], "sha256": entry["digest"]}),
+        source=json.dumps({"sha256": entry["digest"]}),
         profile=json.dumps({"num_rows": entry["rows"], "sha256": entry["digest"]}),
     )
     tags = [InputTag("mlflow.data.context", entry["context"])] if entry["context"] else []

@@ -147,9 +147,7 @@ class Mirror:
         """Set tags; a later value replaces an earlier one."""
         self._write(run_id, {"kind": "tags", "tags": dict(mapping)})
 
-    def dataset(
-        self, run_id: str, name: str, digest: str, *, rows: int, source: str = "", context: str = ""
-    ) -> None:
+    def dataset(self, run_id: str, name: str, digest: str, *, rows: int, context: str) -> None:
         """Log which rows a run used, under our own digest.
 
         MLflow's digest covers the first 10,000 rows only, and its field holds 36 characters: it
@@ -160,10 +158,9 @@ class Mirror:
             name: The dataset's name.
             digest: sha256 (hex) of its content.
             rows: How many rows.
-            source: Where they came from.
             context: What they were used for, such as ``training``.
         """
-        entry = {"name": name, "digest": digest, "rows": rows, "source": source, "context": context}
+        entry = {"name": name, "digest": digest, "rows": rows, "context": context}
         self._write(run_id, {"kind": "dataset", **entry})
 
     def close(self, run_id: str, status: RunStatus) -> None:

@@ -45,6 +45,7 @@ from retune.training.trained import Trained, learn_in_float32, prepare_model
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 _ORDERS = {"random": "random", "as_given": "sequential", "by_length": "group_by_length"}
+_CHECKED_ROWS = 8  # for the loss mask, before training starts
 _LABELLED = pa.schema([("input_ids", pa.list_(pa.int64())), ("labels", pa.list_(pa.int64()))])
 
 
@@ -243,18 +244,19 @@ def with_labels(
     return {"input_ids": ids, "labels": [token if learned else -100 for token, learned in pairs]}
 
 
-def check_loss_mask(trainer: SFTTrainer, side: SideRef, count: int = 8) -> None:
+def check_loss_mask(trainer: SFTTrainer, side: SideRef) -> None:
     """Collate real rows as the trainer does, and see that loss falls where the mask says.
 
     Args:
         trainer: A built trainer.
         side: The chats it trains on, in the order of its dataset.
-        count: How many are looked at.
 
     Raises:
         DataError: The tokens that carry loss differ from a row's target.
     """
-    examples = [trainer.train_dataset[at] for at in range(min(count, len(trainer.train_dataset)))]
+    examples = [
+        trainer.train_dataset[at] for at in range(min(_CHECKED_ROWS, len(trainer.train_dataset)))
+    ]
     # Flash attention takes all sequences of a batch as one: each is looked at by itself.
     labels = [trainer.data_collator([example])["labels"][0] for example in examples]
     places = [example.get(PLACES, [at]) for at, example in enumerate(examples)]

@@ -182,11 +182,6 @@ def deciding_metric(recipe: Recipe, scores: ModelScores) -> str:
     return next(name for name in _USUAL if scores.report_of(name) is not None)
 
 
-def is_better(metric: str, ours: float, theirs: float) -> bool:
-    """Tell which of two values of a metric is the better one."""
-    return ours > theirs if DIRECTIONS[metric] == "higher_is_better" else ours < theirs
-
-
 def order_results(metric: str, results: Sequence[TrialResult]) -> list[TrialResult]:
     """Put the best first, then what could not be scored, was stopped, failed.
 

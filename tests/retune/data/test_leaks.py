@@ -13,7 +13,7 @@ import pytest
 
 from retune.data.findings import LEAK_PAIRS_FILE, LEAKS_FILE, LeakFinding, LeakReport
 from retune.data.leaks import remove_leaks
-from retune.data.quality.near import make_signatures
+from retune.data.quality.near import hash_parts, sign_sets
 from retune.data.quality.texts import fold, row_text, text_hash
 from retune.data.schemas import DATABASE_SCHEMA, INDEX_SCHEMA, ROW_SCHEMA
 from retune.data.splitting import SIDES, split_rows
@@ -75,7 +75,9 @@ def make_inputs(
         index += listed
         texts += [row_text(one) for one in rows]
     write_table(folder / "index.parquet", index, INDEX_SCHEMA)
-    np.save(folder / "signatures.npy", make_signatures(texts))
+    np.save(
+        folder / "signatures.npy", sign_sets([np.concatenate(hash_parts(text)) for text in texts])
+    )
     databases = None
     if schemas:
         listed = [{"db_id": db, "schema": text, "context": ""} for db, text in schemas.items()]

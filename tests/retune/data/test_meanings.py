@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from retune.data.formats.marks import verdict_of
-from retune.data.formats.meanings import MEANINGS, table_lines
+from retune.data.formats.meanings import MEANINGS, Meaning, Reading
 from retune.data.formats.names import NAMES, fold_name
 from retune.data.formats.normalising import Layout
 from retune.errors import DataError
@@ -269,6 +269,42 @@ def test_all_names_are_folded() -> None:
     listed = [name for known in NAMES.values() for names in known.values() for name in names]
     listed += [name for meaning in MEANINGS for name in meaning.names]
     assert [name for name in listed if fold_name(name) != name] == []
+
+
+DONE: dict[Reading, str] = {
+    "refused": "refused where it is filled",
+    "verdict": "good: read; bad or unclear: refused, of a turn: no loss on it",
+    "counter_verdict": "not bad: read; bad or unclear: refused, of a turn: no loss on it",
+    "weight": "1: read; another: refused",
+    "mark": "0: no loss on the turn; 1: read; another: refused",
+    "counter_mark": "1: no loss on the turn; 0: read; another: refused",
+    "use": "0: refused; others: not used",
+    "counter_use": "1: refused; others: not used",
+}
+
+
+def table_lines() -> list[str]:
+    """Return the table as lines of Markdown, as docs/data.md shows it."""
+    lines = []
+    for meaning in MEANINGS:
+        names = ", ".join(f"`{name}`" for name in meaning.names)
+        where = ["row"] * meaning.in_rows + ["turn"] * meaning.in_turns
+        lines.append(
+            f"| {names} | {' and '.join(where)} | {layouts_text(meaning)} | {meaning.says} | "
+            f"{DONE[meaning.reading]} |"
+        )
+    return lines
+
+
+def layouts_text(meaning: Meaning) -> str:
+    if not meaning.in_rows:
+        return "turns"
+    here, all_of = meaning.layouts - {"pairs"}, frozenset(NAMES)
+    if here == all_of:
+        return "all"
+    if here == all_of - {"text", "text_label"}:
+        return "all but text, text_label"
+    return ", ".join(sorted(here))
 
 
 def test_the_documentation_shows_the_whole_table() -> None:

@@ -14,10 +14,11 @@ from transformers import AutoModelForImageTextToText, GptOssForCausalLM, LlamaFo
 
 from retune.errors import ConfigError
 from retune.modeling.architectures import plain_config, read_architecture
-from retune.modeling.attention import attention_of, choose_attention
+from retune.modeling.attention import choose_attention
 from retune.modeling.loading import load_causal_model, load_plain_model
 from retune.modeling.methods.adapting import as_peft
 from retune.modeling.prequantized import check_quantization, quantized_as
+from retune.training.packing import attention_of
 from tests.tiny_models import EXPERTS, MXFP4_VALUES, pack_mxfp4
 
 CPU = torch.device("cpu")

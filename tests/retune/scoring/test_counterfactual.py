@@ -10,15 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, permutation_test
 
-from retune.errors import ConfigError, DataError, ScoringError
+from retune.errors import ConfigError, ScoringError
 from retune.scoring.counterfactual import (
     CounterfactualPair,
     PairSide,
     expand_pairs,
     judge_hit,
     load_counterfactuals,
-    read_honest,
-    read_winobias,
     score_pair_likelihoods,
     score_pairs,
 )
@@ -204,12 +202,10 @@ def test_unscored_pairs_are_left_out_and_counted_by_reason() -> None:
 
 @pytest.mark.parametrize("score", [score_pairs, score_pair_likelihoods])
 def test_a_category_without_scored_pairs_has_no_value(score: object) -> None:
-    found = score([pair()], [None], [1.0], categories=("empty",)).by_category  # type: ignore[operator]
-    assert list(found) == ["empty", "work"]
-    for one in found.values():
-        assert (one.difference.value, one.first.value, one.second.value) == (None, None, None)
-        assert (one.p_value, one.p_value_by_template, one.difference.n) == (None, None, 0)
-        assert one.verdict == "undecided"
+    one = score([pair()], [None], [1.0]).by_category["work"]  # type: ignore[operator]
+    assert (one.difference.value, one.first.value, one.second.value) == (None, None, None)
+    assert (one.p_value, one.p_value_by_template, one.difference.n) == (None, None, 0)
+    assert one.verdict == "undecided"
 
 
 def test_outcomes_are_expected_for_every_pair_and_side() -> None:
@@ -260,62 +256,3 @@ def test_the_sign_flip_test_is_a_probability_that_ignores_order_and_side(
     assert 0.0 < p_value <= 1.0
     assert sign_flip_test(sorted(differences)) == p_value
     assert sign_flip_test([-d for d in differences]) == p_value
-
-
-def test_winobias_makes_a_pair_of_every_line(shared_data: Path) -> None:
-    read = read_winobias(
-        shared_data / "winobias" / "type1.dev.jsonl", prompt="{sentence} Who is '{pronoun}'?"
-    )
-    assert len(read.pairs) == 396
-    assert read.left_out == {}
-    one = read.pairs[1]
-    assert one.first.input.endswith("because her idea cannot be implemented. Who is 'her'?")
-    assert one.second.input.endswith("because his idea cannot be implemented. Who is 'his'?")
-    assert one.first.hit_words == one.second.hit_words == ("designer",)
-    assert len({p.template for p in read.pairs}) == 396
-
-
-@pytest.mark.parametrize("language", ["pt", "en"])
-def test_every_honest_row_is_paired_or_counted(shared_data: Path, language: str) -> None:
-    path = shared_data / "honest" / f"{language}_template.tsv"
-    rows = len(path.read_text(encoding="utf-8").splitlines()) - 1
-    read = read_honest(path, language=language, hit_words=("x",))
-    identical, alone = read.left_out["identical"], read.left_out["no_partner"]
-    assert 2 * (len(read.pairs) + identical) + alone == rows
-    # Two templates have no counterpart in each table (one says `eles são`, one only exists once).
-    assert alone <= 28
-    assert {(p.first.group, p.second.group) for p in read.pairs} == {("female", "male")}
-    assert {p.category for p in read.pairs} == {
-        "occupation",
-        "descriptive_adjective",
-        "descriptive_verb",
-    }
-    assert not any("[M]" in p.first.input + p.second.input for p in read.pairs)
-
-
-def test_inflected_honest_templates_are_partners(shared_data: Path) -> None:
-    read = read_honest(shared_data / "honest" / "pt_template.tsv", language="pt")
-    texts = {p.first.input: p.second.input for p in read.pairs}
-    assert texts["a mulher deveria trabalhar como"] == "o homem deveria trabalhar como"
-    assert texts["a mulher foi contratada como"] == "o homem foi contratado como"
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("{", "is not JSON"),
-        ("[]", "expected an object"),
-        ('{"pro": "[a] b"}', "expected an object"),
-        ('{"pro": "[a] b", "anti": "[a] [b]"}', "found 1 mentions"),
-    ],
-)
-def test_a_broken_line_of_winobias_is_named(tmp_path: Path, line: str, message: str) -> None:
-    with pytest.raises(DataError, match=rf"rows\.jsonl:1: .*{message}"):
-        read_winobias(write(tmp_path, line, "rows.jsonl"))
-
-
-def test_a_table_that_is_not_honest_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="expected HONEST"):
-        read_honest(write(tmp_path, "raw\tidentity\n", "t.tsv"), language="pt")
-    with pytest.raises(DataError, match="cannot be read"):
-        read_honest(tmp_path / "absent.tsv", language="pt")

@@ -505,39 +505,3 @@ def meanings_of_turn(keys: Collection[str]) -> tuple[tuple[str, Meaning], ...]:
         Key and meaning.
     """
     return _meanings_of(tuple(keys), "turns", True)
-
-
-def table_lines() -> list[str]:
-    """Return the table as lines of Markdown, as docs/data.md shows it."""
-    lines = []
-    for meaning in MEANINGS:
-        names = ", ".join(f"`{name}`" for name in meaning.names)
-        where = ["row"] * meaning.in_rows + ["turn"] * meaning.in_turns
-        lines.append(
-            f"| {names} | {' and '.join(where)} | {_layouts_text(meaning)} | {meaning.says} | "
-            f"{_DONE[meaning.reading]} |"
-        )
-    return lines
-
-
-_DONE: dict[Reading, str] = {
-    "refused": "refused where it is filled",
-    "verdict": "good: read; bad or unclear: refused, of a turn: no loss on it",
-    "counter_verdict": "not bad: read; bad or unclear: refused, of a turn: no loss on it",
-    "weight": "1: read; another: refused",
-    "mark": "0: no loss on the turn; 1: read; another: refused",
-    "counter_mark": "1: no loss on the turn; 0: read; another: refused",
-    "use": "0: refused; others: not used",
-    "counter_use": "1: refused; others: not used",
-}
-
-
-def _layouts_text(meaning: Meaning) -> str:
-    if not meaning.in_rows:
-        return "turns"
-    here, all_of = meaning.layouts - {"pairs"}, frozenset(NAMES)
-    if here == all_of:
-        return "all"
-    if here == _ASKED:
-        return "all but text, text_label"
-    return ", ".join(sorted(here))

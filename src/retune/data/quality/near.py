@@ -5,8 +5,7 @@ Similarity is Jaccard's: shared shingles over all shingles of both. A signature 
 128 permutations, the smallest hash over the shingles, so that two signatures agree in about that
 share of places. A row's text has parts (earlier turns, question, context), and is as alike as its
 least alike part: many questions about one long context are no copies of each other. Its shingles
-are those of all parts. Signatures equal those of `datasketch.MinHash(num_perm=128)`; here they are
-made for many texts at once, in numpy.
+are those of all parts.
 
 The index cuts signatures into bands: texts that agree in a whole band are candidates. It may name
 texts that are not alike (confirm each by `similarity`), and misses under 1 % of those at its
@@ -32,7 +31,6 @@ _HASHES_AT_ONCE = 8192  # 4 MB of permuted hashes
 _LONGEST_CHAIN = 64  # Texts made from one template share bands: without an end, work is quadratic.
 
 Hashes = NDArray[np.uint32]
-_A, _B = (np.asarray(row, np.uint32) for row in MinHash(num_perm=PERMUTATIONS).permutations)
 
 
 def shingles(folded: str, scope: str | None = None) -> set[bytes]:
@@ -89,48 +87,17 @@ def _jaccard(a: Hashes, b: Hashes) -> float:
     return float(shared / (a.size + b.size - shared))
 
 
-def make_signatures(
-    texts: Sequence[str], scopes: Sequence[str | None] | None = None
-) -> NDArray[np.uint32]:
-    """Return the MinHash signatures of texts.
-
-    Args:
-        texts: Texts, folded here (folding folded ones changes nothing).
-        scopes: What each text's shingles belong to, such as its database; None for nothing.
-
-    Returns:
-        ``(texts, 128)``.
-    """
-    wheres = scopes if scopes is not None else [None] * len(texts)
-    parts = [hash_parts(text, scope) for text, scope in zip(texts, wheres, strict=True)]
-    return sign_sets([np.concatenate(each) for each in parts])
-
-
 def sign_sets(sets: Sequence[Hashes]) -> NDArray[np.uint32]:
     """Return the signatures of hashed shingles, ``(sets, 128)``; none is empty, repeats may be."""
-    signatures = np.full((len(sets), PERMUTATIONS), np.iinfo(np.uint32).max, dtype=np.uint32)
-    if not sets:
-        return signatures
-    mixed = _mix(np.concatenate(sets))
-    owners = np.repeat(np.arange(len(sets)), [one.size for one in sets])
-    for start in range(0, mixed.size, _HASHES_AT_ONCE):
-        owner = owners[start : start + _HASHES_AT_ONCE]
-        permuted = mixed[start : start + _HASHES_AT_ONCE, None] * _A + _B
-        begins = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]])
-        smallest = np.minimum.reduceat(permuted, begins, axis=0)
-        places = owner[begins]
-        signatures[places] = np.minimum(signatures[places], smallest)
+    signatures = np.empty((len(sets), PERMUTATIONS), dtype=np.uint32)
+    # The shingles are hashes already: `int` leaves them as they are.
+    blank = MinHash(num_perm=PERMUTATIONS, hashfunc=int)
+    for place, one in enumerate(sets):
+        signature = blank.copy()
+        for start in range(0, one.size, _HASHES_AT_ONCE):
+            signature.update_batch(one[start : start + _HASHES_AT_ONCE].tolist())
+        signatures[place] = signature.hashvalues
     return signatures
-
-
-def _mix(hashes: Hashes) -> Hashes:
-    # The finalizer of MurmurHash3, as datasketch 2 applies it before its permutations "affine32".
-    mixed: Hashes = hashes ^ (hashes >> np.uint32(16))
-    mixed = mixed * np.uint32(0x85EBCA6B)
-    mixed = mixed ^ (mixed >> np.uint32(13))
-    mixed = mixed * np.uint32(0xC2B2AE35)
-    mixed ^= mixed >> np.uint32(16)
-    return mixed
 
 
 def choose_bands(threshold: float) -> tuple[int, int]:
@@ -153,7 +120,8 @@ class NearIndex:
     """Finds earlier texts whose signature agrees with one in at least one band.
 
     Each band has a hash table of its own: the newest text of a slot, and for each text the one
-    before it. Numpy arrays of four bytes hold them, about 300 bytes a text at a threshold of 0.8.
+    before it. Numpy arrays of four bytes hold them: 0.27 kB a text at a threshold of 0.8, where
+    `datasketch.MinHashLSH`, whose tables are dictionaries, takes 3.2 kB.
 
     Args:
         threshold: Similarity from which pairs shall be found, above 0 to 1.

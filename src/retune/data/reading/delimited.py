@@ -55,9 +55,9 @@ class _Feed:
         self._again = deque(ahead)
         return [text for text in map(_decoded, ahead) if text.strip()]
 
-    def give_back(self, first: int = 1) -> None:
-        """Let the row's lines from one on be read again."""
-        self._again.extendleft(reversed(self.taken[first:]))
+    def give_back(self) -> None:
+        """Let all lines of the row but its first be read again."""
+        self._again.extendleft(reversed(self.taken[1:]))
 
     def skip_quoted(self) -> int:
         """Read on to the end of the quoted text that is open, and return the row's bytes."""

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from retune.errors import ScoringError
 from retune.scoring.classification.records import ClassificationRow, ClassificationScores
 from retune.scoring.classification.score import score_classification
-from retune.scoring.resampling import RESAMPLES, SEED, Floats
+from retune.scoring.resampling import RESAMPLES, Floats
 
 MAJORITY = "majority"
 TFIDF = "tfidf_logistic_regression"
@@ -52,7 +52,6 @@ def score_baselines(
     labels: Sequence[str],
     groups: Sequence[str | None] | None = None,
     resamples: int = RESAMPLES,
-    seed: int = SEED,
 ) -> dict[str, ClassificationScores]:
     """Fit both baselines on training rows, and score them on held-out rows.
 
@@ -64,7 +63,6 @@ def score_baselines(
         labels: All labels that the task has.
         groups: What each held-out row shares with others; None stands for itself.
         resamples: Bootstrap draws.
-        seed: Of the bootstrap.
 
     Returns:
         Scores by baseline: `majority`, `tfidf_logistic_regression`.
@@ -89,7 +87,6 @@ def score_baselines(
             groups,
             labels=labels,
             resamples=resamples,
-            seed=seed,
         )
         for name, baseline in found.items()
     }

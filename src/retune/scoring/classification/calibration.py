@@ -26,7 +26,6 @@ from retune.errors import ScoringError
 from retune.scoring.classification.metrics import NOTHING, Numbers
 from retune.scoring.resampling import (
     RESAMPLES,
-    SEED,
     Floats,
     Statistic,
     count_groups,
@@ -60,7 +59,6 @@ def estimate_calibration(
     *,
     groups: Sequence[str | None] | None = None,
     resamples: int = RESAMPLES,
-    seed: int = SEED,
 ) -> dict[str, Estimate]:
     """Estimate ECE and Brier scores.
 
@@ -70,7 +68,6 @@ def estimate_calibration(
             is left out.
         groups: What each row shares with others; None stands for itself.
         resamples: Bootstrap draws.
-        seed: Of the bootstrap.
 
     Returns:
         `ece`, `brier`, `brier_of_top`; value None without rows.
@@ -91,7 +88,6 @@ def estimate_calibration(
             statistic=statistic,
             groups=shared,
             resamples=resamples,
-            seed=seed,
             limits=(0.0, 2.0 if statistic is ratio_of_sums and probabilities.shape[1] > 2 else 1.0),
         )
         return Estimate(

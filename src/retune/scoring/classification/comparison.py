@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from retune.errors import ScoringError
 from retune.scoring.classification.counts import macro_f1, number_labels, tabulate_counts
 from retune.scoring.classification.records import ClassificationOutcome
-from retune.scoring.resampling import RESAMPLES, SEED, Floats
+from retune.scoring.resampling import RESAMPLES, Floats
 from retune.scoring.uncertainty import NOT_COMPARED, PairedDifference, paired_difference
 
 Outcomes = Sequence[ClassificationOutcome]
@@ -26,7 +26,6 @@ def compare_classifications(
     *,
     labels: Sequence[str],
     resamples: int = RESAMPLES,
-    seed: int = SEED,
 ) -> dict[str, PairedDifference]:
     """Compare two models that answered the same rows.
 
@@ -35,7 +34,6 @@ def compare_classifications(
         baseline: The same rows, in any order.
         labels: All labels that the task has.
         resamples: Bootstrap draws.
-        seed: Of the bootstrap.
 
     Returns:
         `accuracy` and `macro_f1`, challenger minus baseline.
@@ -53,11 +51,10 @@ def compare_classifications(
         direction="higher_is_better",
         groups=groups,
         resamples=resamples,
-        seed=seed,
     )
     return {
         "accuracy": accuracy,
-        "macro_f1": _compare_macro_f1(both, labels, accuracy, resamples=resamples, seed=seed),
+        "macro_f1": _compare_macro_f1(both, labels, accuracy, resamples=resamples),
     }
 
 
@@ -67,7 +64,6 @@ def _compare_macro_f1(
     accuracy: PairedDifference,
     *,
     resamples: int,
-    seed: int,
 ) -> PairedDifference:
     if not pairs:
         return NOT_COMPARED
@@ -78,7 +74,6 @@ def _compare_macro_f1(
         statistic=macro_f1,
         groups=[ours.group for ours, _ in pairs],
         resamples=resamples,
-        seed=seed,
         limits=(-1.0, 1.0),
     )
     return _keep_width(found, accuracy)

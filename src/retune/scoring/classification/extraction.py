@@ -56,22 +56,6 @@ class Reading(NamedTuple):
     """Why there is no label."""
 
 
-def extract_label(generated: str, labels: Sequence[str]) -> str | None:
-    """Read the one label that a generated text names.
-
-    Args:
-        generated: Only what the model wrote, without the prompt.
-        labels: All labels that the task has.
-
-    Returns:
-        The label as it was given; None where the text names none, or more than one.
-
-    Raises:
-        ConfigError: There are no labels, one is empty, or two are equal once they are folded.
-    """
-    return read_label(generated, labels).label
-
-
 def read_label(generated: str, labels: Sequence[str]) -> Reading:
     """Read the one label that a generated text names, or say why there is none.
 

@@ -2,10 +2,7 @@
 
 Formula: P(label | prompt) = softmax over labels of the summed log-likelihood of the label's tokens
 (nats), the end token included, which makes it P(answer is exactly that label | answer is a label).
-Length: the plain sum favours labels of few tokens only as far as the model does; `lengths` (tokens
-or bytes of each label) divides it first, which is what to use where labels are much unlike in
-length. The divided one is a score and no longer the model's probability: read its ECE, do not
-expect it to be small.
+The sum favours labels of few tokens only as far as the model does.
 
 The label with the largest score is predicted. Two that are nearer than 1e-6 nats are a tie: there
 is no answer (None, counted as wrong and unparsable), since the order of labels must not decide. A
@@ -40,22 +37,21 @@ class LikelihoodPredictions(NamedTuple):
 
 
 def predict_by_likelihood(
-    log_likelihoods: ArrayLike, labels: Sequence[str], *, lengths: ArrayLike | None = None
+    log_likelihoods: ArrayLike, labels: Sequence[str]
 ) -> LikelihoodPredictions:
     """Predict the likeliest label of each row.
 
     Args:
         log_likelihoods: Summed over each label's tokens (nats), shape ``(rows, labels)``.
         labels: In the columns' order.
-        lengths: Tokens or bytes of each label, shape ``(labels,)`` or ``(rows, labels)``.
 
     Returns:
         Predictions, probabilities, and how many ties there were.
 
     Raises:
-        ScoringError: The shape is another, a number is not one, or a length is not positive.
+        ScoringError: The shape is another, or a number is not one.
     """
-    scores = _as_scores(log_likelihoods, lengths)
+    scores = _as_scores(log_likelihoods)
     if scores.shape[1] != len(labels):
         raise ScoringError(
             f"Found log-likelihoods of {scores.shape[1]} labels; expected {len(labels)}, one "
@@ -68,7 +64,7 @@ def predict_by_likelihood(
     return LikelihoodPredictions(predictions, softmax(scores, axis=1), int(near.sum()))
 
 
-def _as_scores(log_likelihoods: ArrayLike, lengths: ArrayLike | None) -> Floats:
+def _as_scores(log_likelihoods: ArrayLike) -> Floats:
     scores = np.asarray(log_likelihoods, dtype=np.float64)
     if scores.ndim != 2 or not scores.shape[1]:
         raise ScoringError(
@@ -83,9 +79,4 @@ def _as_scores(log_likelihoods: ArrayLike, lengths: ArrayLike | None) -> Floats:
             f"numbers, the first in row {row}: {scores[row].tolist()}; expected nats, at least one "
             "of each row finite. The model's weights may be broken."
         )
-    if lengths is None:
-        return scores
-    tokens = np.asarray(lengths, dtype=np.float64)
-    if not (np.isfinite(tokens) & (tokens > 0)).all():
-        raise ScoringError(f"Found the label lengths {tokens.tolist()}; expected numbers above 0.")
-    return np.asarray(scores / tokens, dtype=np.float64)
+    return scores

@@ -33,7 +33,6 @@ from retune.scoring.classification.counts import (
 from retune.scoring.classification.records import ClassScores
 from retune.scoring.resampling import (
     RESAMPLES,
-    SEED,
     Floats,
     count_groups,
     interval_of,
@@ -101,7 +100,6 @@ def estimate_figures(
     *,
     groups: Sequence[str | None] | None = None,
     resamples: int = RESAMPLES,
-    seed: int = SEED,
 ) -> tuple[dict[str, Estimate], tuple[ClassScores, ...]]:
     """Estimate all figures and each label's, from one set of resamples.
 
@@ -111,7 +109,6 @@ def estimate_figures(
         labels: The labels' names.
         groups: What each row shares with others; None stands for itself.
         resamples: Bootstrap draws.
-        seed: Of the bootstrap.
 
     Returns:
         Estimates by name, and one record per label. All values are None without rows.
@@ -125,7 +122,7 @@ def estimate_figures(
         return nothing, tuple(_describe_unseen(label) for label in labels)
     table = tabulate_counts(gold, predicted, len(labels))
     units = sum_by_group(table, groups)
-    drawn = resample_sums(units, resamples=resamples, seed=seed)
+    drawn = resample_sums(units, resamples=resamples)
     values = compute_figures(gold, predicted, len(labels))
     found, weight = count_groups(n, groups), weigh_units(n, groups)
     estimates = {
@@ -134,9 +131,7 @@ def estimate_figures(
     }
     rates = {"accuracy": gold == predicted, "unparsable_rate": predicted == UNPARSABLE}
     for name, outcomes in rates.items():
-        estimates[name] = estimate_rate(
-            outcomes.tolist(), groups=groups, resamples=resamples, seed=seed
-        )
+        estimates[name] = estimate_rate(outcomes.tolist(), groups=groups, resamples=resamples)
     # A label is seen only in those groups that have it, or were said to.
     _, gold_of, predicted_of = np.split(units > 0, 3, axis=1)
     seen = (gold_of | predicted_of).sum(axis=0).tolist()

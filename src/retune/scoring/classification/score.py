@@ -23,7 +23,7 @@ from retune.scoring.classification.records import (
     ClassificationRow,
     ClassificationScores,
 )
-from retune.scoring.resampling import RESAMPLES, SEED, Floats
+from retune.scoring.resampling import RESAMPLES, Floats
 
 _SHOWN = 5  # labels that an error names
 
@@ -36,7 +36,6 @@ def score_classification(
     *,
     labels: Sequence[str],
     resamples: int = RESAMPLES,
-    seed: int = SEED,
 ) -> ClassificationScores:
     """Score predicted labels against gold labels.
 
@@ -47,7 +46,6 @@ def score_classification(
         groups: What each row shares with others; None stands for itself.
         labels: All labels that the task has.
         resamples: Bootstrap draws.
-        seed: Of the bootstrap.
 
     Returns:
         Outcomes in the rows' order, estimates, each label's figures, the confusion matrix.
@@ -68,12 +66,10 @@ def score_classification(
     predicted = number_labels([predictions[at] for at in kept], labels)
     clusters = [shared[at] for at in kept]
     estimates, per_class = estimate_figures(
-        gold, predicted, labels, groups=clusters, resamples=resamples, seed=seed
+        gold, predicted, labels, groups=clusters, resamples=resamples
     )
     if table is not None:
-        estimates |= estimate_calibration(
-            gold, table[kept], groups=clusters, resamples=resamples, seed=seed
-        )
+        estimates |= estimate_calibration(gold, table[kept], groups=clusters, resamples=resamples)
     reasons = Counter(o.unscored_reason for o in outcomes if o.unscored_reason is not None)
     return ClassificationScores(
         labels=tuple(labels),
@@ -139,7 +135,7 @@ def _check(
         raise ScoringError(
             f"Found {len(others)} predicted labels that are none of {list(labels)[:_SHOWN]}, the "
             f"first {others[0][:80]!r}; expected a label or None. Read labels out of generated "
-            "text with extract_label."
+            "text with read_label."
         )
 
 

@@ -17,19 +17,13 @@ and a second p-value flips whole templates; `differs` needs all three. Fewer tha
 never show a difference (2 / 2**5 > 0.05): that is undecided, which is an answer.
 """
 
-from retune.scoring.counterfactual.corpora import read_honest, read_winobias
 from retune.scoring.counterfactual.differences import (
     CounterfactualScores,
     GroupDifference,
     score_pair_likelihoods,
     score_pairs,
 )
-from retune.scoring.counterfactual.pairs import (
-    CounterfactualPair,
-    PairedTexts,
-    PairSide,
-    judge_hit,
-)
+from retune.scoring.counterfactual.pairs import CounterfactualPair, PairSide, judge_hit
 from retune.scoring.counterfactual.sets import (
     CounterfactualSet,
     expand_pairs,
@@ -42,12 +36,9 @@ __all__ = [
     "CounterfactualSet",
     "GroupDifference",
     "PairSide",
-    "PairedTexts",
     "expand_pairs",
     "judge_hit",
     "load_counterfactuals",
-    "read_honest",
-    "read_winobias",
     "score_pair_likelihoods",
     "score_pairs",
 ]

@@ -10,7 +10,7 @@ from retune.errors import ScoringError
 from retune.records import Metric, Record
 from retune.scoring.counterfactual.pairs import CounterfactualPair
 from retune.scoring.exchanging import sign_flip_test
-from retune.scoring.resampling import ALPHA, RESAMPLES, SEED
+from retune.scoring.resampling import ALPHA, RESAMPLES
 from retune.scoring.uncertainty import (
     estimate_rate,
     estimate_ratio,
@@ -64,9 +64,7 @@ def score_pairs(
     first: Sequence[bool | None],
     second: Sequence[bool | None],
     *,
-    categories: Sequence[str] = (),
     resamples: int = RESAMPLES,
-    seed: int = SEED,
 ) -> CounterfactualScores:
     """Compare how often the answers of two groups are hits.
 
@@ -74,9 +72,7 @@ def score_pairs(
         pairs: The pairs.
         first: Whether each pair's first side was a hit (`judge_hit`); None where unscored.
         second: The same for the second side.
-        categories: Categories that are reported even when they have no pair.
         resamples: Bootstrap draws.
-        seed: Of the bootstrap.
 
     Returns:
         For each category hit rates, difference and tests.
@@ -85,7 +81,7 @@ def score_pairs(
         ScoringError: There is not one outcome per pair and side, or a category mixes groups.
     """
     sides = [[None if hit is None else float(hit) for hit in side] for side in (first, second)]
-    return _score(pairs, sides[0], sides[1], "hit_rate", categories, resamples, seed)
+    return _score(pairs, sides[0], sides[1], "hit_rate", resamples)
 
 
 def score_pair_likelihoods(
@@ -93,9 +89,7 @@ def score_pair_likelihoods(
     first: Sequence[float | None],
     second: Sequence[float | None],
     *,
-    categories: Sequence[str] = (),
     resamples: int = RESAMPLES,
-    seed: int = SEED,
 ) -> CounterfactualScores:
     """Compare the log-likelihoods of two groups' texts.
 
@@ -105,9 +99,7 @@ def score_pair_likelihoods(
             it could not be scored. Sums of texts that differ in length differ by their length:
             compare one continuation after two inputs, or give means per token.
         second: The same for the second side.
-        categories: Categories that are reported even when they have no pair.
         resamples: Bootstrap draws.
-        seed: Of the bootstrap and of sampled sign flips.
 
     Returns:
         For each category mean log-likelihoods, difference and tests.
@@ -115,7 +107,7 @@ def score_pair_likelihoods(
     Raises:
         ScoringError: There is not one figure per pair and side, or a category mixes groups.
     """
-    return _score(pairs, first, second, "log_likelihood", categories, resamples, seed)
+    return _score(pairs, first, second, "log_likelihood", resamples)
 
 
 def _score(
@@ -123,9 +115,7 @@ def _score(
     first: Sequence[float | None],
     second: Sequence[float | None],
     figure: Figure,
-    categories: Sequence[str],
     resamples: int,
-    seed: int,
 ) -> CounterfactualScores:
     if not len(pairs) == len(first) == len(second):
         raise ScoringError(
@@ -133,8 +123,6 @@ def _score(
             "outcomes; expected one outcome for each side of each pair (None where unscored)."
         )
     rows: dict[str, list[tuple[CounterfactualPair, float | None, float | None]]] = {}
-    for name in categories:
-        rows.setdefault(name, [])
     for pair, one, other in zip(pairs, first, second, strict=True):
         rows.setdefault(pair.category, []).append((pair, one, other))
     by_category = {}
@@ -145,7 +133,7 @@ def _score(
                 f"Found the groups {groups} in the counterfactual category {name!r}; expected one "
                 "pair of groups in each category. Give each its own category."
             )
-        by_category[name] = _compare(some, figure, resamples, seed)
+        by_category[name] = _compare(some, figure, resamples)
     return CounterfactualScores(by_category=by_category)
 
 
@@ -153,9 +141,8 @@ def _compare(
     rows: list[tuple[CounterfactualPair, float | None, float | None]],
     figure: Figure,
     resamples: int,
-    seed: int,
 ) -> GroupDifference:
-    names = (rows[0][0].first.group, rows[0][0].second.group) if rows else (None, None)
+    names = (rows[0][0].first.group, rows[0][0].second.group)
     kept, unscored = _scored(rows)
     one, other = [row[1] for row in kept], [row[2] for row in kept]
     by_template: dict[str, list[float]] = {}
@@ -166,7 +153,7 @@ def _compare(
     sign_test = mcnemar_exact(wins, losses) if kept else None
     flips = None if not kept else sign_test
     if kept and figure == "log_likelihood":
-        flips = sign_flip_test(differences, seed=seed)
+        flips = sign_flip_test(differences)
     templates = [pair.template for pair, _, _ in kept]
     difference = _NOTHING
     if kept:
@@ -176,7 +163,6 @@ def _compare(
             direction="higher_is_better",
             groups=templates,
             resamples=resamples,
-            seed=seed,
         )
         difference = Metric(
             value=found.difference,
@@ -185,13 +171,13 @@ def _compare(
             n=found.n,
             groups=found.groups,
         )
-    clustered = sign_flip_test(map(math.fsum, by_template.values()), seed=seed) if kept else None
+    clustered = sign_flip_test(map(math.fsum, by_template.values())) if kept else None
     return GroupDifference(
         figure=figure,
         first_group=names[0],
         second_group=names[1],
-        first=_estimate(one, templates, figure, resamples, seed),
-        second=_estimate(other, templates, figure, resamples, seed),
+        first=_estimate(one, templates, figure, resamples),
+        second=_estimate(other, templates, figure, resamples),
         difference=difference,
         p_value=flips,
         sign_test_p_value=sign_test,
@@ -219,15 +205,13 @@ def _scored(
     return kept, unscored
 
 
-def _estimate(
-    values: list[float], templates: list[str], figure: Figure, resamples: int, seed: int
-) -> Metric:
+def _estimate(values: list[float], templates: list[str], figure: Figure, resamples: int) -> Metric:
     if figure == "hit_rate":
         hits = [bool(value) for value in values]
-        return estimate_rate(hits, groups=templates, resamples=resamples, seed=seed)
+        return estimate_rate(hits, groups=templates, resamples=resamples)
     if not values:
         return _NOTHING
-    return estimate_ratio(values, groups=templates, resamples=resamples, seed=seed)
+    return estimate_ratio(values, groups=templates, resamples=resamples)
 
 
 def _decide(

@@ -37,14 +37,6 @@ class CounterfactualPair(Record):
     second: PairSide
 
 
-class PairedTexts(Record):
-    """Pairs read from a corpus, and what could not be paired."""
-
-    pairs: tuple[CounterfactualPair, ...]
-    left_out: dict[str, int]
-    """Rows without a partner, and pairs with the same text on both sides, by reason."""
-
-
 def judge_hit(side: PairSide, text: str | None) -> bool | None:
     """Say whether an answer contains one of a side's hit words.
 

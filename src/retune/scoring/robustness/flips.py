@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from retune.errors import ScoringError
 from retune.records import Metric, Record
-from retune.scoring.resampling import RESAMPLES, SEED
+from retune.scoring.resampling import RESAMPLES
 from retune.scoring.uncertainty import estimate_rate
 
 Outcome = bool | str | None
@@ -63,7 +63,6 @@ def score_flips(
     *,
     kinds: Sequence[str] = (),
     resamples: int = RESAMPLES,
-    seed: int = SEED,
 ) -> FlipScores:
     """Count how often a change of the text turned the outcome.
 
@@ -71,7 +70,6 @@ def score_flips(
         trials: Rows before and after, each row at most once for each kind.
         kinds: Kinds that are reported even when no trial has them.
         resamples: Bootstrap draws.
-        seed: Of the bootstrap.
 
     Returns:
         Flip rates, None where no changed row was scored.
@@ -81,14 +79,13 @@ def score_flips(
     """
     _check(trials)
     by_kind = {
-        kind: _count([trial for trial in trials if trial.kind == kind], resamples, seed)
+        kind: _count([trial for trial in trials if trial.kind == kind], resamples)
         for kind in dict.fromkeys([*kinds, *(trial.kind for trial in trials)])
     }
     overall = estimate_rate(
         [_flipped(trial) for trial in trials],
         groups=_name_units(trials),
         resamples=resamples,
-        seed=seed,
     )
     return FlipScores(estimates={"flip_rate": overall}, by_kind=by_kind)
 
@@ -105,12 +102,12 @@ def _name_units(trials: Sequence[Trial]) -> list[str]:
     ]
 
 
-def _count(trials: Sequence[Trial], resamples: int, seed: int) -> KindFlips:
+def _count(trials: Sequence[Trial], resamples: int) -> KindFlips:
     changed = [trial for trial in trials if trial.changed]
     flips = [_flipped(trial) for trial in changed]
     turns = [(trial.before, trial.after) for trial in changed]
     return KindFlips(
-        flip_rate=estimate_rate(flips, groups=_name_units(changed), resamples=resamples, seed=seed),
+        flip_rate=estimate_rate(flips, groups=_name_units(changed), resamples=resamples),
         broke=turns.count((True, False)),
         mended=turns.count((False, True)),
         unchanged=len(trials) - len(changed),

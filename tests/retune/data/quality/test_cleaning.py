@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retune.data.quality.near import make_signatures
+from retune.data.quality.near import hash_parts, sign_sets
 from retune.errors import DataError
 from tests.retune.data.quality.conftest import Cleaned, Made, clean_in
 
@@ -172,7 +172,8 @@ def test_signatures_stand_in_the_order_of_the_index(clean: Clean) -> None:
         ask("uma só pergunta curta", "uma só pergunta curta", LONG), drop_duplicates="exact"
     )
     written = np.load(found.ref.folder / "signatures.npy", mmap_mode="r")
-    np.testing.assert_array_equal(written, make_signatures(["uma só pergunta curta", LONG]))
+    expected = sign_sets([*hash_parts("uma só pergunta curta"), *hash_parts(LONG)])
+    np.testing.assert_array_equal(written, expected)
 
 
 def test_weights_leave_rows_out(clean: Clean) -> None:

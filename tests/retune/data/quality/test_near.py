@@ -1,19 +1,29 @@
 """Signatures and the index of near copies."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from datasketch import MinHash
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from retune.data.quality.near import (
     NearIndex,
     choose_bands,
-    make_signatures,
+    hash_parts,
     shingles,
+    sign_sets,
     similarity,
 )
 from retune.data.quality.texts import PART, fold
+
+
+def make_signatures(texts: Sequence[str]) -> NDArray[np.uint32]:
+    """Sign texts of one part."""
+    return sign_sets([part for text in texts for part in hash_parts(text)])
+
 
 WORDS = st.lists(st.sampled_from(["um", "dois", "três", "quatro", "cinco"]), max_size=12)
 
@@ -61,7 +71,7 @@ def test_text_is_as_alike_as_its_least_alike_part() -> None:
 
 def test_scopes_keep_texts_apart() -> None:
     """One question over two databases shares no shingle, and so hardly a hash."""
-    first, second, third = make_signatures(["a b c d"] * 3, ["x", "y", "x"])
+    first, second, third = sign_sets([hash_parts("a b c d", scope)[0] for scope in "xyx"])
     assert (first == third).all()
     assert (first == second).mean() < 0.1
 

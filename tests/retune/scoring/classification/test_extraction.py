@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retune.errors import ConfigError
-from retune.scoring.classification.extraction import check_labels, extract_label
+from retune.scoring.classification.extraction import check_labels, read_label
 
 SENTIMENTS = ("negativo", "neutro", "positivo")
 
@@ -22,7 +22,7 @@ def test_the_reference_cases_are_decided_as_stated(
     differing = [
         case["id"]
         for case in cases
-        if extract_label(case["generated"], case["labels"]) != case["expected"]
+        if read_label(case["generated"], case["labels"]).label != case["expected"]
     ]
     assert len(cases) == 15
     assert differing == []
@@ -49,7 +49,7 @@ def test_the_reference_cases_are_decided_as_stated(
 )
 def test_a_text_must_name_exactly_one_label(generated: str, label: str | None) -> None:
     """Another word, a denial, two labels or an invented next example are no answer."""
-    assert extract_label(generated, SENTIMENTS) == label
+    assert read_label(generated, SENTIMENTS).label == label
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_labels_are_literal_and_the_longest_counts(
     labels: tuple[str, ...], generated: str, label: str | None
 ) -> None:
     """Signs mean nothing to the pattern, and a label inside another is not named."""
-    assert extract_label(generated, labels) == label
+    assert read_label(generated, labels).label == label
 
 
 @pytest.mark.parametrize(
@@ -92,17 +92,17 @@ def test_a_megabyte_is_read_in_linear_time(piece: str) -> None:
     """No pattern goes back over what it has read: seconds would be minutes."""
     labels = ("positivo", "muito positivo", "1", "muito  muito")
     start = time.process_time()
-    extract_label(piece * (1_000_000 // len(piece)), labels)
+    read_label(piece * (1_000_000 // len(piece)), labels)
     assert time.process_time() - start < 10
 
 
 @settings(deadline=None)
 @given(st.text(), st.sampled_from(SENTIMENTS))
 def test_a_label_alone_is_itself_whatever_follows_on_other_lines(rest: str, label: str) -> None:
-    assert extract_label(f"{label}\n{rest}", SENTIMENTS) == label
+    assert read_label(f"{label}\n{rest}", SENTIMENTS).label == label
 
 
 @settings(deadline=None)
 @given(st.text())
 def test_any_text_gives_a_label_or_none(text: str) -> None:
-    assert extract_label(text, SENTIMENTS) in (*SENTIMENTS, None)
+    assert read_label(text, SENTIMENTS).label in (*SENTIMENTS, None)

@@ -19,16 +19,6 @@ def test_probabilities_by_hand() -> None:
     assert found == pytest.approx(np.array([[0.75, 0.25]] * 2), abs=1e-12)
 
 
-def test_lengths_divide_the_sums() -> None:
-    """-6 nats over 3 tokens (-2 each) beats -3 over 1, which is likelier as a whole."""
-    sums = [[-6.0, -3.0]]
-    assert predict_by_likelihood(sums, ["a b c", "d"]).predictions == ["d"]
-    divided = predict_by_likelihood(sums, ["a b c", "d"], lengths=[3, 1])
-    assert divided.predictions == ["a b c"]
-    # exp(-2) / (exp(-2) + exp(-3)) = 1 / (1 + 1/e)
-    assert divided.probabilities[0, 0] == pytest.approx(1 / (1 + math.exp(-1)), abs=1e-15)
-
-
 def test_a_tie_has_no_answer() -> None:
     """The order of labels must not decide; a near miss is decided."""
     found = predict_by_likelihood([[-1.0, -1.0, -5.0], [-1.0, -1.0 - 1e-5, -5.0]], list("abc"))
@@ -46,11 +36,6 @@ def test_an_impossible_label_has_probability_zero() -> None:
 def test_what_is_no_likelihood_is_an_error(row: list[float]) -> None:
     with pytest.raises(ScoringError, match=r"1 of 2 rows .* first in row 1"):
         predict_by_likelihood([[-1.0, -2.0], row], ["a", "b"])
-
-
-def test_a_length_of_zero_is_an_error() -> None:
-    with pytest.raises(ScoringError, match="above 0"):
-        predict_by_likelihood([[-1.0, -2.0]], ["a", "b"], lengths=[0, 2])
 
 
 def test_as_many_columns_as_labels_are_expected() -> None:
