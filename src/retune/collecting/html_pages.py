@@ -14,7 +14,7 @@ from retune.collecting.letter_counts import LeftOut, Letters
 from retune.collecting.main_content import find_main, mark_links
 from retune.collecting.navigation import refuse_licence, refuse_linked
 from retune.collecting.page_kinds import refuse_other_markup, refuse_text_elsewhere
-from retune.collecting.page_text import UNREAD, clean, fold
+from retune.collecting.page_text import UNREAD, clean, fold_spaces
 from retune.collecting.parsing import parse_page
 from retune.collecting.pruning import find_left_out
 from retune.collecting.records import Document
@@ -95,10 +95,10 @@ def _title(tree: Any, main: Any, left_out: LeftOut) -> str:
             return text
     for meta in tree.iter("meta"):
         if meta.get("property") == "og:title" and (meta.get("content") or "").strip():
-            return _SITE_NAME.sub("", fold(clean(meta.get("content"))).strip())
+            return _SITE_NAME.sub("", fold_spaces(clean(meta.get("content"))).strip())
     for title in tree.iter("title"):
         if title.getparent() is not None and title.getparent().tag in {"head", "html", "body"}:
-            return _SITE_NAME.sub("", fold(clean("".join(title.itertext()))).strip())
+            return _SITE_NAME.sub("", fold_spaces(clean("".join(title.itertext()))).strip())
     return ""
 
 

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from retune.collecting.elements import BLOCKS
-from retune.collecting.page_text import clean, fold, letters
+from retune.collecting.page_text import clean, fold_spaces, letters
 
 _MARKS = {
     **dict.fromkeys(("b", "strong"), "**"),
@@ -31,7 +31,7 @@ class InlineText:
 
     def add(self, text: str) -> None:
         """Append a text node."""
-        self._pieces.append(fold(clean(text)))
+        self._pieces.append(fold_spaces(clean(text)))
         self._letters += letters(text)
 
     def space(self) -> None:

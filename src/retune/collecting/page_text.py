@@ -39,7 +39,7 @@ def clean(text: str) -> str:
     return text.translate(_UNSEEN)
 
 
-def fold(text: str) -> str:
+def fold_spaces(text: str) -> str:
     """Return text with HTML's white space folded; a no-break space is a character and stays."""
     return _SPACE.sub(" ", text)
 

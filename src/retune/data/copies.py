@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from retune.data.quality.near import NearIndex, similarity
+from retune.data.quality.near import NearIndex, estimate_margin, similarity
 from retune.data.quality.texts import row_text
 from retune.records import DatasetRef, Side
 
@@ -27,7 +27,6 @@ _NONE = len(KINDS)
 _ABSENT = -1
 _CONFIRMED_AT_ONCE = 20_000
 _TRIED_PER_COPY = 4
-_MARGIN = 4.0  # standard deviations of a MinHash estimate
 _REPORT_EVERY = 1_000
 
 Numbers = npt.NDArray[np.int64]
@@ -219,8 +218,7 @@ def _match_near(
     index = NearIndex(threshold)
     for at, place in enumerate(held.places):
         index.add(at, signatures[place])
-    # An estimate from n permutations has the standard deviation sqrt(t * (1 - t) / n).
-    margin = _MARGIN * np.sqrt(threshold * (1 - threshold) / signatures.shape[1])
+    least = threshold - estimate_margin(threshold)
     waiting: list[tuple[float, int, int]] = []
     for copy, place in enumerate(other.places):
         signature = signatures[place]
@@ -229,7 +227,7 @@ def _match_near(
         found = found[held.folded[found] != other.folded[copy]]
         if len(found):
             alike = np.mean(signatures[held.places[found]] == signature, axis=1)
-            waiting += _promising(copies, copy, found, alike, threshold - margin)
+            waiting += _promising(copies, copy, found, alike, least)
         if len(waiting) >= _CONFIRMED_AT_ONCE:
             _confirm(copies, waiting, threshold, rows)
             waiting.clear()

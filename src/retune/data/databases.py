@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from retune.data.formats.cells import as_text, ascii_of, name_keys
-from retune.data.formats.schemas import create_statements
+from retune.data.formats.schemas import create_statements, describe_database
 from retune.data.jsonl import read_jsonl
 from retune.data.reading.locating import DATABASE_ENDINGS, databases_digest
 from retune.data.schemas import DATABASE_SCHEMA
@@ -108,16 +108,10 @@ def _read_mapping(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         lines = script if isinstance(script, list) else [script]
         try:
             context = "\n".join(as_text("its script", line) for line in lines)
-            yield where, _entry(as_text("the name", name), context)
+            name = as_text("the name", name)
+            yield where, describe_database(name, context, absent="no CREATE TABLE in its script")
         except DataError as error:
             raise DataError(f"{where}: {error}.") from error
-
-
-def _entry(name: str, script: str) -> dict[str, str]:
-    schema = create_statements(script)
-    if not schema:
-        raise DataError("no CREATE TABLE in its script")
-    return {"db_id": name, "schema": schema, "context": script}
 
 
 def _read_sqlite(path: Path) -> dict[str, str]:

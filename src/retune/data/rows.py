@@ -9,7 +9,7 @@ from typing import Any
 
 from retune.data.findings import BAD_FILE, COLUMNS_FILE
 from retune.data.formats.normalising import Layout
-from retune.data.formats.pairs import describe_database
+from retune.data.formats.schemas import describe_database
 from retune.data.reading.column_findings import ColumnCounter
 from retune.data.reading.files import RawRow, read_files
 from retune.data.reading.hub import read_hub
@@ -24,6 +24,10 @@ from retune.stage import Workdir
 
 _ROWS_BETWEEN_REPORTS = 2000
 _BAD_ROWS_KEPT = 3
+_NO_TABLE = (
+    "the context has no CREATE TABLE: expected the SQL that makes the row's database "
+    "(data.columns.context), or data.databases"
+)
 
 
 def load_rows(inputs: LoadInputs, section: NoSection, work: Workdir) -> DatasetRef:
@@ -157,7 +161,7 @@ class _Loading:
     def _keep_database(self, name: str, context: str, databases: Any) -> None:
         if name in self.database_names:
             return
-        entry = describe_database(name, context)
+        entry = describe_database(name, context, absent=_NO_TABLE)
         self.database_names.add(name)
         databases.write(json.dumps(entry, ensure_ascii=False) + "\n")
 

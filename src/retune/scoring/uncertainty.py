@@ -12,8 +12,9 @@ Everything is seeded and does not depend on the order of rows. Rows that could n
 are left out, never counted as zero; without any row left the value is None. Direction is always
 said: nothing here assumes that higher is better. Nothing is rounded.
 
-Agrees with scipy.stats.binomtest (p-values, and Wilson through its `proportion_ci`) and with
-../shared/data/cls_reference (McNemar, bootstrap of accuracy and macro F1).
+Both exact tests and Wilson's interval are `scipy.stats.binomtest`, which takes most of a second to
+import: so only whoever needs one does. Agrees with ../shared/data/cls_reference (McNemar, bootstrap
+of accuracy and macro F1).
 """
 
 from __future__ import annotations
@@ -117,12 +118,10 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
             f"Found {successes} successes in {n} rows; expected 0 <= successes <= rows and at "
             "least one row. Report an unscored figure as Estimate(value=None) instead."
         )
-    rate, spread = successes / n, _Z * _Z / n
-    centre = (rate + spread / 2) / (1 + spread)
-    half = _Z * math.sqrt(rate * (1 - rate) / n + spread / (4 * n)) / (1 + spread)
-    # At 0 and n the formula meets the border exactly; floating point misses it by 1e-17.
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    return low, 1.0 if successes == n else min(1.0, centre + half)
+    from scipy.stats import binomtest
+
+    low, high = binomtest(successes, n).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def estimate_rate(
@@ -249,13 +248,10 @@ def mcnemar_exact(only_first_right: int, only_second_right: int) -> float:
         The probability, if neither were better, of disagreements at least this one-sided; 1.0
         when they never disagree.
     """
+    from scipy.stats import binomtest
+
     disagreements = only_first_right + only_second_right
-    if disagreements == 0:
-        return 1.0
-    fewer = min(only_first_right, only_second_right)
-    # Whole numbers throughout: exact however many rows, and no scipy to import.
-    tail = sum(math.comb(disagreements, count) for count in range(fewer + 1))
-    return min(1.0, float(2 * tail / 2**disagreements))
+    return float(binomtest(only_first_right, disagreements).pvalue) if disagreements else 1.0
 
 
 def paired_difference(

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 
 from retune.errors import ConfigError
@@ -87,16 +88,20 @@ def find_words(words: tuple[str, ...], generated: str) -> tuple[str, ...]:
     return tuple(word for word in words if _pattern(word).search(folded))
 
 
-def check_word(word: str) -> None:
-    """Refuse a word that would match everywhere.
+def check_words(words: Iterable[str]) -> None:
+    """Refuse words that would match everywhere, as pydantic's validators do.
 
     Args:
-        word: The word or phrase.
+        words: Words or phrases.
 
     Raises:
-        ConfigError: The word is empty, or nothing is left of it once it is folded.
+        ValueError: One is empty, or nothing is left of it once it is folded.
     """
-    _pattern(word)
+    try:
+        for word in words:
+            _pattern(word)
+    except ConfigError as error:
+        raise ValueError(error.message) from error
 
 
 @lru_cache(maxsize=4096)

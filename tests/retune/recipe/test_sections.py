@@ -9,20 +9,20 @@ import pytest
 from pydantic import BaseModel, Field, ValidationError
 
 from retune.errors import ConfigError
-from retune.recipe import (
+from retune.recipe import Recipe
+from retune.recipe.fields import known_paths, section_at
+from retune.recipe.loading import load_recipe
+from retune.recipe.sections import (
     DataConfig,
     FullConfig,
     LoraConfig,
     PromptConfig,
     QloraConfig,
-    Recipe,
     Section,
     SourceConfig,
     TrackingConfig,
     TrainingConfig,
 )
-from retune.recipe.fields import known_paths, section_at
-from retune.recipe.loading import load_recipe
 from retune.recipe.validation import path_of
 
 SECTIONS = sorted(

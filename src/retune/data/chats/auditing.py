@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from retune.data.chats.masks import find_stretches
-from retune.data.findings import Lengths
 
 FAULTS = (
     "no_target",
@@ -25,7 +24,6 @@ MIN_ANSWER_CHARACTERS = 16
 """A shorter answer (a label, a number) may stand in a prompt by chance."""
 _TURN_TAGS_CHARACTERS = 64
 """Most that a template writes around a turn: gpt-oss writes 51."""
-_BINS = 20
 _SHOWN_TOKENS = 24
 _AROUND = 40
 
@@ -121,12 +119,12 @@ def _prompt_loss(row: Row, prompt_ids: Ids, mask: Ids, rules: AuditRules) -> str
     if not prompt.any():
         return None
     told = (*(row["history"] or ()), *(row.get("steps") or ()))
-    turns = [fold(turn["content"]) for turn in told if turn["role"] == "assistant"]
+    turns = [collapse_spaces(turn["content"]) for turn in told if turn["role"] == "assistant"]
     for begin, end, learned in find_stretches(prompt.tolist()):
         if not learned:
             continue
         ids = prompt_ids[begin:end].tolist()
-        text = fold(rules.decode(ids))
+        text = collapse_spaces(rules.decode(ids))
         if not (rules.assistant_may and any(_is_turn(text, turn) for turn in turns)):
             return rules.decode(ids[:_SHOWN_TOKENS])
     return None
@@ -150,20 +148,20 @@ def find_answer(row: Row) -> str | None:
     Returns:
         The place with some letters around; None when it is not there.
     """
-    answer = fold(row["answer"])
+    answer = collapse_spaces(row["answer"])
     if not answer or not row["prompt"]:
         return None
     for name in ("question", "context"):
-        if fold(row[name]) == answer:
+        if collapse_spaces(row[name]) == answer:
             return f"the {name} is the answer"
     if len(answer) < MIN_ANSWER_CHARACTERS:
         return None
-    prompt = fold(row["prompt"])
+    prompt = collapse_spaces(row["prompt"])
     if answer not in prompt:
         return None
     told = (*(row["history"] or ()), *(row.get("steps") or ()))
-    turns = [fold(turn["content"]) for turn in told]
-    context = [] if row["db_id"] else [fold(row["context"])]
+    turns = [collapse_spaces(turn["content"]) for turn in told]
+    context = [] if row["db_id"] else [collapse_spaces(row["context"])]
     for text in sorted((*turns, *context), key=len, reverse=True):
         # Only what holds the answer: a turn such as "a" would cut the answer itself to pieces.
         if answer in text:
@@ -174,28 +172,6 @@ def find_answer(row: Row) -> str | None:
     return prompt[max(0, place - _AROUND) : place + len(answer) + _AROUND]
 
 
-def fold(text: str | None) -> str:
+def collapse_spaces(text: str | None) -> str:
     """Return a text with every white space as one blank."""
     return " ".join((text or "").split())
-
-
-def measure_lengths(values: Ids) -> Lengths | None:
-    """Describe how long something is over all rows.
-
-    Args:
-        values: Whole numbers, ``(rows,)``.
-
-    Returns:
-        Mean, percentiles (values that occur) and a histogram; None without rows.
-    """
-    if not len(values):
-        return None
-    at = {"min": 0, "p5": 5, "p50": 50, "p95": 95, "p99": 99, "max": 100}
-    low, high = int(values.min()), int(values.max())
-    edges = np.unique(np.linspace(low, high + 1, _BINS + 1).astype(int))
-    return Lengths(
-        mean=float(values.mean()),
-        percentiles={name: int(np.percentile(values, q, method="lower")) for name, q in at.items()},
-        edges=tuple(map(int, edges)),
-        counts=tuple(map(int, np.histogram(values, edges)[0])),
-    )

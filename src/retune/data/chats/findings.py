@@ -9,8 +9,9 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
-from retune.data.chats.auditing import FAULTS, LEFT_OUT, AuditRules, Row, audit_row, measure_lengths
-from retune.data.findings import SideAudit
+from retune.data.chats.auditing import FAULTS, LEFT_OUT, AuditRules, Row, audit_row
+from retune.data.findings import Lengths, SideAudit
+from retune.data.quality.lengths import even_edges, measure_lengths
 from retune.errors import DataError
 from retune.recipe.sections import PromptConfig
 from retune.records import Side
@@ -151,13 +152,14 @@ class SideFindings:
             faults={name: self.faults[name] for name in FAULTS},
             tokens=self.tokens,
             target_tokens=self.target_tokens,
-            prompt_lengths=measure_lengths(_joined(self._prompts)),
-            answer_lengths=measure_lengths(_joined(self._answers)),
+            prompt_lengths=_spread(self._prompts),
+            answer_lengths=_spread(self._answers),
         )
 
 
-def _joined(pieces: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32)
+def _spread(pieces: list[np.ndarray]) -> Lengths | None:
+    values = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32)
+    return measure_lengths(values, even_edges(values)) if len(values) else None
 
 
 def as_arrays(column: pa.ChunkedArray) -> list[np.ndarray | None]:

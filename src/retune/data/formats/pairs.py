@@ -9,7 +9,6 @@ from typing import Any
 from retune.data.formats.beside import read_beside
 from retune.data.formats.cells import Cells, Row, as_text, ascii_of, first_of_answers
 from retune.data.formats.labels import label_name
-from retune.data.formats.schemas import create_statements
 from retune.data.formats.tool_calls import are_calls, read_calls, write_calls
 from retune.errors import DataError
 
@@ -83,25 +82,3 @@ def read_text_to_sql(
             f"{hint}; add it there or correct the row"
         )
     return {**fields, "db_id": name}, None
-
-
-def describe_database(name: str, context: str) -> dict[str, str]:
-    """Make the entry of a database that a row brought along.
-
-    Args:
-        name: Its name.
-        context: SQL that creates and fills it.
-
-    Returns:
-        A row of `databases.parquet`.
-
-    Raises:
-        DataError: The SQL creates no table.
-    """
-    schema = create_statements(context)
-    if not schema:
-        raise DataError(
-            "the context has no CREATE TABLE: expected the SQL that makes the row's database "
-            "(data.columns.context), or data.databases"
-        )
-    return {"db_id": name, "schema": schema, "context": context}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from retune.errors import DataError
 from retune.scoring.sql.lexing import read_creations
 
 
@@ -15,3 +16,24 @@ def create_statements(script: str) -> str:
         The statements as they stand, one below the other; empty where there is none.
     """
     return "\n".join(f"{creation.text};" for creation in read_creations(script))
+
+
+def describe_database(name: str, script: str, *, absent: str) -> dict[str, str]:
+    """Make the entry of a database from the SQL that makes it.
+
+    Args:
+        name: Its name.
+        script: SQL that creates and fills it.
+        absent: What is said where it creates no table.
+
+    Returns:
+        A row of `databases.parquet`, such as `{"db_id": "shop", "schema": "CREATE TABLE t (a);",
+        "context": "CREATE TABLE t (a); INSERT INTO t VALUES (1);"}`.
+
+    Raises:
+        DataError: The SQL creates no table.
+    """
+    schema = create_statements(script)
+    if not schema:
+        raise DataError(absent)
+    return {"db_id": name, "schema": schema, "context": script}

@@ -8,7 +8,7 @@ import numpy as np
 
 from retune.data.findings import DROPPED_FILE, QUALITY_FILE
 from retune.data.quality.conflicts import find_conflicts
-from retune.data.quality.copies import find_copies
+from retune.data.quality.copies import find_repeats
 from retune.data.quality.dropping import drop_rows, leave_out_by_weight
 from retune.data.quality.index import draw_keys, write_dropped, write_index
 from retune.data.quality.looking import Facts, look_at_rows
@@ -80,7 +80,7 @@ def _examine(
     )
     with facts.timing("duplicates"):
         compared = _progress(work, "rows compared", facts)
-        copies = find_copies(facts, sets, quality.near_threshold, compared)
+        copies = find_repeats(facts, sets, quality.near_threshold, compared)
         texts, conflicts = find_conflicts(facts)
     reasons = drop_rows(facts, copies, conflicts, quality)
     if any(weight is not None for weight in inputs.weights):

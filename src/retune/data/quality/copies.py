@@ -15,16 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retune.data.quality.looking import Facts
-from retune.data.quality.near import PERMUTATIONS, NearIndex, parts_similarity
+from retune.data.quality.near import NearIndex, estimate_margin, parts_similarity
 from retune.data.quality.shingle_sets import ShingleSets
 
 _REPORT_EVERY = 2048
-_MARGIN = 4.0  # Standard deviations of a MinHash estimate.
 Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Copies:
+class Repeats:
     """For each row the place of the earlier row that it repeats; -1 for none."""
 
     exact: Places
@@ -34,12 +33,12 @@ class Copies:
     """Folded copies have none."""
 
 
-def find_copies(
+def find_repeats(
     facts: Facts,
     sets: ShingleSets,
     near_threshold: float,
     progress: Callable[[int], None],
-) -> Copies:
+) -> Repeats:
     """Find all rows that repeat an earlier one.
 
     Args:
@@ -58,7 +57,7 @@ def find_copies(
         exact[rows] = _first_places(facts.exact, rows)
         folded[rows] = _first_places(facts.folded, rows)
         _match_near(rows[folded[rows] < 0], near, sets, near_threshold, progress)
-    return Copies(exact, folded, near)
+    return Repeats(exact, folded, near)
 
 
 def _first_places(hashes: NDArray[np.uint64], rows: Places) -> Places:
@@ -76,10 +75,10 @@ def _match_near(
     progress: Callable[[int], None],
 ) -> None:
     index = NearIndex(threshold)
-    spread = np.sqrt(threshold * (1 - threshold) / PERMUTATIONS)
+    least = threshold - estimate_margin(threshold)
     for done, row in enumerate(rows.tolist(), 1):
         signature = np.asarray(sets.signatures[row])
-        near[row] = _most_alike(row, index.query(signature), sets, threshold, _MARGIN * spread)
+        near[row] = _most_alike(row, index.query(signature), sets, threshold, least)
         if near[row] < 0:
             index.add(row, signature)
         if done % _REPORT_EVERY == 0:
@@ -87,7 +86,7 @@ def _match_near(
 
 
 def _most_alike(
-    row: int, candidates: list[int], sets: ShingleSets, threshold: float, margin: float
+    row: int, candidates: list[int], sets: ShingleSets, threshold: float, least: float
 ) -> int:
     """Return a candidate that is as alike as the threshold asks, the likeliest first; else -1."""
     if not candidates:
@@ -96,7 +95,7 @@ def _most_alike(
     estimates: list[float] = agree.mean(axis=1).tolist()
     own = sets.read(row)
     for place in sorted(range(len(candidates)), key=lambda place: -estimates[place]):
-        if estimates[place] < threshold - margin:
+        if estimates[place] < least:
             break
         if parts_similarity(own, sets.read(candidates[place])) >= threshold:
             return candidates[place]

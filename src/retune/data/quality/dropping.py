@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from retune.data.quality.copies import Copies
+from retune.data.quality.copies import Repeats
 from retune.data.quality.looking import Facts
-from retune.data.quality.mixing import choose_rows, share_out
+from retune.data.quality.mixing import choose_rows, count_by_weight
 from retune.recipe.sections import QualityConfig
 
 BAD_ROW = "bad row"
@@ -32,7 +32,7 @@ Reasons = NDArray[np.int8]
 
 
 def drop_rows(
-    facts: Facts, copies: Copies, conflicts: NDArray[np.bool_], quality: QualityConfig
+    facts: Facts, copies: Repeats, conflicts: NDArray[np.bool_], quality: QualityConfig
 ) -> Reasons:
     """Give each row the reason it is dropped for.
 
@@ -72,6 +72,6 @@ def leave_out_by_weight(
     """
     mixed = [source for source, weight in enumerate(weights) if weight is not None]
     kept = [np.flatnonzero((facts.source == source) & (reasons == _KEPT)) for source in mixed]
-    counts = share_out([rows.size for rows in kept], [weights[s] or 0.0 for s in mixed])
+    counts = count_by_weight([rows.size for rows in kept], [weights[s] or 0.0 for s in mixed])
     for rows, count in zip(kept, counts, strict=True):
         reasons[rows[~choose_rows(draws[rows], count)]] = _WEIGHT

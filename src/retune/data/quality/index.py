@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retune.data.findings import BAD_FILE
-from retune.data.quality.copies import Copies
+from retune.data.quality.copies import Repeats
 from retune.data.quality.dropping import BAD_ROW, REASONS, Reasons
 from retune.data.quality.looking import Facts
 from retune.data.quality.naming import OnLine, RowNames
-from retune.data.quality.texts import hash_name, text_hash
+from retune.data.quality.texts import text_hash, write_hash
 from retune.data.schemas import INDEX_SCHEMA
 from retune.data.tables import iterate_rows, write_table
 from retune.records import DatasetRef
@@ -65,7 +65,7 @@ def _index_rows(
             "source": source,
             "row": place - int(first[source]),
             "row_id": names.row_id(row["row_id"], *where, nth),
-            "group": row["group"] or row["db_id"] or hash_name(folded),
+            "group": row["group"] or row["db_id"] or write_hash(folded),
             "key": _key(row["row_id"], int(facts.content[place])),
             "label": row["label"],
             "db_id": row["db_id"],
@@ -81,7 +81,7 @@ def write_dropped(
     facts: Facts,
     names: RowNames,
     reasons: Reasons,
-    copies: Copies,
+    copies: Repeats,
 ) -> None:
     """List bad and dropped rows with file, line and reason, never with their texts.
 
@@ -99,7 +99,7 @@ def write_dropped(
 
 
 def _dropped_lines(
-    inputs: CleanInputs, facts: Facts, names: RowNames, reasons: Reasons, copies: Copies
+    inputs: CleanInputs, facts: Facts, names: RowNames, reasons: Reasons, copies: Repeats
 ) -> Iterator[dict[str, Any]]:
     for source, rows in enumerate(inputs.rows):
         for bad in read_bad_rows(rows):
@@ -138,7 +138,7 @@ def read_bad_rows(rows: DatasetRef) -> Iterator[dict[str, Any]]:
 
 
 def _repeated(
-    place: int, reason: str, facts: Facts, names: RowNames, copies: Copies
+    place: int, reason: str, facts: Facts, names: RowNames, copies: Repeats
 ) -> dict[str, str]:
     first = {
         "exact duplicate": copies.exact,
@@ -149,7 +149,7 @@ def _repeated(
 
 
 def _key(own: str | None, content: int) -> str:
-    return own if own is not None else hash_name(content)
+    return own if own is not None else write_hash(content)
 
 
 def _sizes(facts: Facts, inputs: CleanInputs) -> NDArray[np.int64]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retune.data.splitting import share_out
 
-def share_out(available: Sequence[int], weights: Sequence[float]) -> list[int]:
+
+def count_by_weight(available: Sequence[int], weights: Sequence[float]) -> list[int]:
     """Return how many rows each source gives, so that the shares hold and no row repeats.
 
-    The total T is the largest whole number with T * share at most what each source has; rows that
-    do not divide evenly go to the largest remainders, so that each count is within one of its
-    share.
+    The total T is the largest whole number with T * share at most what each source has; it is
+    divided by the largest remainder, so that each count is within one of its share. Of 90 and 100
+    rows in the proportion 3 to 1, T is 120: 90 rows and 30.
 
     Args:
         available: Rows that each source has; one without rows is left out of the shares.
@@ -24,18 +27,11 @@ def share_out(available: Sequence[int], weights: Sequence[float]) -> list[int]:
         One count per source, at most what it has.
     """
     exact = [Fraction(w) if n else Fraction(0) for n, w in zip(available, weights, strict=True)]
-    whole = sum(exact)
-    if not whole:
-        return [0] * len(available)
-    shares = [weight / whole for weight in exact]
-    total = min(int(n / s) for n, s in zip(available, shares, strict=True) if s)
-    quotas = [total * share for share in shares]
-    counts = [int(quota) for quota in quotas]
-    # Stable sort: of equal remainders the earlier source gets the row.
-    order = sorted(range(len(counts)), key=lambda i: counts[i] - quotas[i])
-    for place in order[: total - sum(counts)]:
-        counts[place] += 1
-    return counts
+    scale = math.lcm(*(weight.denominator for weight in exact))
+    wanted = [int(weight * scale) for weight in exact]
+    whole = sum(wanted)
+    total = min((n * whole // w for n, w in zip(available, wanted, strict=True) if w), default=0)
+    return share_out(total, wanted, available)
 
 
 def choose_rows(draws: NDArray[np.uint64], count: int) -> NDArray[np.bool_]:

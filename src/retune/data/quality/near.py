@@ -14,6 +14,7 @@ threshold.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from hashlib import sha1
 
@@ -27,6 +28,7 @@ PERMUTATIONS = 128
 SHINGLE_WORDS = 3
 RECALL = 0.99
 """Least share of pairs at the threshold that an index finds."""
+_MARGIN = 4.0  # standard deviations of an estimated similarity
 _HASHES_AT_ONCE = 8192  # 4 MB of permuted hashes
 _LONGEST_CHAIN = 64  # Texts made from one template share bands: without an end, work is quadratic.
 
@@ -98,6 +100,18 @@ def sign_sets(sets: Sequence[Hashes]) -> NDArray[np.uint32]:
             signature.update_batch(one[start : start + _HASHES_AT_ONCE].tolist())
         signatures[place] = signature.hashvalues
     return signatures
+
+
+def estimate_margin(threshold: float) -> float:
+    """Return how far below a threshold the share of equal places may lie by chance.
+
+    Args:
+        threshold: Similarity t of the texts.
+
+    Returns:
+        Four standard deviations sqrt(t * (1 - t) / 128) of the share: 0.14 at 0.8.
+    """
+    return _MARGIN * math.sqrt(threshold * (1 - threshold) / PERMUTATIONS)
 
 
 def choose_bands(threshold: float) -> tuple[int, int]:

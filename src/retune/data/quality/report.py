@@ -19,11 +19,11 @@ from retune.data.findings import (
     QualityReport,
     SourceFinding,
 )
-from retune.data.quality.copies import Copies
+from retune.data.quality.copies import Repeats
 from retune.data.quality.dropping import BAD_ROW, REASONS, Reasons
 from retune.data.quality.index import read_bad_rows, where_is
 from retune.data.quality.languages import UNDETERMINED
-from retune.data.quality.lengths import measure_lengths
+from retune.data.quality.lengths import measure_lengths, round_edges
 from retune.data.quality.looking import MEASURED, Facts
 from retune.data.quality.naming import RowNames
 from retune.data.quality.sensitive import PERSONAL_KINDS, SECRET_KINDS
@@ -43,7 +43,7 @@ class Found:
     inputs: CleanInputs
     names: RowNames
     facts: Facts
-    copies: Copies
+    copies: Repeats
     conflicting_texts: int
     conflicts: Flags
     reasons: Reasons
@@ -177,7 +177,11 @@ def _describe_copies(found: Found) -> Duplicates:
 
 def _measure(facts: Facts) -> dict[str, Lengths]:
     columns = dict(zip(MEASURED, facts.characters.T, strict=True))
-    return {name: measure_lengths(values) for name, values in columns.items() if values.any()}
+    return {
+        name: measure_lengths(values, round_edges(int(values.max())))
+        for name, values in columns.items()
+        if values.any()
+    }
 
 
 def _count(codes: dict[str, int], values: NDArray[np.int32]) -> dict[str, int]:

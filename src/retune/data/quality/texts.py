@@ -107,6 +107,6 @@ def _said(turns: Any) -> Any:
     return [{key: value for key, value in turn.items() if value is not None} for turn in turns]
 
 
-def hash_name(value: int) -> str:
+def write_hash(value: int) -> str:
     """Return a 64-bit hash as text of 16 hexadecimal digits."""
     return f"{value:016x}"

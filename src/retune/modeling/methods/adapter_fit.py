@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from retune.modeling.methods.module_names import ends
+
 Shapes = Mapping[str, tuple[int, ...]]
 Config = Mapping[str, Any]
 
@@ -75,10 +77,10 @@ def _unfit_layers(adapter: Config, weights: Shapes, layers: Shapes) -> Iterator[
         wanted = (other[0], shape[1])
         # peft puts the adapters of one module's parameters around each other.
         holder = layer.partition(".base_layer")[0]
-        if any(f".{holder}".endswith(f".{each}") for each in experts):
+        if any(ends(holder, each) for each in experts):
             yield from _unfit_experts(holder, wanted, layers)
             continue
-        found = [s for n, s in layers.items() if f".{n}".endswith(f".{ending}.weight")]
+        found = [s for n, s in layers.items() if ends(n, f"{ending}.weight")]
         if not found:
             yield f"the base has no layer {layer}"
         # Conv1D keeps its weights the other way round, bitsandbytes two of 4 bits in a byte.

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from retune.errors import ConfigError
+from retune.modeling.methods.module_names import ends
 
 _DIMENSIONS = 3
 _UP_TO_BLOCK = re.compile(r"^.*?\.\d+\.")
@@ -37,13 +38,13 @@ def check_stacked(
     if not names:
         return
     there = list_stacked(model)
-    unknown = [each for each in names if not any(_ends(name, each) for name in there)]
+    unknown = [each for each in names if not any(ends(name, each) for name in there)]
     if unknown:
         raise ConfigError(
             f"method.target_parameters: {', '.join(unknown)} match no stacked weights of this "
             f"model. {_describe(there)}"
         )
-    wanted = {name: w for name, w in there.items() if any(_ends(name, each) for each in names)}
+    wanted = {name: w for name, w in there.items() if any(ends(name, each) for each in names)}
     _check_rank(wanted, r)
     both = [name for name in wanted if any(f"{name}.".startswith(f"{each}.") for each in whole)]
     if both:
@@ -92,7 +93,3 @@ def _describe(there: Mapping[str, torch.Tensor]) -> str:
         f"of a block before a name adapts that block alone, such as "
         f"{numbered.group() if numbered else one}."
     )
-
-
-def _ends(name: str, ending: str) -> bool:
-    return f".{name}".endswith(f".{ending}")

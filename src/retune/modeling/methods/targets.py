@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from retune.errors import ConfigError
+from retune.modeling.methods.module_names import ends, last_part, list_endings
 from retune.modeling.methods.whole_modules import is_tied
 from retune.recipe.sections.method import ALL_LINEAR
 
@@ -66,7 +67,7 @@ def _matches_nothing(
     whole: Sequence[str],
 ) -> str:
     there = _adaptable(model, whole)
-    has = f"It has: {_endings(there)}; or use {ALL_LINEAR}."
+    has = f"It has: {list_endings(there)}; or use {ALL_LINEAR}."
     if not isinstance(target_modules, str):
         return f"{_FIELD}: {', '.join(unmatched)} match no layer of this model. {has}"
     one = next(iter(there), "")
@@ -84,7 +85,7 @@ def _matches_nothing(
 def _refuse_unfit(
     name: str, module: nn.Module, model: PreTrainedModel, whole: Sequence[str]
 ) -> None:
-    there = f"Name others: {_endings(_adaptable(model, whole))}; or use {ALL_LINEAR}."
+    there = f"Name others: {list_endings(_adaptable(model, whole))}; or use {ALL_LINEAR}."
     if name in whole:
         raise ConfigError(
             f"{_FIELD}: {name} is trained as a whole (method.modules_to_save, or as the head). "
@@ -95,8 +96,8 @@ def _refuse_unfit(
         raise ConfigError(
             f"{_FIELD}: {name} is the output head, whose adapter would not be trained: the loss is "
             "computed from the head's own weights. Train it as a whole "
-            f"(method.modules_to_save: [{_ending(name)}]) or rows of it (method.trainable_tokens), "
-            f"and leave it out here. {there}"
+            f"(method.modules_to_save: [{last_part(name)}]) or rows of it "
+            f"(method.trainable_tokens), and leave it out here. {there}"
         )
     if module is model.get_input_embeddings() and is_tied(model):
         raise ConfigError(
@@ -155,16 +156,3 @@ def _sides(layer: nn.Module) -> tuple[int, int]:
 
 def _is_adaptable(module: nn.Module) -> bool:
     return isinstance(module, (*_LINEAR, nn.Embedding))
-
-
-def ends(name: str, ending: str) -> bool:
-    """Tell whether a dotted name ends with whole parts of another."""
-    return f".{name}".endswith(f".{ending}")
-
-
-def _ending(name: str) -> str:
-    return name.rsplit(".", 1)[-1]
-
-
-def _endings(names: Iterable[str]) -> str:
-    return ", ".join(sorted({_ending(name) for name in names}))

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from retune.errors import ConfigError
+from retune.modeling.methods.module_names import ends, list_endings
 
 
 def name_modules(model: PreTrainedModel, endings: Sequence[str] | None) -> tuple[str, ...]:
@@ -30,14 +31,14 @@ def name_modules(model: PreTrainedModel, endings: Sequence[str] | None) -> tuple
     """
     modules = {name: module for name, module in model.named_modules() if name}
     for ending in endings or ():
-        if not any(_ends(name, ending) for name in modules):
+        if not any(ends(name, ending) for name in modules):
             # Without the modules that only hold others, such as the list of blocks.
             own = [n for n, m in modules.items() if any(True for _ in m.parameters(False))]
             raise ConfigError(
                 f"method.modules_to_save: {ending} matches no module of this model. "
-                f"It has: {_endings(own)}."
+                f"It has: {list_endings(own)}."
             )
-    found = [name for name in modules if any(_ends(name, ending) for ending in endings or ())]
+    found = [name for name in modules if any(ends(name, ending) for ending in endings or ())]
     for name in found:
         _check_whole(name, modules[name], model)
     return _both_ends(model, found)
@@ -93,7 +94,7 @@ def _ends_of(model: PreTrainedModel) -> tuple[nn.Module, ...]:
 
 
 def _known_to_peft(model: PreTrainedModel) -> bool:
-    return _ends(name_of(model, model.get_input_embeddings()), "embed_tokens")
+    return ends(name_of(model, model.get_input_embeddings()), "embed_tokens")
 
 
 def name_of(model: PreTrainedModel, wanted: nn.Module) -> str:
@@ -104,11 +105,3 @@ def name_of(model: PreTrainedModel, wanted: nn.Module) -> str:
         wanted: A module of it.
     """
     return next(str(name) for name, module in model.named_modules() if module is wanted)
-
-
-def _ends(name: str, ending: str) -> bool:
-    return f".{name}".endswith(f".{ending}")
-
-
-def _endings(names: Sequence[str]) -> str:
-    return ", ".join(sorted({name.rsplit(".", 1)[-1] for name in names}))

@@ -18,7 +18,7 @@ from retune.errors import ConfigError
 from retune.records import Record
 from retune.scoring.counterfactual.pairs import CounterfactualPair, PairSide
 from retune.scoring.probes.files import LANGUAGE, ProbeFile, explain, read_probe_files
-from retune.scoring.words import check_word
+from retune.scoring.words import check_words
 
 _PLACE = re.compile(r"\{(\w*)\}")
 _PERSON = {"person", "Person"}
@@ -52,11 +52,7 @@ class CounterfactualSet(Record):
     @field_validator("hit_words")
     @classmethod
     def _not_empty(cls, words: tuple[str, ...]) -> tuple[str, ...]:
-        for word in words:
-            try:
-                check_word(word)
-            except ConfigError as error:
-                raise ValueError(error.message) from error
+        check_words(words)
         return words
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from retune.errors import ConfigError
 from retune.records import Record
 from retune.scoring.probes.files import LANGUAGE, ProbeFile, explain, read_probe_files
-from retune.scoring.words import check_word, find_words
+from retune.scoring.words import check_words, find_words
 
 RequiredWord = str | tuple[str, ...]
 
@@ -42,11 +42,7 @@ class ProbeCase(Record):
         for entry in words:
             if not isinstance(entry, str) and not entry:
                 raise ValueError("Found a list without words; expected at least one alternative.")
-            for word in alternatives(entry):
-                try:
-                    check_word(word)
-                except ConfigError as error:
-                    raise ValueError(error.message) from error
+            check_words(alternatives(entry))
         return words
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from retune.data.chats.auditing import AuditRules, audit_row, find_answer, measure_lengths
+from retune.data.chats.auditing import AuditRules, audit_row, find_answer
 from retune.data.chats.preparing import show_rows
 from retune.data.chats.templates import locate_shipped
 from retune.data.tables import read_rows
@@ -300,15 +300,6 @@ def test_the_report_counts_every_row(bench: Any, read_audit: Any) -> None:
     assert (train.tokens, train.target_tokens) == (chat.train_tokens, chat.answer_tokens)
     assert sum(train.answer_lengths.counts) == 2
     assert report.examples["targets"][0] == "0-0: SELECT 1<|end|>"
-
-
-def test_lengths_by_hand() -> None:
-    """Of 1 to 4: mean 2.5; the lower of the two middle ones is the median."""
-    lengths = measure_lengths(np.array([4, 1, 3, 2]))
-    assert lengths is not None
-    assert (lengths.mean, lengths.percentiles["p50"], lengths.percentiles["max"]) == (2.5, 2, 4)
-    assert (lengths.edges, lengths.counts) == ((1, 2, 3, 4, 5), (1, 1, 1, 1))
-    assert measure_lengths(np.array([], dtype=int)) is None
 
 
 def test_rows_are_shown_as_the_model_reads_them(bench: Any) -> None:

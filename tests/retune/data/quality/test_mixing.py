@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retune.data.quality.mixing import choose_rows, share_out
+from retune.data.quality.mixing import choose_rows, count_by_weight
 
 SOURCES = st.lists(
     st.tuples(st.integers(1, 5000), st.floats(0.01, 100, allow_nan=False)), min_size=1, max_size=6
@@ -16,7 +16,7 @@ SOURCES = st.lists(
 def test_shares_hold_within_one_row(sources: list[tuple[int, float]]) -> None:
     """No source gives more than it has, nor a row more or less than its share."""
     available, weights = zip(*sources, strict=True)
-    counts = share_out(available, weights)
+    counts = count_by_weight(available, weights)
     total, whole = sum(counts), sum(weights)
     assert all(count <= have for count, have in zip(counts, available, strict=True))
     for count, weight in zip(counts, weights, strict=True):
@@ -28,19 +28,19 @@ def test_shares_hold_within_one_row(sources: list[tuple[int, float]]) -> None:
 def test_total_is_as_large_as_can_be(sources: list[tuple[int, float]]) -> None:
     """One more row in all would ask more of some source than it has."""
     available, weights = zip(*sources, strict=True)
-    total, whole = sum(share_out(available, weights)) + 1, sum(weights)
+    total, whole = sum(count_by_weight(available, weights)) + 1, sum(weights)
     over = [total * w / whole - have for have, w in zip(available, weights, strict=True)]
     assert max(over) > -1e-6
 
 
 def test_mixing_by_hand() -> None:
     """3 to 1 over 90 and 100 rows: 90 are three shares, so 30 of the other; 120 in all."""
-    assert share_out([90, 100], [3, 1]) == [90, 30]
+    assert count_by_weight([90, 100], [3, 1]) == [90, 30]
 
 
 def test_empty_source_takes_no_share() -> None:
     """A source that was dropped wholly does not empty the others."""
-    assert share_out([0, 10], [1, 1]) == [0, 10]
+    assert count_by_weight([0, 10], [1, 1]) == [0, 10]
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), unique=True, min_size=1), st.data())

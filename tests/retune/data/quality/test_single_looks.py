@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from retune.data.quality.languages import LanguageFinder
-from retune.data.quality.lengths import measure_lengths, round_edges
+from retune.data.quality.lengths import even_edges, measure_lengths, round_edges
 from retune.data.quality.unprintable import find_unprintable
 from retune.errors import ConfigError
 
@@ -48,12 +48,18 @@ def test_unknown_language_is_refused() -> None:
 
 def test_lengths_by_hand() -> None:
     """0, 1, 3 and 12 characters: mean 4, and one row in four bins."""
-    found = measure_lengths(np.array([0, 1, 3, 12]))
+    found = measure_lengths(np.array([0, 1, 3, 12]), round_edges(12))
     assert found.mean == 4
     assert found.edges == (0, 1, 2, 5, 10, 20)
     assert found.counts == (1, 1, 1, 0, 1)
     # Nearest length below: of four values, the 50th percentile lies between the second and third.
     assert found.percentiles == {"min": 0, "p5": 0, "p50": 1, "p95": 3, "p99": 3, "max": 12}
+
+
+def test_even_edges_by_hand() -> None:
+    """From 1 to above 4 no more than four bins of whole numbers fit; from 0 to 39, 20 of two."""
+    assert even_edges(np.array([4, 1, 3, 2])) == [1, 2, 3, 4, 5]
+    assert even_edges(np.array([0, 39])) == list(range(0, 41, 2))
 
 
 @pytest.mark.parametrize("longest", [0, 1, 2, 5, 9, 10, 999, 1000])
