@@ -19,6 +19,7 @@ from retune.data.formats.names import (
     THINKING_NAMES,
     TOOL_NAMES,
     fold_name,
+    split_names,
 )
 from retune.recipe.sections.data import FormatName
 
@@ -69,42 +70,11 @@ class Meaning:
 
 PAIRS = "name the file under dpo.pairs"
 MEDIA = Meaning(
-    (
-        "image",
-        "images",
-        "image_path",
-        "image_url",
-        "picture",
-        "pictures",
-        "video",
-        "videos",
-        "audio",
-        "audios",
-        "imagem",
-        "imagens",
-        "image_paths",
-        "image_urls",
-        "image_file",
-        "image_files",
-        "image_base64",
-        "image_bytes",
-        "img",
-        "imgs",
-        "photo",
-        "photos",
-        "foto",
-        "fotos",
-        "screenshot",
-        "screenshots",
-        "pixel_values",
-        "video_path",
-        "video_url",
-        "audio_path",
-        "audio_url",
-        "attachment",
-        "attachments",
-        "anexo",
-        "anexos",
+    split_names(
+        "image images image_path image_url picture pictures video videos audio audios imagem "
+        "imagens image_paths image_urls image_file image_files image_base64 image_bytes img imgs "
+        "photo photos foto fotos screenshot screenshots pixel_values video_path video_url "
+        "audio_path audio_url attachment attachments anexo anexos"
     ),
     "that there are pictures, films, sounds or files, which are not supported",
     in_turns=True,
@@ -116,41 +86,13 @@ MEANINGS: tuple[Meaning, ...] = (
     Meaning(
         (
             *LABEL_NAMES,
-            "feedback",
-            "thumbs",
-            "thumbs_up",
-            "thumb",
-            "thumb_up",
-            "user_feedback",
-            "human_feedback",
-            "vote",
-            "upvoted",
-            "like",
-            "liked",
-            "good",
-            "is_good",
-            "good_answer",
-            "is_good_answer",
-            "good_response",
-            "correct",
-            "is_correct",
-            "is_correct_answer",
-            "accepted",
-            "is_accepted",
-            "approved",
-            "is_approved",
-            "desirable",
-            "is_desirable",
-            "kto_tag",
-            "helpful",
-            "is_helpful",
-            "aprovado",
-            "aprovada",
-            "correto",
-            "correta",
-            "gostou",
-            "curtiu",
-            "util",
+            *split_names(
+                "feedback thumbs thumbs_up thumb thumb_up user_feedback human_feedback vote "
+                "upvoted like liked good is_good good_answer is_good_answer good_response correct "
+                "is_correct is_correct_answer accepted is_accepted approved is_approved desirable "
+                "is_desirable kto_tag helpful is_helpful aprovado aprovada correto correta gostou "
+                "curtiu util"
+            ),
         ),
         "whether the answer is a good one",
         reading="verdict",
@@ -159,27 +101,10 @@ MEANINGS: tuple[Meaning, ...] = (
         instead="delete the bad ones (with a good answer beside them they are pairs: dpo.pairs)",
     ),
     Meaning(
-        (
-            "bad",
-            "is_bad",
-            "thumbs_down",
-            "thumb_down",
-            "downvoted",
-            "disliked",
-            "flagged",
-            "is_flagged",
-            "is_rejected",
-            "deleted",
-            "is_deleted",
-            "wrong",
-            "is_wrong",
-            "incorrect",
-            "is_incorrect",
-            "hallucination",
-            "is_hallucination",
-            "hallucinated",
-            "reprovado",
-            "reprovada",
+        split_names(
+            "bad is_bad thumbs_down thumb_down downvoted disliked flagged is_flagged is_rejected "
+            "deleted is_deleted wrong is_wrong incorrect is_incorrect hallucination "
+            "is_hallucination hallucinated reprovado reprovada"
         ),
         "whether the answer is a bad one",
         reading="counter_verdict",
@@ -188,25 +113,10 @@ MEANINGS: tuple[Meaning, ...] = (
         instead="delete the bad ones (with a good answer beside them they are pairs: dpo.pairs)",
     ),
     Meaning(
-        (
-            "rating",
-            "ratings",
-            "score",
-            "scores",
-            "stars",
-            "grade",
-            "reward",
-            "quality",
-            "quality_score",
-            "answer_quality",
-            "response_quality",
-            "answer_score",
-            "response_score",
-            "feedback_score",
-            "human_rating",
-            "user_rating",
-            "nota",
-            "avaliacao",
+        split_names(
+            "rating ratings score scores stars grade reward quality quality_score answer_quality "
+            "response_quality answer_score response_score feedback_score human_rating user_rating "
+            "nota avaliacao"
         ),
         "how good the answer is; which ones are to be learned is not known",
         layouts=_ASKED,
@@ -214,21 +124,10 @@ MEANINGS: tuple[Meaning, ...] = (
         instead="delete the rows that are not to be learned",
     ),
     Meaning(
-        (
-            "chosen",
-            "rejected",
-            "rejected_response",
-            "rejected_messages",
-            "rejected_answer",
-            "rejected_output",
-            "response_rejected",
-            "answer_rejected",
-            "output_rejected",
-            "preferred_output",
-            "non_preferred_output",
-            "negative",
-            "negatives",
-            "hard_negatives",
+        split_names(
+            "chosen rejected rejected_response rejected_messages rejected_answer rejected_output "
+            "response_rejected answer_rejected output_rejected preferred_output "
+            "non_preferred_output negative negatives hard_negatives"
         ),
         "which answer is wanted and which is not: a pair of preferences, no row to learn from",
         layouts=frozenset(NAMES),
@@ -236,45 +135,18 @@ MEANINGS: tuple[Meaning, ...] = (
         instead=PAIRS,
     ),
     Meaning(
-        (
-            "weight",
-            "loss_weight",
-            "sample_weight",
-            "example_weight",
-            "instance_weight",
-            "row_weight",
-            "peso",
+        split_names(
+            "weight loss_weight sample_weight example_weight instance_weight row_weight peso"
         ),
         "how much the row counts: 1 is as any row, others are not supported",
         reading="weight",
         instead="delete rows of weight 0",
     ),
     Meaning(
-        (
-            "weight",
-            "loss_weight",
-            "loss",
-            "loss_mask",
-            "train",
-            "training",
-            "trainable",
-            "train_on_turn",
-            "train_on",
-            "is_train",
-            "do_train",
-            "should_train",
-            "use_for_training",
-            "learn",
-            "learnable",
-            "calculate_loss",
-            "compute_loss",
-            "include_in_loss",
-            "in_loss",
-            "has_loss",
-            "with_loss",
-            "use_loss",
-            "peso",
-            "treinar",
+        split_names(
+            "weight loss_weight loss loss_mask train training trainable train_on_turn train_on "
+            "is_train do_train should_train use_for_training learn learnable calculate_loss "
+            "compute_loss include_in_loss in_loss has_loss with_loss use_loss peso treinar"
         ),
         "whether the turn carries loss: not where it is 0 or false",
         reading="mark",
@@ -283,20 +155,9 @@ MEANINGS: tuple[Meaning, ...] = (
         instead="write 0 or 1",
     ),
     Meaning(
-        (
-            "masked",
-            "is_masked",
-            "mask_loss",
-            "ignore",
-            "ignored",
-            "ignore_loss",
-            "no_loss",
-            "no_train",
-            "skip",
-            "skip_loss",
-            "exclude",
-            "excluded",
-            "exclude_from_loss",
+        split_names(
+            "masked is_masked mask_loss ignore ignored ignore_loss no_loss no_train skip "
+            "skip_loss exclude excluded exclude_from_loss"
         ),
         "whether the turn carries no loss: none where it is 1 or true",
         reading="counter_mark",
@@ -305,26 +166,10 @@ MEANINGS: tuple[Meaning, ...] = (
         instead="write true or false",
     ),
     Meaning(
-        (
-            "train",
-            "training",
-            "trainable",
-            "is_train",
-            "for_training",
-            "use_for_training",
-            "use_in_training",
-            "learn",
-            "treinar",
-            "include",
-            "included",
-            "keep",
-            "enabled",
-            "active",
-            "valid",
-            "is_valid",
-            "valido",
-            "passed",
-            "verdict",
+        split_names(
+            "train training trainable is_train for_training use_for_training use_in_training "
+            "learn treinar include included keep enabled active valid is_valid valido passed "
+            "verdict"
         ),
         "whether the row is to be learned from: not where it is 0 or false",
         reading="use",
@@ -332,17 +177,7 @@ MEANINGS: tuple[Meaning, ...] = (
         lenient=True,
     ),
     Meaning(
-        (
-            "skip",
-            "ignore",
-            "ignored",
-            "exclude",
-            "excluded",
-            "disabled",
-            "discard",
-            "invalid",
-            "is_invalid",
-        ),
+        split_names("skip ignore ignored exclude excluded disabled discard invalid is_invalid"),
         "whether the row is to be left out: it is where it is 1 or true",
         reading="counter_use",
         instead="delete the rows that are not to be learned",
@@ -390,14 +225,8 @@ MEANINGS: tuple[Meaning, ...] = (
         instead="bring the rows to the layout messages",
     ),
     Meaning(
-        (
-            "choices",
-            "options",
-            "answer_choices",
-            "answer_options",
-            "alternatives",
-            "alternativas",
-            "opcoes",
+        split_names(
+            "choices options answer_choices answer_options alternatives alternativas opcoes"
         ),
         "which answers there are to choose from; no prompt of this layout shows them",
         layouts=frozenset({"instruction", "prompt_completion"}),

@@ -19,145 +19,49 @@ _BETWEEN = re.compile(r"[\s\-.]+")
 _NEXT_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])")
 """Where a word begins in `systemPrompt`, but not in `CoT`."""
 
-SYSTEM_NAMES = (
-    "system",
-    "system_prompt",
-    "system_message",
-    "system_msg",
-    "system_instruction",
-    "system_instructions",
-    "system_content",
-    "system_text",
-    "sys",
-    "sys_prompt",
-    "preamble",
-    "sistema",
-    "prompt_sistema",
-    "prompt_de_sistema",
-    "mensagem_de_sistema",
-    "instrucao_de_sistema",
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Return names that are written in one text, such as `system sys preamble`."""
+    return tuple(text.split())
+
+
+SYSTEM_NAMES = split_names(
+    "system system_prompt system_message system_msg system_instruction system_instructions "
+    "system_content system_text sys sys_prompt preamble sistema prompt_sistema prompt_de_sistema "
+    "mensagem_de_sistema instrucao_de_sistema"
 )
-HISTORY_NAMES = (
-    "history",
-    "chat_history",
-    "conversation_history",
-    "dialog_history",
-    "dialogue_history",
-    "message_history",
-    "messages_history",
-    "previous_messages",
-    "previous_turns",
-    "past_messages",
-    "past_turns",
-    "past_conversation",
-    "context_messages",
-    "historico",
-    "historico_da_conversa",
-    "historico_conversa",
-    "mensagens_anteriores",
+HISTORY_NAMES = split_names(
+    "history chat_history conversation_history dialog_history dialogue_history message_history "
+    "messages_history previous_messages previous_turns past_messages past_turns past_conversation "
+    "context_messages historico historico_da_conversa historico_conversa mensagens_anteriores"
 )
-THINKING_NAMES = (
-    "thinking",
-    "reasoning_content",
-    "reasoning",
-    "thought",
-    "thoughts",
-    "think",
-    "cot",
-    "complex_cot",
-    "chain_of_thought",
-    "reasoning_trace",
-    "reasoning_text",
-    "reasoning_steps",
-    "reasoning_process",
-    "thinking_content",
-    "thinking_trace",
-    "think_content",
-    "thought_process",
-    "scratchpad",
-    "raciocinio",
-    "pensamento",
-    "cadeia_de_pensamento",
+THINKING_NAMES = split_names(
+    "thinking reasoning_content reasoning thought thoughts think cot complex_cot chain_of_thought "
+    "reasoning_trace reasoning_text reasoning_steps reasoning_process thinking_content "
+    "thinking_trace think_content thought_process scratchpad raciocinio pensamento "
+    "cadeia_de_pensamento"
 )
-TOOL_NAMES = (
-    "tools",
-    "functions",
-    "available_tools",
-    "available_functions",
-    "tool_definitions",
-    "function_definitions",
-    "tool_list",
-    "tools_list",
-    "apis",
-    "api_list",
-    "ferramentas",
-    "funcoes",
+TOOL_NAMES = split_names(
+    "tools functions available_tools available_functions tool_definitions function_definitions "
+    "tool_list tools_list apis api_list ferramentas funcoes"
 )
 
 _TURNS = ("messages", "turns", "chat", "dialogue", "dialog")
 _BESIDE: Names = {"system": SYSTEM_NAMES, "history": HISTORY_NAMES, "thinking": THINKING_NAMES}
 _BESIDE_CALLS: Names = {**_BESIDE, "tools": TOOL_NAMES}
 
-LABEL_NAMES = (
-    "label",
-    "labels",
-    "gold_label",
-    "label_name",
-    "label_text",
-    "rotulo",
-    "rotulos",
-    "etiqueta",
-)
+LABEL_NAMES = split_names("label labels gold_label label_name label_text rotulo rotulos etiqueta")
 """Names that say themselves that they hold the class: the first goes before all others."""
 
-CLASS_NAMES = (
-    "class",
-    "classe",
-    "category",
-    "categoria",
-    "sentiment",
-    "sentimento",
-    "polarity",
-    "polaridade",
-    "emotion",
-    "emocao",
-    "intent",
-    "intencao",
-    "target",
-    "alvo",
-    "topic",
-    "topico",
-    "assunto",
-    "toxic",
-    "toxico",
-    "toxicity",
-    "toxicidade",
-    "is_toxic",
-    "offensive",
-    "ofensivo",
-    "hate",
-    "hate_speech",
-    "spam",
-    "is_spam",
-    "stance",
-    "rating",
-    "stars",
-    "estrelas",
-    "nota",
-    "avaliacao",
+CLASS_NAMES = split_names(
+    "class classe category categoria sentiment sentimento polarity polaridade emotion emocao "
+    "intent intencao target alvo topic topico assunto toxic toxico toxicity toxicidade is_toxic "
+    "offensive ofensivo hate hate_speech spam is_spam stance rating stars estrelas nota avaliacao"
 )
 """Names that mostly hold the class where they stand beside a text."""
 
-ANSWER_NAMES = (
-    "output",
-    "response",
-    "answer",
-    "completion",
-    "summary",
-    "translation",
-    "resposta",
-    "resumo",
-    "traducao",
+ANSWER_NAMES = split_names(
+    "output response answer completion summary translation resposta resumo traducao"
 )
 """Names that mostly hold what is to be written; beside a plain text they make it a question."""
 
@@ -180,30 +84,10 @@ NAMES: dict[FormatName, Names] = {
     },
     "text": {"answer": ("text",)},
     "text_label": {
-        "question": (
-            "text",
-            "sentence",
-            "sentence1",
-            "text1",
-            "premise",
-            "review",
-            "review_text",
-            "review_body",
-            "tweet",
-            "tweet_text",
-            "comment",
-            "comment_text",
-            "content",
-            "message",
-            "utterance",
-            "post",
-            "body",
-            "texto",
-            "frase",
-            "sentenca",
-            "comentario",
-            "mensagem",
-            "resenha",
+        "question": split_names(
+            "text sentence sentence1 text1 premise review review_text review_body tweet "
+            "tweet_text comment comment_text content message utterance post body texto frase "
+            "sentenca comentario mensagem resenha"
         ),
         "context": ("context", "sentence2", "text2", "text_pair", "hypothesis"),
         "answer": (*LABEL_NAMES, *CLASS_NAMES),
