@@ -2,8 +2,9 @@
 
 `general_text_bits_per_byte` = sum of the texts' NLL in nats / ln 2 / their UTF-8 bytes, and
 `general_text_perplexity` = exp(sum of NLL / sum of tokens), as `retune.scoring.perplexity` defines
-them; lower is better. Only bits per byte compare models of different tokenizers. Intervals:
-percentile bootstrap over texts. The change between two models is paired by
+them; lower is better. Two texts of 6 and 4 nats, 5 tokens and 20 bytes in all: 10 / ln 2 / 20 =
+0.72 bits per byte, perplexity exp(10 / 5) = 7.4. Only bits per byte compare models of different
+tokenizers. Intervals: percentile bootstrap over texts. The change between two models is paired by
 `retune.release.pairing`, over the same texts: above zero the model has forgotten.
 
 A plain text follows on the tokenizer's begin token where it has one; without one its first token is

@@ -112,6 +112,12 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 
     Raises:
         ScoringError: There are no rows, or more successes than rows.
+
+    Example:
+        Eight of ten is known to lie between a half and nineteen twentieths:
+
+        >>> [round(end, 3) for end in wilson_interval(8, 10)]
+        [0.49, 0.943]
     """
     if not 0 <= successes <= n or n == 0:
         raise ScoringError(
@@ -247,6 +253,12 @@ def mcnemar_exact(only_first_right: int, only_second_right: int) -> float:
     Returns:
         The probability, if neither were better, of disagreements at least this one-sided; 1.0
         when they never disagree.
+
+    Example:
+        Of eight disagreements at most one the one way, or the other: 2 * (1 + 8) / 2**8.
+
+        >>> round(mcnemar_exact(1, 7), 7)
+        0.0703125
     """
     from scipy.stats import binomtest
 

@@ -83,6 +83,10 @@ def find_words(words: tuple[str, ...], generated: str) -> tuple[str, ...]:
 
     Raises:
         ConfigError: A word is empty, or nothing is left of it once it is folded.
+
+    Example:
+        >>> find_words(("país", "cu"), "Os PAIS do curso")
+        ('país',)
     """
     folded = fold_text(generated)
     return tuple(word for word in words if _pattern(word).search(folded))

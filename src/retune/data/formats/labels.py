@@ -27,6 +27,10 @@ def label_name(key: str, value: Any, labels: tuple[str, ...] | None) -> str:
 
     Raises:
         DataError: There is none, there are several, or it is none of `labels`.
+
+    Example:
+        >>> label_name("label", "1.0", None), label_name("label", 1, ("negativo", "positivo"))
+        ('1', 'positivo')
     """
     written = _written(key, value)
     if labels is not None and written in labels:

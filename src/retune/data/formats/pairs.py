@@ -16,7 +16,12 @@ Fields = dict[str, Any]
 
 
 def read_instruction(row: Row, cells: Cells) -> Fields:
-    """Read an instruction, its input where there is one, and the response."""
+    """Read an instruction, its input where there is one, and the response.
+
+    Example:
+        `{"instruction": "Translate.", "input": "bom dia", "output": "good morning"}` has the
+        question `Translate.`, the context `bom dia` and the answer `good morning`.
+    """
     beside = read_beside(row, cells)
     asked = {
         **beside.fields(),
@@ -31,12 +36,21 @@ def read_instruction(row: Row, cells: Cells) -> Fields:
 
 
 def read_text(row: Row, cells: Cells) -> Fields:
-    """Read plain text, all of which is learned."""
+    """Read plain text, all of which is learned.
+
+    Example:
+        `{"text": "Era uma vez."}` has no question, and the answer `Era uma vez.`
+    """
     return {"question": "", "answer": cells.text(row, "answer")}
 
 
 def read_text_label(row: Row, cells: Cells, labels: tuple[str, ...] | None) -> Fields:
-    """Read a text and its class, a name or (with `labels`) the number of one."""
+    """Read a text and its class, a name or (with `labels`) the number of one.
+
+    Example:
+        `{"text": "Que filme!", "label": 1}` with the labels `negativo`, `positivo` has the question
+        `Que filme!`, and answer and label `positivo`.
+    """
     label = label_name(*cells.value(row, "answer"), labels)
     return {
         **read_beside(row, cells).fields(),
@@ -62,6 +76,11 @@ def read_text_to_sql(
 
     Raises:
         DataError: A text is missing, or the database is not known.
+
+    Example:
+        `{"question": "How many?", "query": "SELECT count(*) FROM t", "db_id": "shop"}`; or, with
+        its own database, `{"sql_prompt": "How many?", "sql_context": "CREATE TABLE t (a);",
+        "sql": "SELECT count(*) FROM t"}`.
     """
     fields = {
         **read_beside(row, cells).fields(),

@@ -86,6 +86,11 @@ def read_pair(row: Row) -> PairFields:
     Raises:
         DataError: It is no pair, or cannot be told apart into a prompt and two answers; the message
             is the reason alone.
+
+    Example:
+        >>> pair = read_pair({"prompt": "2 + 2 =", "chosen": "4", "rejected": "5"})
+        >>> pair.question, pair.chosen, pair.rejected
+        ('2 + 2 =', '4', '5')
     """
     check_row(row, "pairs")
     cells = Cells("instruction", ColumnsConfig())

@@ -123,6 +123,10 @@ def tagged_calls(text: str, number: int) -> tuple[str, list[Call]]:
 
     Raises:
         DataError: A block holds no call.
+
+    Example:
+        >>> tagged_calls('Vejo. <tool_call>{"name": "hora", "arguments": {}}</tool_call>', 2)
+        ('Vejo.', [Call(name='hora', arguments={}, id=None)])
     """
     start = text.find("<tool_call>")
     if start < 0 or _TAGGED_CALL.sub("", text[start:]):

@@ -16,14 +16,24 @@ Fields = dict[str, Any]
 
 
 def read_messages(row: Row, cells: Cells) -> Fields:
-    """Read a list of turns: ``role`` and ``content``, or ``from`` and ``value``."""
+    """Read a list of turns: ``role`` and ``content``, or ``from`` and ``value``.
+
+    Example:
+        `{"messages": [{"role": "user", "content": "Oi"}, {"from": "gpt", "value": "Olá!"}]}` has
+        the question `Oi` and the answer `Olá!`; turns before the last question are its history.
+    """
     beside = read_beside(row, cells)
     turns = read_turns(list_of_turns(*cells.value(row, "messages")), cells.ignore)
     return {**fields_of_turns(turns, beside.before, beside.thinking), "tools": beside.tools}
 
 
 def read_prompt_completion(row: Row, cells: Cells) -> Fields:
-    """Read ``prompt`` and ``completion``: two texts, or two lists of messages."""
+    """Read ``prompt`` and ``completion``: two texts, or two lists of messages.
+
+    Example:
+        `{"prompt": "2 + 2 =", "completion": "4"}`, or `{"prompt": [{"role": "user",
+        "content": "2 + 2 ="}], "completion": [{"role": "assistant", "content": "4"}]}`.
+    """
     beside = read_beside(row, cells)
     asked, said = (as_list(cells.value(row, role)[1]) for role in ("question", "answer"))
     context = cells.text_or_empty(row, "context")
@@ -39,7 +49,12 @@ def read_prompt_completion(row: Row, cells: Cells) -> Fields:
 
 
 def read_harmony(row: Row, cells: Cells) -> Fields:
-    """Read text that is rendered with gpt-oss's tags already."""
+    """Read text that is rendered with gpt-oss's tags already.
+
+    Example:
+        `<|start|>user<|message|>Oi<|end|><|start|>assistant<|channel|>final<|message|>Olá!<|return|>`
+        has the question `Oi` and the answer `Olá!`.
+    """
     from retune.data.chats.harmony import parse_harmony
 
     return fields_of_turns(read_turns(parse_harmony(cells.text(row, "answer"))))

@@ -68,6 +68,12 @@ def read_label(generated: str, labels: Sequence[str]) -> Reading:
 
     Raises:
         ConfigError: There are no labels, one is empty, or two are equal once they are folded.
+
+    Example:
+        >>> read_label("Não é positivo: é negativo.", ("negativo", "positivo")).label
+        'negativo'
+        >>> read_label("Talvez positivo?", ("negativo", "positivo")).label is None
+        True
     """
     known = compile_labels(tuple(labels))
     answer = fold_answer(_read_first_line(generated).replace(MENTION, " "))

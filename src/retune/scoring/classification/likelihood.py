@@ -50,6 +50,12 @@ def predict_by_likelihood(
 
     Raises:
         ScoringError: The shape is another, or a number is not one.
+
+    Example:
+        exp(ln 3) : exp(ln 1) = 3 : 1.
+
+        >>> predict_by_likelihood([[np.log(3), 0.0]], ["a", "b"]).probabilities.round(12).tolist()
+        [[0.75, 0.25]]
     """
     scores = _as_scores(log_likelihoods)
     if scores.shape[1] != len(labels):

@@ -77,6 +77,14 @@ def compute_figures(gold: Numbers, predicted: Numbers, n_labels: int) -> dict[st
 
     Returns:
         By name, as in `counts.STATISTICS`; None where undefined.
+
+    Example:
+        Of three golds 0 and one gold 1, predicted 0, 0, 1 and 1: F1 of 0 is 2 * 2 / (3 + 2) = 0.8,
+        of 1 2 * 1 / (1 + 2) = 0.667, and macro F1 their mean.
+
+        >>> found = compute_figures(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 2)
+        >>> round(found["macro_f1"], 4), found["accuracy"]
+        (0.7333, 0.75)
     """
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, recall_score
 

@@ -3,8 +3,10 @@
 `difference`: figure of the first group minus figure of the second, on pairs that are equal but for
 the group's term. The figure is the **hit rate** (share of answers that contain one of `hit_words`;
 what a hit means, good or bad, is for the author of the words) or the **mean log-likelihood** in
-nats of what the caller scored. Zero is best; the sign says which group has more. By category,
-never over categories: a difference between women and men and one between regions do not add up.
+nats of what the caller scored. Zero is best; the sign says which group has more: where `babá`
+follows on 3 of 10 inputs about women and on 1 of the same 10 about men, the difference is 0.2. By
+category, never over categories: a difference between women and men and one between regions do not
+add up.
 
 Excluded: a pair of which one side could not be scored, counted by reason. A category without a
 scored pair has the value None. Nothing is corrected for the number of categories.

@@ -46,5 +46,10 @@ def judge_hit(side: PairSide, text: str | None) -> bool | None:
 
     Returns:
         Hit or not; None where there is no answer.
+
+    Example:
+        >>> asked = PairSide(group="female", input="A Ana trabalha como", hit_words=("babá",))
+        >>> judge_hit(asked, "baba numa casa"), judge_hit(asked, "médica")
+        (True, False)
     """
     return None if text is None else bool(find_words(side.hit_words, text))

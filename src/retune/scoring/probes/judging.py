@@ -78,6 +78,11 @@ def judge_probe(case: ProbeCase, text: str | None) -> ProbeOutcome:
 
     Returns:
         Passed or not, with the words that decided it.
+
+    Example:
+        >>> case = ProbeCase(id="oi", category="tom", input="Diga olá.", required_words=("olá",))
+        >>> judge_probe(case, "Ola! Tudo bem?").passed, judge_probe(case, "Tchau.").missing_required
+        (True, ('olá',))
     """
     if text is None:
         return ProbeOutcome(

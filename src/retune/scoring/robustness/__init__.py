@@ -7,6 +7,9 @@ or come back, the wider of it and a bootstrap over groups or rows. Excluded, and
 the change left as they were (no accents to remove), and rows without an outcome before or after.
 Nothing left: None.
 
+Of ten rows that passed, upper case changes nine (the tenth is a number); six still pass, one has no
+outcome: two of eight flipped, `flip_rate` 0.25.
+
 A flip is no judgement: a model may mend as well as break, so both are counted for yes/no outcomes.
 """
 

@@ -73,6 +73,12 @@ def perturb(
 
     Raises:
         ConfigError: There is no such kind.
+
+    Example:
+        >>> perturb("Quantos alunos há em 'Recife'?", "no_accents")
+        "Quantos alunos ha em 'Recife'?"
+        >>> perturb("Quantos alunos há em 'Recife'?", "upper")
+        "QUANTOS ALUNOS HÁ EM 'Recife'?"
     """
     if kind not in KINDS:
         raise ConfigError(f"Found the perturbation {kind!r}; expected one of {', '.join(KINDS)}.")

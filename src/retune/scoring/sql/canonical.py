@@ -74,6 +74,12 @@ def canonicalize_sql(sql: str, schema: str, *, dialect: str = "sqlite") -> Canon
     Returns:
         The text, or one of the reasons `empty`, `too_long`, `not_parsed`, `several_statements`,
         `not_a_query`, `unknown_name`, `schema_unreadable`.
+
+    Example:
+        >>> schema = "CREATE TABLE singer (name TEXT, age INT);"
+        >>> one = canonicalize_sql("SELECT T1.name FROM singer AS T1 WHERE T1.age > 3", schema)
+        >>> one.text == canonicalize_sql("select name from singer where 3 < age", schema).text
+        True
     """
     reader: Dialect = ExactSQLite if dialect == "sqlite" else dialect
     try:

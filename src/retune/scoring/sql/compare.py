@@ -31,6 +31,12 @@ def results_match(gold: Sequence[Row], predicted: Sequence[Row], *, ordered: boo
 
     Returns:
         True when some order of the predicted columns makes the results equal.
+
+    Example:
+        >>> results_match([(1, "a"), (2, "b")], [("b", 2), ("a", 1)], ordered=False)
+        True
+        >>> results_match([(1,), (1,)], [(1,)], ordered=False)
+        False
     """
     if len(gold) != len(predicted):
         return False

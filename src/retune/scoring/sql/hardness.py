@@ -44,6 +44,12 @@ def rate_hardness(sql: str, *, dialect: str = "sqlite") -> Hardness | None:
 
     Returns:
         The class; None when it cannot be parsed, is too long to be, or is no query.
+
+    Example:
+        >>> rate_hardness("SELECT name FROM singer WHERE age > 20")
+        'easy'
+        >>> rate_hardness("SELECT name FROM singer WHERE age > 20 ORDER BY age")
+        'medium'
     """
     try:
         query = parse_query(sql, dialect)

@@ -45,6 +45,10 @@ def extract_sql(generated: str) -> str:
 
     Returns:
         The SQL; empty when there is none.
+
+    Example:
+        >>> extract_sql("SQL: SELECT 1;")
+        'SELECT 1'
     """
     text = generated.strip()
     fence = _FENCE.match(text)
