@@ -22,7 +22,7 @@ check: $(VENV)/installed ## lint, format, types, layers
 	$(BIN)/lint-imports
 
 base: $(VENV)/installed ## rebuild the embedded data, tokenizer and base from the generator
-	$(BIN)/python -m flows.pretrain
+	$(BIN)/python -m generator
 
 install: $(VENV)/installed ## only set up
 

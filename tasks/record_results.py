@@ -9,7 +9,6 @@ from typing import Any
 from prefect.serializers import Serializer
 
 from retune.records import Record
-from retune.stages import STAGES
 from retune.store import Store
 
 
@@ -20,14 +19,13 @@ class StoredRecord(Record):
     key: str
     store: Path
 
-    def load(self) -> Record:
-        """Return the record after verifying its artifact.
+    def verify(self) -> None:
+        """Verify its artifact, of whatever table the stage is.
 
         Raises:
             ArtifactError: The artifact is missing or damaged.
         """
-        record: Record = Store(self.store).load(self.stage, self.key, STAGES[self.stage].output)
-        return record
+        Store(self.store).verify(self.stage, self.key)
 
 
 class StoredRecordSerializer(Serializer):  # not Serializer[Any]: Prefect registers plain names
@@ -53,5 +51,5 @@ class StoredRecordSerializer(Serializer):  # not Serializer[Any]: Prefect regist
             ArtifactError: The artifact is missing or damaged.
         """
         stored = StoredRecord.model_validate_json(blob)
-        stored.load()
+        stored.verify()
         return stored

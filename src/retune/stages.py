@@ -1,17 +1,13 @@
-"""All stages in one table. A version is raised when a stage's code would give another result."""
+"""All stages of a recipe in one table.
+
+A version is raised when a stage's code would give another result.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from retune import requests
-from retune.embedded.settings import (
-    CONTINUE_BASE,
-    DRAW_SMALL_SETS,
-    DRAW_TASK,
-    PRETRAIN_BASE,
-    TRAIN_TOKENIZER,
-)
 from retune.recipe.sections import (
     GrpoConfig,
     HeadConfig,
@@ -472,10 +468,5 @@ STAGES: dict[str, Stage[Any]] = {
         PROBE_ROBUSTNESS,
         DECIDE,
         REGISTER_MODEL,
-        DRAW_TASK,
-        DRAW_SMALL_SETS,
-        TRAIN_TOKENIZER,
-        PRETRAIN_BASE,
-        CONTINUE_BASE,
     )
 }

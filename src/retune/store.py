@@ -112,8 +112,8 @@ class Store:
                 "Run the recipe again: the stage is computed anew."
             ) from error
 
-    def load(self, stage: str, key: str, record_type: type[R]) -> R:
-        """Return a stored record with its folder set to where the artifact lies now.
+    def verify(self, stage: str, key: str) -> None:
+        """Read an artifact's files through.
 
         Raises:
             ArtifactError: The artifact is missing or damaged.
@@ -121,6 +121,14 @@ class Store:
         wrong = self.damage(stage, key)
         if wrong is not None:
             raise ArtifactError(f"{self.folder(stage, key)}: {wrong}. Run the recipe again.")
+
+    def load(self, stage: str, key: str, record_type: type[R]) -> R:
+        """Return a stored record with its folder set to where the artifact lies now.
+
+        Raises:
+            ArtifactError: The artifact is missing or damaged.
+        """
+        self.verify(stage, key)
         return self._located(self.manifest(stage, key), record_type)
 
     def known_keys(self, stage: str) -> list[tuple[str, dict[str, Any]]]:

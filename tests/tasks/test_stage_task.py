@@ -39,7 +39,8 @@ def test_a_result_is_json_that_reads_back_as_the_same_record(stored: StoredRecor
     serializer = StoredRecordSerializer()
     blob = serializer.dumps(stored)
     assert serializer.loads(blob) == stored
-    assert stored.load() == DatasetRef(folder=stored.store / "load_rows" / "key", **FIGURES)
+    loaded = Store(stored.store).load(stored.stage, stored.key, DatasetRef)
+    assert loaded == DatasetRef(folder=stored.store / "load_rows" / "key", **FIGURES)
 
 
 def test_a_result_whose_artifact_is_damaged_cannot_be_read(stored: StoredRecord) -> None:

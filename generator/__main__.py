@@ -1,0 +1,5 @@
+"""Rebuild what ships in `assets/`: ``python -m generator``."""
+
+from generator.flow import pretrain
+
+print(pretrain())

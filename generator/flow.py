@@ -1,0 +1,80 @@
+"""The flow `pretrain`: rebuilds the embedded datasets, tokenizer and base.
+
+Run it with ``make base``. It takes about an hour on two cores; killed, it goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prefect import flow
+
+from generator.exporting import export_assets
+from generator.settings import RebuildRecipe
+from generator.stages import (
+    CONTINUE_BASE,
+    DRAW_SMALL_SETS,
+    DRAW_TASK,
+    PRETRAIN_BASE,
+    TRAIN_TOKENIZER,
+)
+from retune.stage_process import StageProcess
+from retune.store import Store
+from tasks.run import Run, open_run, stage_log
+from tasks.stage_task import StageTask
+from tasks.watchers import current_watcher
+
+draw_task = StageTask(DRAW_TASK)
+draw_small_sets = StageTask(DRAW_SMALL_SETS)
+train_tokenizer = StageTask(TRAIN_TOKENIZER)
+pretrain_base = StageTask(PRETRAIN_BASE)
+continue_base = StageTask(CONTINUE_BASE)
+
+
+@flow(name="pretrain", persist_result=False)
+def pretrain(
+    assets: Path = Path("assets"),
+    store: Path = Path(".retune"),
+    recipe: RebuildRecipe | None = None,
+) -> dict[str, float]:
+    """Rebuild everything that ships in `assets/`.
+
+    Args:
+        assets: Folder that is written.
+        store: Folder of the artifact store.
+        recipe: Settings; the defaults made what ships.
+
+    Returns:
+        The base's figures.
+
+    Raises:
+        RetuneError: A stage failed.
+    """
+    with _rebuild_run(Store(store), recipe or RebuildRecipe()) as run:
+        task = draw_task(run)
+        small = draw_small_sets(run)
+        tokenizer = train_tokenizer(run)
+        taught = pretrain_base(run, task=task, tokenizer=tokenizer)
+        base = continue_base(run, task=task, base=taught)
+        export_assets(assets, task, small, base)
+        return {
+            "parameters": base.parameters,
+            "steps": base.steps,
+            "english_exact_match": base.english_exact_match,
+        }
+
+
+@contextmanager
+def _rebuild_run(store: Store, recipe: RebuildRecipe) -> Iterator[Run]:
+    """Open a run without a recipe file and without MLflow."""
+    run = Run(
+        name="pretrain",
+        settings=recipe,
+        store=store,
+        process=StageProcess(stage_log(store), table="generator.stages:STAGES"),
+        watcher=current_watcher(),
+    )
+    with open_run(run):
+        yield run
