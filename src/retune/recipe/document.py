@@ -5,6 +5,7 @@ Tags and keys that stand twice are refused: a recipe means what a person reads i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,55 @@ class Document:
         """
         for known in [each for each in self.places if each[: len(path)] == path]:
             del self.places[known]
+
+    def section_of(self, path: Sequence[str]) -> dict[str, Any] | None:
+        """Find the written section that a key stands in.
+
+        Args:
+            path: Keys of a single value.
+
+        Returns:
+            The section; empty where it is not written; None where something else stands there.
+        """
+        section: Any = self.values
+        for key in path[:-1]:
+            section = section.get(key)
+            if section is None:
+                return {}
+            if not isinstance(section, dict):
+                return None
+        return dict(section)
+
+    def put(self, path: tuple[str, ...], value: Any, place: Place) -> None:
+        """Write a value, with the sections above it.
+
+        Args:
+            path: Keys from the top; nothing but sections may stand above the last one.
+            value: Value to write.
+            place: Where it comes from.
+        """
+        section = self.values
+        for key in path[:-1]:
+            if section.get(key) is None:
+                section[key] = {}
+            section = section[key]
+        section[path[-1]] = value
+        self.places[path] = place
+
+    def take(self, path: tuple[str, ...]) -> Any:
+        """Remove a written key with all below it.
+
+        Args:
+            path: Keys from the top.
+
+        Returns:
+            What stood there.
+        """
+        section = self.values
+        for key in path[:-1]:
+            section = section[key]
+        self.forget(path)
+        return section.pop(path[-1])
 
 
 def read_document(path: Path) -> Document:

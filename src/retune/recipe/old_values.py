@@ -192,13 +192,6 @@ def four_bit(value: Any, beside: Mapping[str, Any]) -> object:
     return "nf4" if flag(value) else "none"
 
 
-def eight_bit(value: Any, beside: Mapping[str, Any]) -> object:
-    """Refuse 8 bits."""
-    return only_off("8-bit weights are not offered; write quantization.kind: nf4 or none")(
-        value, beside
-    )
-
-
 def four_bit_type(value: Any, beside: Mapping[str, Any]) -> object:
     """Take NF4 alone."""
     if value != "nf4":
@@ -214,20 +207,11 @@ def task_type(value: Any, beside: Mapping[str, Any]) -> object:
     return Dropped("CAUSAL_LM is the only task type")
 
 
-def only_off(instead: str) -> Convert:
-    """Make a conversion that takes a flag only where it is off."""
-
-    def convert(value: Any, beside: Mapping[str, Any]) -> object:
-        if flag(value):
-            raise ValueError(instead)
-        return Dropped("off already")
-
-    return convert
-
-
-def flash_attention(value: Any, beside: Mapping[str, Any]) -> object:
-    """Turn the flag for flash attention into a name of attention."""
-    return "flash_attention_2" if flag(value) else Dropped("off already; see model.attention")
+def secret(value: Any, beside: Mapping[str, Any]) -> object:
+    """Refuse what may be a token, without showing it."""
+    if value:
+        raise ValueError("secrets are read from the environment (HF_TOKEN); remove the key")
+    return Dropped("the hub's token is read from HF_TOKEN")
 
 
 def flag(value: Any) -> bool:

@@ -14,7 +14,7 @@ from retune.errors import ConfigError
 from retune.recipe.document import Document, parse_value
 from retune.recipe.fields import is_known, section_at, unknown
 from retune.recipe.problems import Place, Problem, dotted, shown
-from retune.recipe.translation import Keys, is_old, put, section_of, translated
+from retune.recipe.translation import Keys, old_name, translated
 
 _FORM = "expected path=value, such as --set training.learning_rate=1.0e-4"
 
@@ -110,11 +110,11 @@ def _parsed(text: str, path: Keys, place: Place, document: Document) -> Any:
 def _apply(
     document: Document, path: Keys, value: Any, place: Place, names: dict[Keys, Keys]
 ) -> list[str]:
-    target, notes = path, []
-    if is_old(path):
+    target, notes, entry = path, [], old_name(path)
+    if entry is not None:
         # An old name may stand anywhere; the neighbours that matter are those of training today.
-        beside = section_of(document, ("training", "")) or {}
-        moved = translated(path, value, place, beside)
+        beside = document.section_of(("training", "")) or {}
+        moved = translated(entry, path, value, place, beside)
         if moved.path is None:
             return [moved.note]
         target, value, notes = moved.path, moved.value, [moved.note]
@@ -124,7 +124,7 @@ def _apply(
             f"means {dotted(target)}, which --set {dotted(names[target])} sets too; remove one"
         )
     document.forget(target)
-    put(document, target, value, place)
+    document.put(target, value, place)
     return notes
 
 
@@ -135,6 +135,6 @@ def _check(document: Document, path: Keys) -> None:
             raise ValueError(f"{dotted(above)} is a single value; nothing stands below it")
     if not is_known(path):
         raise ValueError(unknown(path))
-    if section_of(document, path) is None:
+    if document.section_of(path) is None:
         found = shown(document.values.get(path[0]))
         raise ValueError(f"the recipe has {found} where {dotted(path[:-1])} should be a section")

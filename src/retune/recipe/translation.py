@@ -8,7 +8,8 @@ from typing import Any
 
 from retune.recipe.document import Document
 from retune.recipe.fields import is_known, section_at
-from retune.recipe.old_names import Dropped, OldName, entry_of
+from retune.recipe.old_names import entry_of
+from retune.recipe.old_values import Dropped, OldName
 from retune.recipe.problems import Place, Problem, dotted
 
 Keys = tuple[str, ...]
@@ -29,22 +30,25 @@ class Translation:
     value: Any = None
 
 
-def is_old(path: Keys) -> bool:
-    """Tell whether a path ends in an old name and is no key of today.
+def old_name(path: Keys) -> OldName | None:
+    """Find the old name that a path ends in.
 
     Args:
         path: Keys from the top.
 
     Returns:
-        True where `translated` knows it.
+        Its entry; None where the path is a key of today, or not known either.
     """
-    return bool(path) and not is_known(path) and entry_of(path) is not None
+    return None if not path or is_known(path) else entry_of(path)
 
 
-def translated(path: Keys, value: Any, place: Place, beside: Mapping[str, Any]) -> Translation:
+def translated(
+    entry: OldName, path: Keys, value: Any, place: Place, beside: Mapping[str, Any]
+) -> Translation:
     """Translate one old name.
 
     Args:
+        entry: What became of it.
         path: Keys as written, the last one an old name.
         value: Value as written.
         place: Where it was written.
@@ -56,7 +60,6 @@ def translated(path: Keys, value: Any, place: Place, beside: Mapping[str, Any]) 
     Raises:
         ValueError: The value asks for what a recipe cannot give.
     """
-    entry = _entry(path)
     old = f"{dotted(path)} ({place})"
     if value is None:
         # Files of other trainers list names that they say nothing of.
@@ -89,20 +92,14 @@ def translate(document: Document) -> list[str]:
     for section, keys in written.items():
         for key in keys:
             old = (*section, key)
-            if is_old(old):
+            entry = old_name(old)
+            if entry is not None:
                 beside = _beside(written, keys)
-                implied.append((old, document.place(old), _implied(old, keys[key], beside)))
-                notes += _move(document, old, beside, names)
+                implied.append((old, document.place(old), _implied(entry, keys[key], beside)))
+                notes += _move(document, entry, old, beside, names)
     for old, place, values in implied:
         notes += _imply(document, old, place, values)
     return notes
-
-
-def _entry(path: Keys) -> OldName:
-    entry = entry_of(path)
-    if entry is None:
-        raise KeyError(dotted(path))
-    return entry
 
 
 def _beside(written: Mapping[Keys, dict[str, Any]], keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,9 +108,8 @@ def _beside(written: Mapping[Keys, dict[str, Any]], keys: Mapping[str, Any]) -> 
     return {**written.get(("training",), {}), **written[()], "model.id": model, **keys}
 
 
-def _implied(old: Keys, value: Any, beside: Mapping[str, Any]) -> Mapping[str, object]:
-    implies = _entry(old).implies
-    return {} if implies is None or value is None else implies(value, beside)
+def _implied(entry: OldName, value: Any, beside: Mapping[str, Any]) -> Mapping[str, object]:
+    return {} if entry.implies is None or value is None else entry.implies(value, beside)
 
 
 def _imply(document: Document, old: Keys, place: Place, values: Mapping[str, object]) -> list[str]:
@@ -121,9 +117,9 @@ def _imply(document: Document, old: Keys, place: Place, values: Mapping[str, obj
     notes = []
     for new, value in values.items():
         path = tuple(new.split("."))
-        section = section_of(document, path)
+        section = document.section_of(path)
         if section is not None and path[-1] not in section:
-            put(document, path, value, place)
+            document.put(path, value, place)
             notes.append(
                 f"{dotted(old)} ({place}) -> {new} = {_as_yaml(value)} (as it means there)"
             )
@@ -139,19 +135,23 @@ def _sections(values: dict[str, Any], path: Keys) -> list[tuple[Keys, dict[str, 
 
 
 def _move(
-    document: Document, old: Keys, beside: Mapping[str, Any], names: dict[Keys, Keys]
+    document: Document,
+    entry: OldName,
+    old: Keys,
+    beside: Mapping[str, Any],
+    names: dict[Keys, Keys],
 ) -> list[str]:
     place = document.place(old)
-    value = _remove(document, old)
+    value = document.take(old)
     try:
-        moved = translated(old, value, place, beside)
+        moved = translated(entry, old, value, place, beside)
         if moved.path is not None:
             _check_free(document, moved, names)
             names.setdefault(moved.path, old)
-            put(document, moved.path, moved.value, place)
+            document.put(moved.path, moved.value, place)
     except ValueError as error:
         document.problems.append(Problem(place, dotted(old), str(error)))
-        meant = tuple((_entry(old).new or "").split("."))
+        meant = tuple((entry.new or "").split("."))
         document.refused |= {meant[:length] for length in range(1, len(meant) + 1)}
         return []
     return [moved.note]
@@ -159,7 +159,7 @@ def _move(
 
 def _check_free(document: Document, moved: Translation, names: Mapping[Keys, Keys]) -> None:
     path = moved.path or ()
-    section = section_of(document, path)
+    section = document.section_of(path)
     if section is None:
         raise ValueError(f"means {dotted(path)}, but {dotted(path[:-1])} is no section here")
     if path[-1] not in section:
@@ -171,52 +171,6 @@ def _check_free(document: Document, moved: Translation, names: Mapping[Keys, Key
         raise ValueError(
             f"means {dotted(path)}, but {other} is given too ({document.place(path)}); remove one"
         )
-
-
-def section_of(document: Document, path: Keys) -> dict[str, Any] | None:
-    """Find the written section that a key stands in.
-
-    Args:
-        document: To look in.
-        path: Keys of a single value.
-
-    Returns:
-        The section; empty where it is not written; None where something else stands there.
-    """
-    section: Any = document.values
-    for key in path[:-1]:
-        section = section.get(key)
-        if section is None:
-            return {}
-        if not isinstance(section, dict):
-            return None
-    return dict(section)
-
-
-def put(document: Document, path: Keys, value: Any, place: Place) -> None:
-    """Write a value into a document, with the sections above it.
-
-    Args:
-        document: To write to; nothing but sections may stand above the path.
-        path: Keys from the top.
-        value: Value to write.
-        place: Where it comes from.
-    """
-    section = document.values
-    for key in path[:-1]:
-        if section.get(key) is None:
-            section[key] = {}
-        section = section[key]
-    section[path[-1]] = value
-    document.places[path] = place
-
-
-def _remove(document: Document, path: Keys) -> Any:
-    section = document.values
-    for key in path[:-1]:
-        section = section[key]
-    document.forget(path)
-    return section.pop(path[-1])
 
 
 def _as_yaml(value: Any) -> str:

@@ -7,8 +7,7 @@ import pytest
 from retune.errors import ConfigError
 from retune.recipe import load_recipe
 from retune.recipe.fields import known_paths
-from retune.recipe.old_names import OLD_NAMES, entry_of
-from retune.recipe.trainers.libraries import IN_SECTIONS
+from retune.recipe.old_names import IN_SECTIONS, OLD_NAMES, entry_of
 
 
 def _value(recipe, path):
@@ -205,6 +204,13 @@ def test_an_old_value_that_cannot_be_given_is_an_error_and_not_dropped(write_rec
         load_recipe(write_recipe(more))
     assert f":9: {more.partition(':')[0]}: " in str(caught.value)
     assert text in str(caught.value)
+
+
+def test_a_token_under_an_old_name_is_not_shown(write_recipe):
+    """Even one that has no known form."""
+    with pytest.raises(ConfigError, match="secrets are read from the environment") as caught:
+        load_recipe(write_recipe("use_auth_token: correct-horse-battery\n"))
+    assert "correct-horse" not in str(caught.value)
 
 
 def test_a_wrong_value_under_an_old_name_is_reported_at_its_line(write_recipe):

@@ -1,1 +1,1 @@
-"""Names that other trainers have for what a recipe says, and for what it does otherwise."""
+"""What the values of other trainers' names mean: their data sets, and all else."""
