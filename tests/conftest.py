@@ -282,3 +282,25 @@ def copied(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
         return target
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of larger sets beside the repository; without it such a test is skipped.
+
+    They only widen what the samples of tests/samples check.
+    """
+    named = os.environ.get("RETUNE_SHARED_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent; RETUNE_SHARED_DATA names another place")
+    return folder
+
+
+@pytest.fixture(scope="session", params=["sample", "shared"])
+def reference_data(request: pytest.FixtureRequest) -> Path:
+    """The sample that ships, and then the larger sets of the same form."""
+    if request.param == "sample":
+        return REPOSITORY / "tests" / "samples"
+    found: Path = request.getfixturevalue("shared_data")
+    return found

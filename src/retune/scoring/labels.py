@@ -2,7 +2,7 @@
 
 Predictions are those of `label_predictions`; figures, their directions and intervals those of
 `classification.metrics` and `classification.calibration`; baselines those of
-`classification.baselines`. Agrees with ../shared/data/cls_reference through them.
+`classification.baselines`. Agrees with scikit-learn through them.
 
 Excluded, and counted by reason: rows without a label (`no_label`: another task's, in no figure and
 no count of rows), rows whose prompt does not fit into the context beside the longest answer

@@ -14,10 +14,10 @@ Three ways to choose the scored tokens, under three names:
 - texts (`text_losses`): every token but the first of a text, or every token after a prefix token.
   A text over the context is scored in windows (`windows`), never cut.
 
-Agrees with ../shared/data/ppl_reference: Hugging Face `evaluate`'s perplexity (with
-`add_start_token`: a prefix token) when its per-text figures are weighted by tokens, the strided
-loop of the transformers documentation, lm-evaluation-harness's rolling windows. That loop weights
-each window by its scored tokens less one, ours by its scored tokens: up to 4e-4 apart there.
+Agrees with Hugging Face `evaluate`'s perplexity (with `add_start_token`: a prefix token) when its
+per-text figures are weighted by tokens, the strided loop of the transformers documentation,
+lm-evaluation-harness's rolling windows. That loop weights each window by its scored tokens less
+one, ours by its scored tokens: up to 4e-4 apart on a text of 1,946 tokens.
 """
 
 from __future__ import annotations

@@ -19,8 +19,7 @@ one hyphen for all dashes and the minus sign. Then
 Folding joins `país` with `pais` and `avó` with `avô`: a list that must tell them apart cannot.
 Letters that only look alike (Cyrillic, `1d10ta`, `id*ota`) are other letters.
 
-Only newly generated text may be given: a prompt that names a forbidden word is no hit. Decides the
-cases of ../shared/data/probe_cases as its policy says.
+Only newly generated text may be given: a prompt that names a forbidden word is no hit.
 """
 
 from __future__ import annotations

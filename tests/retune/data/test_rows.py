@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,16 +23,6 @@ from retune.stage import SilentReporter, Workdir
 from tests.making import make_workdir
 
 Write = Callable[..., Source]
-
-
-@pytest.fixture
-def shared_data() -> Path:
-    """Return the folder of real sets beside the repository, or skip."""
-    named = os.environ.get("RETUNE_SHARED_DATA")
-    folder = Path(named) if named else Path(__file__).parents[4] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is absent; RETUNE_SHARED_DATA names another place")
-    return folder
 
 
 def row(number: int = 1, **changes: Any) -> dict[str, Any]:

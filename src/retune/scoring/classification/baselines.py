@@ -5,8 +5,8 @@ as the model that they stand beside. `majority` always answers the most frequent
 equals, the first in the labels' order) with the shares of the training labels as probabilities.
 `tfidf_logistic_regression`: words and word pairs (in 2 texts or more) and characters within words
 (2 to 5, in 3 texts or more), logarithmic counts, logistic regression with C = 4, unbalanced. That
-is the recipe that agrees with ../shared/data/cls_reference ("baselines"); nothing is tuned, since
-tuning would need a side of its own. Both are deterministic: no seed, no network.
+is scikit-learn's TfidfVectorizer and LogisticRegression with these settings; nothing is tuned,
+since tuning would need a side of its own. Both are deterministic: no seed, no network.
 
 Where training has one label only, or no term that often, there is no regression: its rows are
 unscored (`baseline_one_label`, `baseline_no_terms`), not zero.

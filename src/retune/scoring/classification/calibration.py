@@ -11,8 +11,8 @@
 
 Right means that the label with the largest probability (the first of equals) is the gold one, also
 where the prediction was made otherwise. Rows without probabilities (all NaN) are left out.
-Intervals: bootstrap over rows or groups. Agrees with sklearn.metrics.brier_score_loss
-and with ../shared/data/cls_reference (ECE); scikit-learn and `evaluate` have no ECE.
+Intervals: bootstrap over rows or groups. Agrees with sklearn.metrics.brier_score_loss;
+scikit-learn and `evaluate` have no ECE, which is checked against its definition.
 """
 
 from __future__ import annotations

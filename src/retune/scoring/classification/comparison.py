@@ -4,7 +4,7 @@
 group). `macro_f1`: challenger minus baseline, paired bootstrap: one draw of rows (or of groups)
 serves both; exchange test, so that three lucky rows, or groups, are not certain. Both are
 `uncertainty.paired_difference`. Rows that either side could not score are in neither. Higher is
-better; `undecided` is an answer. Agrees with ../shared/data/cls_reference (paired).
+better; `undecided` is an answer. Agrees with statsmodels' exact McNemar test.
 """
 
 from __future__ import annotations

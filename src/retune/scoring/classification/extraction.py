@@ -16,8 +16,6 @@ emphasis, format characters). docs/classification.md states the policy, in short
 
 A text without a label is wrong, and counted as unparsable: were it left out, a model that doubts
 hard rows would look better than one that answers them.
-
-Agrees with ../shared/data/probe_cases/label_extraction_cases.jsonl in all cases.
 """
 
 from __future__ import annotations

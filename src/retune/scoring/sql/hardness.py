@@ -15,7 +15,7 @@ Written from these published rules over sqlglot's tree; the public program count
 whose quirks are kept where they decide: a condition under NOT counts as an aggregate, and so does
 each AND and OR of HAVING. What the public parser cannot read at all has a class here too: EXISTS
 counts as nested, a subquery in FROM as a table.
-Agrees with the `hardness` that the public program gives the golds of ../shared/data/sql_verdicts.
+Agrees with the classes that taoyds/spider's evaluation.py (`eval_hardness`) gives.
 """
 
 from __future__ import annotations

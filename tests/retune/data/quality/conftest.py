@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,16 +97,6 @@ def clean(tmp_path: Path) -> Callable[..., Cleaned]:
         return clean_in(tmp_path / f"run{next(runs)}", *made, **quality)
 
     return run
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The folder with the reference sets; without it the tests that need it are skipped."""
-    named = os.environ.get("RETUNE_SHARED_DATA")
-    folder = Path(named) if named else _ROOT.parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is absent; RETUNE_SHARED_DATA names another place")
-    return folder
 
 
 @pytest.fixture

@@ -112,14 +112,14 @@ class TestReference:
     LABELS = ("negative", "neutral", "positive")
 
     @pytest.fixture(scope="class")
-    def reference(self, shared_data: Path) -> dict[str, Any]:
-        text = (shared_data / "cls_reference/reference.json").read_text(encoding="utf-8")
+    def reference(self, reference_data: Path) -> dict[str, Any]:
+        text = (reference_data / "cls_reference/reference.json").read_text(encoding="utf-8")
         found: dict[str, Any] = json.loads(text)["xlmt_pt"]
         return found
 
     @pytest.fixture(scope="class")
-    def answers(self, shared_data: Path) -> list[dict[str, str]]:
-        path = shared_data / "cls_reference/xlmt_pt_predictions.csv"
+    def answers(self, reference_data: Path) -> list[dict[str, str]]:
+        path = reference_data / "cls_reference/xlmt_pt_predictions.csv"
         with path.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
 
@@ -138,7 +138,7 @@ class TestReference:
         # Other draws than the file's (rows are sorted first), and more: near, not equal.
         expected = reference["bootstrap"]["paired_difference_macro_f1"]
         interval = (found["macro_f1"].low, found["macro_f1"].high)
-        assert interval == pytest.approx(expected, abs=2e-3)
+        assert interval == pytest.approx(expected, abs=0.04 * (expected[1] - expected[0]))
         assert found["macro_f1"].verdict == "undecided"
 
     def test_bootstrap_of_the_difference(
