@@ -24,8 +24,8 @@ import numpy as np
 from retune.recipe.sections import GateConfig
 from retune.records import Comparison
 from retune.release.gate import refusal_of
-from retune.release.pairing import DIRECTIONS
 from retune.scoring.classification.counts import macro_f1, tabulate_counts
+from retune.scoring.figures import figure_of
 from retune.scoring.resampling import Floats, exp_of_ratio
 from retune.scoring.uncertainty import PairedDifference, paired_difference
 
@@ -163,7 +163,7 @@ def _draw_losses(
 
 def _margin(world: World) -> float:
     """Return what a loss of a tenth is in the figure's unit."""
-    if DIRECTIONS[world.figure] == "higher_is_better":
+    if not figure_of(world.figure).lower_is_better:
         return abs(world.gain)
     return math.exp(3.0 - world.gain) - math.exp(3.0)
 

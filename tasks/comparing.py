@@ -12,7 +12,7 @@ from retune.digests import digest_json
 from retune.inputs import locate_inputs
 from retune.recipe.loading import LoadedRecipe
 from retune.release import showing
-from retune.release.pairing import DIRECTIONS
+from retune.scoring.figures import FIGURES, figure_that_decides
 from retune.store import check_writable
 from retune.tracking import RunStatus, check_tracking
 from retune.trials.checking import Runner, check_inputs, check_runner
@@ -129,10 +129,9 @@ def expect_metric(loaded: LoadedRecipe) -> str:
         loaded: The recipe.
     """
     source = locate_inputs(loaded)
-    usual = "macro_f1" if source.has_labels else "perplexity"
-    if loaded.recipe.gate.metric is not None:
-        return loaded.recipe.gate.metric
-    return "sql_execution_match" if source.asks_sql else usual
+    has = {None: True, "text_to_sql": source.asks_sql, "text_label": source.has_labels}
+    decides = figure_that_decides(lambda each: has.get(each.rows, False))
+    return loaded.recipe.gate.metric or decides
 
 
 def identify(trials: Sequence[LoadedTrial]) -> list[Any]:
@@ -219,7 +218,7 @@ def open_study(
         axes=axes,
         search=search,
         trials=trials,
-        higher_is_better=DIRECTIONS[metric] == "higher_is_better",
+        higher_is_better=not FIGURES[metric].lower_is_better,
         seed=comparison.run.loaded.recipe.seed,
     )
 
@@ -244,7 +243,7 @@ def _say(result: TrialResult) -> str:
         return f"{result.state}: {result.reason.splitlines()[0] if result.reason else ''}"
     loss = "" if result.validation_loss is None else f", loss {result.validation_loss:.4f}"
     metrics = result.scores.metrics() if result.scores else {}
-    shown = next((name for name in DIRECTIONS if name in metrics), None)
+    shown = next((name for name in FIGURES if FIGURES[name].over and name in metrics), None)
     figure = (
         f"{showing.label_of(shown)} {showing.show_metric(shown, metrics[shown])}" if shown else ""
     )

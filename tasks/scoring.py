@@ -65,10 +65,9 @@ def _score_writer(
     run: RecipeRun, of: dict[str, Any], data: PreparedData, source: Inputs
 ) -> dict[str, ScoreReport | None]:
     rows, labels = data.chat.side("test"), _labels(data, source)
-    reports: dict[str, ScoreReport | None] = {
-        "perplexity": score_perplexity(run, **of, rows=rows),
-        "general_text": score_general_text(run, **of, text=source.general_text),
-    }
+    reports: dict[str, ScoreReport | None] = {"perplexity": score_perplexity(run, **of, rows=rows)}
+    # Beside perplexity, which asks the same of the model; shown after what is over the rows.
+    general = {"general_text": score_general_text(run, **of, text=source.general_text)}
     if source.asks_sql:
         reports["sql"] = score_sql(run, **of, rows=rows)
     if source.has_labels:
@@ -77,7 +76,7 @@ def _score_writer(
     written = source.asks_sql or source.has_labels
     if source.asks_questions and not written and run.loaded.recipe.scoring.samples:
         reports["answers"] = sample_answers(run, **of, rows=rows)
-    return reports | _probe(run, of, data, source)
+    return reports | general | _probe(run, of, data, source)
 
 
 def _score_head(

@@ -37,7 +37,8 @@ from retune.release.methods import describe_release, describe_training
 from retune.release.model_card import ModelCard, render_model_card
 from retune.release.report import describe_data, write_report
 from retune.release.resources import calibrate, resource_figures
-from retune.release.summary import RunSummary, choose_samples, headline, split_baselines
+from retune.release.samples import choose_samples
+from retune.release.summary import RunSummary, headline, split_baselines
 from retune.stages import TRAIN_PREFERENCES, TRAIN_REWARDS, TRAINING_STAGES
 from retune.store import MANIFEST
 from retune.tracking import Mirror
@@ -209,7 +210,7 @@ def _tell_mlflow(
     mirror.artifact(run.parent_run, summary.report, "report")
     mirror.text(run.parent_run, _model_card(run, summary, data, models), "README.md")
     for role, each in scores.items():
-        for name, report in each.reports().items():
+        for name, report in each.reports.items():
             mirror.artifact(run.parent_run, report.folder, f"scores/{role}/{name}")
     for line in summary.stages:
         manifest = run.store.folder(line.name, line.key) / MANIFEST

@@ -20,10 +20,8 @@ from retune.recipe.loading import LoadedRecipe
 from retune.recipe.recipe import Recipe
 from retune.recipe.sections import SourceConfig, prompt_fields
 from retune.records import BaseRef, RowSource, Source
+from retune.scoring.figures import FIGURES, figure_that_decides
 from retune.scoring.shipped_texts import GENERAL_TEXT
-
-_JUDGED = {"text_to_sql", "text_label"}
-"""Formats whose answers are right or wrong; the others are measured by perplexity."""
 
 
 @dataclass(frozen=True)
@@ -241,20 +239,18 @@ def _refuse_unfit(recipe: Recipe, rows: tuple[RowInput, ...]) -> None:
             "or remove data.labels."
         )
     metric, asks_sql = recipe.gate.metric, "text_to_sql" in formats
-    if metric in ("macro_f1", "accuracy") and "text_label" not in formats:
+    needed = FIGURES[metric].rows if metric else None
+    if needed is not None and needed not in formats:
+        lacking = {"text_label": "has labels", "text_to_sql": "is text-to-SQL"}[needed]
         raise ConfigError(
-            f"gate.metric is {metric}, but no source of rows has labels ({found}). "
-            "Choose another metric, or state format: text_label for the source."
-        )
-    if metric is not None and metric.startswith("sql_") and not asks_sql:
-        raise ConfigError(
-            f"gate.metric is {metric}, but no source of rows is text-to-SQL ({found}). "
-            "Choose another metric, or state format: text_to_sql for the source."
+            f"gate.metric is {metric}, but no source of rows {lacking} ({found}). "
+            f"Choose another metric, or state format: {needed} for the source."
         )
     _refuse_unfit_watch(recipe.training.watch, formats)
-    if metric is None and recipe.gate.min_value is not None and not formats & _JUDGED:
+    decides = metric or figure_that_decides(lambda each: each.rows is None or each.rows in formats)
+    if metric is None and recipe.gate.min_value is not None and FIGURES[decides].lower_is_better:
         raise ConfigError(
-            f"gate.min_value is {recipe.gate.min_value:g}, but perplexity decides for these rows "
+            f"gate.min_value is {recipe.gate.min_value:g}, but {decides} decides for these rows "
             f"({found}), and is better when lower. Remove it, and use gate.min_gain."
         )
     if recipe.grpo is not None and not asks_sql:
@@ -283,8 +279,8 @@ def _refuse_without_labels(recipe: Recipe, rows: tuple[RowInput, ...]) -> None:
 
 
 def _refuse_unfit_watch(watch: str, formats: Collection[str]) -> None:
-    needed = "text_to_sql" if watch.startswith("sql_") else "text_label"
-    if watch != "loss" and needed not in formats:
+    needed = None if watch == "loss" else FIGURES[watch].rows
+    if needed is not None and needed not in formats:
         raise ConfigError(
             f"training.watch is {watch}, but no source of rows is {needed} (found: "
             f"{', '.join(sorted(formats))}), so that nothing could be scored during training. "

@@ -366,31 +366,15 @@ class ScoreReport(ArtifactRecord):
 class ModelScores(ContentRecord):
     """All reports of one model: what the gate compares."""
 
-    perplexity: ScoreReport | None = None
-    """Answers of the held-out side; None for a model that names classes and writes nothing."""
-    sql: ScoreReport | None = None
-    """None when the rows are not text-to-SQL."""
-    labels: ScoreReport | None = None
-    """None when the rows have no labels."""
-    answers: ScoreReport | None = None
-    """A few answers for the report, where no other scorer lets the model write."""
-    general_text: ScoreReport | None = None
-    """General text: what fine-tuning made the model forget."""
-    probes: ScoreReport | None = None
-    counterfactuals: ScoreReport | None = None
-    robustness: ScoreReport | None = None
-    """The last three are None when the recipe does not ask for them."""
+    reports: dict[str, ScoreReport]
+    """By what was scored, such as ``sql``; only those that the rows and the recipe ask for."""
 
     @classmethod
     def of(cls, reports: Mapping[str, ScoreReport | None]) -> ModelScores:
         """Put one model's reports together; their digests make its own."""
-        digests = {name: report.digest for name, report in reports.items() if report}
-        return cls(digest=digest_json(digests), **reports)
-
-    def reports(self) -> dict[str, ScoreReport]:
-        """Return the reports that there are, by name."""
-        found = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: report for name, report in found.items() if isinstance(report, ScoreReport)}
+        found = {name: report for name, report in reports.items() if report}
+        digests = {name: report.digest for name, report in found.items()}
+        return cls(digest=digest_json(digests), reports=found)
 
     def over_rows(self) -> ScoreReport:
         """Return a report over the held-out rows: all of them, or those with a label for a head.
@@ -398,29 +382,31 @@ class ModelScores(ContentRecord):
         Raises:
             ScoringError: There is none.
         """
-        found = self.perplexity or self.labels
+        found = self.first_of("perplexity", "labels")
         if found is None:
             raise ScoringError("neither perplexity nor labels of the held-out rows were scored.")
         return found
 
+    def first_of(self, *names: str) -> ScoreReport | None:
+        """Return the first report of some that there is."""
+        return next((self.reports[name] for name in names if name in self.reports), None)
+
     def metrics(self) -> dict[str, Metric]:
         """Return every metric by name."""
-        found = [report.metrics for report in self.reports().values()]
+        found = [report.metrics for report in self.reports.values()]
         return {name: metric for metrics in found for name, metric in metrics.items()}
 
     def report_of(self, metric: str) -> ScoreReport | None:
         """Return the report that holds a metric."""
-        holds = (report for report in self.reports().values() if metric in report.metrics)
+        holds = (report for report in self.reports.values() if metric in report.metrics)
         return next(holds, None)
 
 
-class Comparison(Record):
-    """A paired comparison on the same rows."""
+class FigureDifference(Record):
+    """A figure of one model minus that of another, paired over the same rows."""
 
     metric: str
-    against: Literal["base", "champion"]
     difference: float | None
-    """Challenger minus opponent."""
     low: float | None
     high: float | None
     p_value: float | None
@@ -430,6 +416,12 @@ class Comparison(Record):
     """Independent groups that the rows fall into, as in `Metric`."""
     worse_on_rows: bool = False
     """Where groups are too few to decide: whether the rows at hand, each on its own, are worse."""
+
+
+class Comparison(FigureDifference):
+    """The challenger minus an opponent."""
+
+    against: Literal["base", "champion"]
 
 
 class GateDecision(ContentRecord):

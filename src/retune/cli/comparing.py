@@ -220,6 +220,7 @@ def _table(comparison: TrialComparison) -> Table:
 def _cells(comparison: TrialComparison, each: ComparedTrial, *, priced: bool) -> Sequence[Text]:
     from rich.text import Text
 
+    from retune.release import showing
     from retune.trials import page
 
     verdict = page.show_verdict(comparison, each)
@@ -235,7 +236,7 @@ def _cells(comparison: TrialComparison, each: ComparedTrial, *, priced: bool) ->
     ]
     if each.against_best is not None:
         # Its interval stands on the page; here it would break every line in three.
-        told = page.show_difference(each.against_best).partition(" [")[0]
+        told = showing.show_difference(each.against_best).partition(" [")[0]
         cells[2].append(f"\n{told}", style="dim")
     return cells
 

@@ -18,7 +18,7 @@ from retune.cli.watching import TerminalWatcher
 from retune.inputs import locate_inputs
 from retune.recipe.loading import load_recipe
 from retune.release import showing
-from retune.release.comparing import Figure, ModelComparison, metric_names, show_difference
+from retune.release.comparing import Figure, ModelComparison, metric_names
 from retune.watching import WATCHER
 
 _VERDICT_STYLES = {"better": "green", "worse": "red", "undecided": "dim"}
@@ -109,7 +109,7 @@ def _verdicts_table(comparison: ModelComparison) -> Table:
         table.add_row(
             Text(each.model),
             Text(showing.label_of(each.metric)),
-            Text(show_difference(each)),
+            Text(showing.show_difference(each)),
             Text(each.verdict, style=_VERDICT_STYLES[each.verdict]),
         )
     return table

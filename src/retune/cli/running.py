@@ -20,7 +20,8 @@ from retune.inputs import locate_inputs
 from retune.recipe.loading import load_recipe
 from retune.records import Metric, Role
 from retune.release.showing import ROLE_LABELS, is_rate, label_of, show_metric, warn_of_few_groups
-from retune.release.summary import HEADLINE, RunSummary
+from retune.release.summary import RunSummary
+from retune.scoring.figures import HEADLINE
 from retune.stage_process import STOP_GRACE_SECONDS
 from retune.tracking import shown_uri
 from retune.watching import WATCHER

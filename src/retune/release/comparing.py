@@ -9,29 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from retune.modeling.tokenizer_identity import Likeness
-from retune.records import Comparison, Metric, ModelScores, Record
+from retune.records import Metric, ModelScores, Record
 from retune.release import showing
 from retune.release.report import describe_environment, templates
-from retune.release.side_by_side import (
-    PairedComparison,
-    SideBySide,
-    choose_side_by_side,
-    compare_with_first,
-)
-from retune.release.summary import HEADLINE
+from retune.release.samples import SideBySide, choose_side_by_side
+from retune.release.side_by_side import PairedComparison, compare_with_first
+from retune.scoring.figures import FIGURES, figure_of
 
 JSON_FILE = "comparison.json"
 PAGES = ("comparison.md", "comparison.html")
-BITS_PER_BYTE = "bits_per_byte"
-_EXPLANATION = "of the reference answers; tokens are not counted, so any models can be compared"
 _SHOWN_FILES = (".jsonl", ".json", ".png", ".svg")
-_PARTS = {
-    "label": "Figures by class",
-    "sql_execution_match": "SQL execution match by hardness of the query",
-    "sql_exact_match": "SQL exact match by hardness of the query",
-    "probe_pass_rate": "Probe pass rate by category",
-    "flip_rate": "Flip rate by what was spoilt",
-}
+_SHOWN = tuple(name for name, each in FIGURES.items() if each.headline or each.between_models)
 
 
 @dataclass(frozen=True)
@@ -159,7 +147,10 @@ def render_comparison(name: str, comparison: ModelComparison) -> str:
         The page's text.
     """
     figures, further = metric_names(comparison)
-    scales = {metric: _scale(metric, comparison.models) for metric in figures}
+    scales = {
+        name: showing.bar_end(name, [model.metrics.get(name) for model in comparison.models])
+        for name in figures
+    }
     page = templates().get_template(f"{name}.j2")
     return page.render(
         comparison=comparison,
@@ -167,30 +158,20 @@ def render_comparison(name: str, comparison: ModelComparison) -> str:
         further=further,
         parts=group_parts(comparison.models),
         scales=scales,
-        explanations={**showing.EXPLANATIONS, BITS_PER_BYTE: _EXPLANATION},
         named=lambda metrics: [(each, showing.label_of(each)) for each in metrics],
-        difference=show_difference,
     )
-
-
-def show_difference(each: PairedComparison) -> str:
-    """Write a paired difference, as reports do."""
-    values = each.model_dump(exclude={"model", "against", "metric"})
-    return showing.show_difference(Comparison(metric=each.metric, against="base", **values))
 
 
 def metric_names(comparison: ModelComparison) -> tuple[list[str], list[str]]:
     """Name the metrics over all rows: those of a report's headline, then the others.
 
-    Perplexity is left out where it cannot be compared, and bits per byte stand in the headline.
+    Those that count tokens are left out where models have other tokens.
     """
-    order = [*HEADLINE]
-    order.insert(order.index("perplexity") + 1, BITS_PER_BYTE)
     names = dict.fromkeys(name for model in comparison.models for name in model.metrics)
     whole = [name for name in names if "." not in name]
     if not comparison.comparable_tokens:
-        whole = [name for name in whole if "perplexity" not in name]
-    figures = [name for name in order if name in whole]
+        whole = [name for name in whole if not figure_of(name).per_token]
+    figures = [name for name in _SHOWN if name in whole]
     return figures, [name for name in whole if name not in figures]
 
 
@@ -207,20 +188,21 @@ def group_parts(models: Sequence[ComparedModel]) -> dict[str, list[tuple[str, st
     for name in dict.fromkeys(name for model in models for name in model.metrics):
         kind, dot, rest = name.partition(".")
         if dot:
-            title = _PARTS.get(kind, f"{kind.replace('_', ' ').capitalize()} by part")
-            part, _, figure = rest.rpartition(".")
-            line = f"{part}: {figure.replace('_', ' ')}" if part else figure.replace("_", " ")
+            figure = figure_of(kind)
+            title = f"{figure.label} by {figure.parts}" if kind != "label" else "Figures by class"
+            part, _, last = rest.rpartition(".")
+            line = f"{part}: {last.replace('_', ' ')}" if part else last.replace("_", " ")
             tables.setdefault(title, []).append((name, line))
     return tables
 
 
 def _describe(candidate: ScoredCandidate, folder: Path) -> ComparedModel:
-    reports = candidate.scores.reports()
+    reports = candidate.scores.reports
     metrics: dict[str, Figure] = {}
     for report in reports.values():
         for name, metric in report.metrics.items():
             # Some other figures are over pairs or conditions, whose number is not that of rows.
-            missing = report.rows - metric.n if name in (*HEADLINE, BITS_PER_BYTE) else 0
+            missing = report.rows - metric.n if name in _SHOWN else 0
             metrics[name] = Figure(**metric.model_dump(), unscored=max(0, missing))
     return ComparedModel(
         name=candidate.name,
@@ -272,14 +254,6 @@ def _note_groups(candidates: Sequence[ScoredCandidate]) -> list[str]:
         metric.groups
         for each in candidates
         for name, metric in each.scores.metrics().items()
-        if name in (*HEADLINE, BITS_PER_BYTE)
+        if name in _SHOWN
     )
     return [found] if found else []
-
-
-def _scale(metric: str, models: Sequence[ComparedModel]) -> float:
-    """Return the value at the right end of a metric's bars."""
-    if showing.is_rate(metric):
-        return 1.0
-    found = [model.metrics[metric] for model in models if metric in model.metrics]
-    return max((each.high or each.value or 0.0 for each in found), default=1.0) or 1.0

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from retune.records import Record
+from retune.scoring.figures import WATCHED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,10 +22,7 @@ if TYPE_CHECKING:
 LOSSES = {"train_loss": "training loss", "validation_loss": "validation loss"}
 """Curves of the first panel, by name in `metrics.jsonl`."""
 FIGURES = {
-    "validation_macro_f1": "macro F1, validation",
-    "validation_accuracy": "accuracy, validation",
-    "validation_sql_execution_match": "execution match, validation",
-    "validation_sql_exact_match": "exact match, validation",
+    **{f"validation_{e.name}": f"{e.curve}, validation" for e in WATCHED},
     "preference_accuracy": "chosen answer gains more, training pairs",
     "validation_preference_accuracy": "chosen answer gains more, pairs held back",
     "reward": "mean reward",

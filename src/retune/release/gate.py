@@ -13,10 +13,11 @@ from typing import Any, Literal
 from retune.digests import digest_json
 from retune.recipe.sections import GateConfig
 from retune.records import Comparison, GateDecision, ModelScores
-from retune.release.pairing import DIRECTIONS, pair_metric
+from retune.release.pairing import pair_metric
 from retune.release.showing import note_groups
 from retune.requests import DecideInputs, DecideSection
 from retune.scoring.exchanging import FEWEST_UNITS
+from retune.scoring.figures import FIGURES, figure_that_decides
 from retune.scoring.resampling import count_units
 from retune.stage import Workdir
 
@@ -40,7 +41,8 @@ def decide(inputs: DecideInputs, section: DecideSection, work: Workdir) -> GateD
     Raises:
         ScoringError: Two reports are not over the same rows.
     """
-    gate = _with_metric(section.gate, inputs.challenger)
+    metric = deciding_metric(section.gate, inputs.challenger)
+    gate = section.gate.model_copy(update={"metric": metric})
     comparisons = compare(inputs.challenger, inputs.base, "base", section.scoring.resamples)
     if inputs.champion is not None:
         comparisons += compare(
@@ -73,13 +75,13 @@ def compare(
         resamples: Bootstrap draws.
 
     Returns:
-        One comparison per metric of `DIRECTIONS`; differences are challenger minus opponent.
+        One comparison per figure that is compared; differences are challenger minus opponent.
 
     Raises:
         ScoringError: The reports are not over the same rows.
     """
     found = []
-    for metric in DIRECTIONS:
+    for metric in (name for name, figure in FIGURES.items() if figure.over):
         ours, theirs = challenger.report_of(metric), opponent.report_of(metric)
         if ours is not None and theirs is not None:
             paired = pair_metric(metric, ours, theirs, resamples)
@@ -87,13 +89,14 @@ def compare(
     return found
 
 
-def _with_metric(gate: GateConfig, scores: ModelScores) -> GateConfig:
-    """Name the figure that decides, where the recipe leaves it to the kind of rows."""
-    if gate.metric is not None:
-        return gate
-    usual = ("sql_execution_match", "macro_f1", "perplexity")
-    metric = next(name for name in usual if scores.report_of(name) is not None)
-    return gate.model_copy(update={"metric": metric})
+def deciding_metric(gate: GateConfig, scores: ModelScores) -> str:
+    """Name the figure that decides: that of the recipe, or the first that the rows have.
+
+    Args:
+        gate: May name it.
+        scores: Of a model on the rows.
+    """
+    return gate.metric or figure_that_decides(lambda each: scores.report_of(each.name) is not None)
 
 
 def _unmet_bounds(challenger: ModelScores, gate: GateConfig) -> list[str]:
@@ -112,7 +115,7 @@ def _unmet_bounds(challenger: ModelScores, gate: GateConfig) -> list[str]:
         )
     if metric.value is None:
         unmet.append(f"{gate.metric} could not be scored on any row")
-    elif gate.min_value is not None and DIRECTIONS[name] == "lower_is_better":
+    elif gate.min_value is not None and FIGURES[name].lower_is_better:
         # The recipe refuses this where it names the metric; here the rows chose it.
         unmet.append(
             f"gate.min_value {gate.min_value} cannot bound {name}, which is better when lower; "
@@ -200,7 +203,7 @@ def _forgot_too_much(comparison: Comparison, bound: float | None) -> str | None:
 
 def _smallest_gain(comparison: Comparison) -> float | None:
     """Return the end of the interval that is worst for the challenger, as a gain."""
-    if DIRECTIONS[comparison.metric] == "higher_is_better":
+    if not FIGURES[comparison.metric].lower_is_better:
         return comparison.low
     return None if comparison.high is None else -comparison.high
 

@@ -11,27 +11,12 @@ from retune.errors import ScoringError
 from retune.records import ScoreReport
 from retune.scoring.classification.comparison import compare_classifications
 from retune.scoring.classification.records import ClassificationOutcome
+from retune.scoring.figures import FIGURES
 from retune.scoring.outcomes import read_outcomes
 from retune.scoring.resampling import bits_of_ratio, exp_of_ratio
-from retune.scoring.uncertainty import Direction, PairedDifference, paired_difference
+from retune.scoring.uncertainty import PairedDifference, paired_difference
 
-DIRECTIONS: Mapping[str, Direction] = {
-    "sql_execution_match": "higher_is_better",
-    "sql_exact_match": "higher_is_better",
-    "macro_f1": "higher_is_better",
-    "accuracy": "higher_is_better",
-    "perplexity": "lower_is_better",
-    "bits_per_byte": "lower_is_better",
-    "general_text_bits_per_byte": "lower_is_better",
-    "probe_pass_rate": "higher_is_better",
-}
-"""The metrics that can be compared, and which way is good."""
-
-_RATIOS = {
-    "perplexity": ("nll_sum_nats", "tokens", exp_of_ratio),
-    "bits_per_byte": ("text_nll_nats", "answer_bytes", bits_of_ratio),
-    "general_text_bits_per_byte": ("nll_sum_nats", "bytes", bits_of_ratio),
-}
+_RATIOS = {"exp_of_ratio": exp_of_ratio, "bits_of_ratio": bits_of_ratio}
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -42,7 +27,7 @@ def pair_metric(
     """Compare one metric of two models on the rows that both scored.
 
     Args:
-        metric: A name of `DIRECTIONS`.
+        metric: A figure that is compared over rows, texts or cases.
         challenger: The report that holds it, of the tuned model.
         opponent: The same of the other.
         resamples: Bootstrap draws.
@@ -59,25 +44,19 @@ def pair_metric(
             f"{metric}: challenger and opponent were not scored on the same rows "
             f"({len(ours)} and {len(theirs)}). Score both with one recipe."
         )
-    if metric == "macro_f1" and ours:
+    figure = FIGURES[metric]
+    if figure.statistic == "macro_f1" and ours:
         return _pair_macro_f1(ours, theirs, resamples)
-    # A probe's category is what it is about, not a source that makes answers alike.
-    groups = None if metric == "probe_pass_rate" else [row["group"] for row in ours]
-    if metric in _RATIOS:
-        above, below, statistic = _RATIOS[metric]
-        pairs = [[(row[above], row[below]) for row in side] for side in (ours, theirs)]
-        return paired_difference(
-            pairs[0],
-            pairs[1],
-            direction=DIRECTIONS[metric],
-            statistic=statistic,
-            groups=groups,
-            resamples=resamples,
-        )
+    # A case's category is what it is about, not a source that makes answers alike.
+    groups = None if figure.over == "cases" else [row["group"] for row in ours]
+    shared: dict[str, Any] = {"groups": groups, "resamples": resamples}
+    if figure.statistic in _RATIOS:
+        above, below = figure.columns
+        sums = [[(row[above], row[below]) for row in side] for side in (ours, theirs)]
+        statistic = _RATIOS[figure.statistic]
+        return paired_difference(*sums, direction=figure.direction, statistic=statistic, **shared)
     values = [[_number(row[metric]) for row in side] for side in (ours, theirs)]
-    return paired_difference(
-        values[0], values[1], direction=DIRECTIONS[metric], groups=groups, resamples=resamples
-    )
+    return paired_difference(*values, direction=figure.direction, **shared)
 
 
 def _pair_macro_f1(ours: Rows, theirs: Rows, resamples: int) -> PairedDifference:

@@ -26,7 +26,9 @@ from retune.records import (
 from retune.release import showing
 from retune.release.curves import CurvePoint, draw_png, draw_svg
 from retune.release.resources import describe_resources
-from retune.release.summary import RunSummary, Sample
+from retune.release.samples import Sample
+from retune.release.summary import RunSummary
+from retune.scoring.figures import HEADLINE
 from retune.training.metrics import read_metrics
 from retune.watching import StageLine
 
@@ -116,10 +118,17 @@ def render(name: str, report: RunReport) -> str:
     Returns:
         The page's text.
     """
-    fields: dict[str, Any] = {"report": report, "metrics": _metrics_of(report.models)}
+    metrics, figures = _metrics_of(report.models), report.models.values()
+    fields: dict[str, Any] = {
+        "report": report,
+        "metrics": metrics,
+        "baseline_metrics": [each for each in HEADLINE if each in _metrics_of(report.baselines)],
+    }
     if name.endswith(".html"):
         fields["curves_svg"] = draw_svg(report.curves)
-        fields["scales"] = {metric: _scale(metric, report.models) for metric in fields["metrics"]}
+        fields["scales"] = {
+            name: showing.bar_end(name, [each.get(name) for each in figures]) for name in metrics
+        }
     return templates().get_template(f"{name}.j2").render(fields)
 
 
@@ -205,16 +214,8 @@ def templates() -> Environment:
     return page_templates(Path(__file__).parent / "templates", show=showing)
 
 
-def _metrics_of(models: Mapping[Role, Mapping[str, Metric]]) -> list[str]:
+def _metrics_of(models: Mapping[Any, Mapping[str, Metric]]) -> list[str]:
     return list(dict.fromkeys(name for metrics in models.values() for name in metrics))
-
-
-def _scale(metric: str, models: Mapping[Role, Mapping[str, Metric]]) -> float:
-    """Return the value at the right end of a metric's bars."""
-    if showing.is_rate(metric):
-        return 1.0
-    figures = [metrics[metric] for metrics in models.values() if metric in metrics]
-    return max((each.high or each.value or 0.0 for each in figures), default=1.0) or 1.0
 
 
 def _digits(digest: str) -> str:

@@ -7,53 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from retune.records import Comparison, Metric, Role
+from retune.records import FigureDifference, Metric, Role
 from retune.scoring.exchanging import FEWEST_UNITS
+from retune.scoring.figures import figure_of
 
-LABELS = {
-    "sql_execution_match": "SQL execution match",
-    "sql_exact_match": "SQL exact match",
-    "macro_f1": "Macro F1",
-    "accuracy": "Accuracy",
-    "perplexity": "Perplexity",
-    "bits_per_byte": "Bits per byte of the answers",
-    "full_sequence_perplexity": "Perplexity of prompt and answer",
-    "general_text_bits_per_byte": "Bits per byte of general text",
-    "general_text_perplexity": "Perplexity of general text",
-    "sql_executable_rate": "SQL that runs",
-    "sql_empty_result_rate": "SQL with an empty result",
-    "sql_nothing_floor": "Floor: a query that returns nothing",
-    "sql_cut_tie_rate": "References whose LIMIT cuts a tie",
-    "mcc": "Matthews correlation",
-    "ece": "Calibration error (ECE)",
-    "brier": "Brier score",
-    "brier_of_top": "Brier score of the first label",
-    "probe_pass_rate": "Probe pass rate",
-    "flip_rate": "Flip rate",
+CLASSIFIERS = {
     "tfidf_logistic_regression": "TF-IDF and logistic regression",
     "majority": "Largest class",
 }
-EXPLANATIONS = {
-    "sql_execution_match": "the query gives the reference's result on the row's own database",
-    "sql_exact_match": "the query is the reference's, after canonical form",
-    "macro_f1": "mean over classes of the harmonic mean of precision and recall",
-    "accuracy": "rows that were put into the right class",
-    "perplexity": "of the reference answers, their tokens only",
-    "general_text_bits_per_byte": "how surprised the model is by text that is not the task's",
-    "flip_rate": "spoilt questions whose outcome is another",
-    "probe_pass_rate": "prompts with required and forbidden words that were answered as asked",
-}
+"""The plain classifiers of `score_baselines`, for people."""
 ROLE_LABELS: dict[Role, str] = {
     "base": "Base",
     "adapter": "Adapter",
     "merged": "Released",
     "champion": "Champion",
 }
-_BITS = ("bits_per_byte", "general_text_bits_per_byte")
-_PERPLEXITIES = ("perplexity", "full_sequence_perplexity", "general_text_perplexity")
-_ERRORS = ("flip_rate", "ece", "brier", "brier_of_top", "unparsable_rate")
-LOWER_IS_BETTER = (*_PERPLEXITIES, *_BITS, *_ERRORS)
-_NO_RATES = (*_PERPLEXITIES, *_BITS, "mcc", "brier", "brier_of_top")
 ABSENT = "–"
 """What stands for a figure that does not exist."""
 
@@ -61,19 +29,37 @@ FEW_GROUPS = 10
 """Below so many groups an interval is said to be too narrow."""
 
 
-def label_of(metric: str) -> str:
-    """Return a metric's name for people."""
-    return LABELS.get(metric, metric.replace("_", " ").capitalize())
+def label_of(name: str) -> str:
+    """Return the name of a figure, or of a plain classifier, for people."""
+    return CLASSIFIERS.get(name) or figure_of(name).label
 
 
 def direction_of(metric: str) -> str:
     """Say which way is good."""
-    return "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
+    return figure_of(metric).direction.replace("_", " ")
+
+
+def explanation_of(metric: str) -> str:
+    """Say in one line what a figure is; empty where there is nothing to say."""
+    return figure_of(metric).explanation
 
 
 def is_rate(metric: str) -> bool:
     """Tell whether a metric is a part of rows, 0 to 1."""
-    return metric.rpartition(".")[2] not in _NO_RATES
+    return figure_of(metric.rpartition(".")[2]).unit == "rate"
+
+
+def bar_end(metric: str, figures: Iterable[Metric | None]) -> float:
+    """Return the value at the right end of a metric's bars.
+
+    Args:
+        metric: Name of the figure.
+        figures: Those that are drawn below each other.
+    """
+    if is_rate(metric):
+        return 1.0
+    ends = (each.high or each.value or 0.0 for each in figures if each is not None)
+    return max(ends, default=1.0) or 1.0
 
 
 def show_value(metric: str, value: float | None) -> str:
@@ -101,7 +87,7 @@ def show_metric(metric: str, figure: Metric | None) -> str:
     return f"{parts}, n = {show_rows(figure.n, figure.groups)}"
 
 
-def show_difference(comparison: Comparison) -> str:
+def show_difference(comparison: FigureDifference) -> str:
     """Write a paired difference: ``+83.0 points [78.9, 86.7]``; points are percentage points."""
     if comparison.difference is None:
         return "not compared"

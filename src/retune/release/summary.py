@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -16,31 +15,9 @@ from retune.records import (
     Role,
     ScoreReport,
 )
-from retune.scoring.outcomes import read_outcomes
+from retune.release.samples import Sample
+from retune.scoring.figures import HEADLINE
 from retune.watching import StageLine
-
-HEADLINE = (
-    "sql_execution_match",
-    "sql_exact_match",
-    "macro_f1",
-    "accuracy",
-    "perplexity",
-    "general_text_bits_per_byte",
-    "probe_pass_rate",
-    "flip_rate",
-)
-"""The metrics of the table, in its order."""
-
-
-class Sample(Record):
-    """One held-out row and what each model answered."""
-
-    question: str
-    reference: str
-    answers: dict[Role, str]
-    right: dict[Role, bool | None]
-    """Whether the answer is right (gives the reference's result, names the class); None where that
-    could not be said."""
 
 
 class RunSummary(Record):
@@ -64,41 +41,6 @@ def headline(scores: ModelScores) -> dict[str, Metric]:
     """Return the table's metrics of one model."""
     metrics = scores.metrics()
     return {name: metrics[name] for name in HEADLINE if name in metrics}
-
-
-def choose_samples(scores: dict[Role, ModelScores], count: int) -> tuple[Sample, ...]:
-    """Pick rows evenly over the held-out side, whatever their outcome.
-
-    Args:
-        scores: Reports by role, all over the same rows.
-        count: How many.
-
-    Returns:
-        The samples, in the order of the rows; none where no model wrote answers.
-    """
-    by_role = {role: _answers_of(each) for role, each in scores.items()}
-    rows = next(iter(by_role.values()), [])
-    places = [len(rows) * (2 * place + 1) // (2 * count) for place in range(min(count, len(rows)))]
-    return tuple(
-        Sample(
-            question=rows[place]["question"],
-            reference=rows[place]["reference"],
-            answers={role: outcomes[place]["prediction"] for role, outcomes in by_role.items()},
-            right={role: _is_right(outcomes[place]) for role, outcomes in by_role.items()},
-        )
-        for place in places
-    )
-
-
-def _answers_of(scores: ModelScores) -> list[dict[str, Any]]:
-    """Return the rows of the report that holds what the model wrote."""
-    report = scores.sql or scores.labels or scores.answers
-    rows = read_outcomes(report) if report else []
-    return [{"reference": row.get("gold"), **row} for row in rows]
-
-
-def _is_right(row: dict[str, Any]) -> bool | None:
-    return row.get("sql_execution_match", row.get("accuracy"))
 
 
 def split_baselines(report: ScoreReport | None) -> dict[str, dict[str, Metric]]:

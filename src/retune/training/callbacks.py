@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from retune.errors import StageError
 from retune.recipe.sections import WatchedFigure
+from retune.scoring.figures import WATCHED
 from retune.stage import Reporter
 from retune.stopping import StopSignal
 from retune.training.checkpoints import seal_checkpoint, write_atomically
@@ -24,10 +25,7 @@ from retune.training.trained import Trained
 _NAMES = {
     "loss": "train_loss",
     "eval_loss": "validation_loss",
-    "eval_macro_f1": "validation_macro_f1",
-    "eval_accuracy": "validation_accuracy",
-    "eval_sql_execution_match": "validation_sql_execution_match",
-    "eval_sql_exact_match": "validation_sql_exact_match",
+    **{f"eval_{figure.name}": f"validation_{figure.name}" for figure in WATCHED},
     "grad_norm": "gradient_norm",
     "learning_rate": "learning_rate",
     # Preferences: accuracy and margin relative to the model as it was before.

@@ -12,11 +12,13 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from retune.recipe.sections import EarlyStoppingConfig, WatchedFigure
+from retune.scoring.figures import FIGURES
 
 
 def gain(watched: WatchedFigure, figure: float, before: float) -> float:
-    """Return by how much a figure is better than an earlier one: losses fall, scores rise."""
-    return before - figure if watched == "loss" else figure - before
+    """Return by how much a figure is better than an earlier one: losses fall, most scores rise."""
+    falls = watched == "loss" or FIGURES[watched].lower_is_better
+    return before - figure if falls else figure - before
 
 
 def is_over(
@@ -58,7 +60,7 @@ class TaskScore(TrainerCallback):
 
     Args:
         watched: Name of the score.
-        score: Measures the model as it is; higher is better.
+        score: Measures the model as it is.
         log: Is given the figure, as the trainer's own log is.
     """
 

@@ -21,6 +21,7 @@ from retune.recipe.sections import ScoringConfig, TrainingConfig
 from retune.records import SideRef
 from retune.scoring.classification.records import ClassificationRow
 from retune.scoring.classification.score import score_classification
+from retune.scoring.figures import FIGURES
 from retune.scoring.generation import write_answers
 from retune.scoring.held_out import read_sql_rows
 from retune.scoring.label_predictions import find_label_answers, predict_labels
@@ -56,7 +57,7 @@ def make_task_score(
     """
     if training.watch == "loss":
         return None
-    sql = training.watch.startswith("sql_")
+    sql = FIGURES[training.watch].rows == "text_to_sql"
     rows = spread_rows(validation, "db_id" if sql else "label", training)
     found = load_tokenizer(tokenizer)
     loaded = LoadedModel(cast(PreTrainedModel, model), found, end_token_ids(found, tokenizer))

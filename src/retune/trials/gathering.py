@@ -9,15 +9,15 @@ from typing import Literal
 
 from retune.recipe.recipe import Recipe
 from retune.records import Metric
+from retune.release.gate import deciding_metric
 from retune.release.report import describe_environment
 from retune.release.showing import warn_of_few_groups
 from retune.release.side_by_side import PairedComparison
-from retune.release.summary import HEADLINE
+from retune.release.summary import headline
 from retune.trials.results import (
     ComparedTrial,
     TrialComparison,
     TrialResult,
-    deciding_metric,
     find_pareto,
     order_results,
     pair_with_best,
@@ -47,7 +47,7 @@ def gather_comparison(
         What the pages show.
     """
     first = next(each.scores for each in results if each.scores is not None)
-    metric = deciding_metric(recipe, first)
+    metric = deciding_metric(recipe.gate, first)
     ordered = order_results(metric, results)
     pareto, counts = find_pareto(metric, ordered)
     paired = pair_with_best(metric, ordered, recipe.scoring.resamples)
@@ -83,8 +83,7 @@ def _count_rows(metric: str, ordered: Sequence[TrialResult]) -> int:
 
 
 def _headline(result: TrialResult) -> dict[str, Metric]:
-    metrics = result.scores.metrics() if result.scores else {}
-    return {name: metrics[name] for name in HEADLINE if name in metrics}
+    return headline(result.scores) if result.scores else {}
 
 
 def _price(result: TrialResult, per_hour: float | None) -> float | None:

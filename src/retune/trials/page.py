@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retune.pages import page_templates
-from retune.records import Comparison
 from retune.release import showing
-from retune.release.side_by_side import PairedComparison
+from retune.scoring.figures import FIGURES
 from retune.trials.picture import PANELS, TITLES, TrialPoint, draw_png, draw_svg, draw_svg_file
 from retune.trials.results import ComparedTrial, TrialComparison
 
@@ -22,7 +21,7 @@ JSON_FILE, CSV_FILE = "comparison.json", "comparison.csv"
 PAGES = ("compare.md", "compare.html")
 PICTURES = ("compare.png", "compare.svg")
 FILES = (*PAGES, *PICTURES, JSON_FILE, CSV_FILE)
-_EXTRA = ("perplexity", "general_text_bits_per_byte")
+_EXTRA = tuple(name for name, figure in FIGURES.items() if figure.beside_decision)
 
 
 def write_pages(comparison: TrialComparison) -> None:
@@ -64,7 +63,6 @@ def render_page(name: str, comparison: TrialComparison) -> str:
             show_share=show_share,
             show_price=show_price,
             show_verdict=show_verdict,
-            difference=show_difference,
             shared=list_shared(comparison),
         )
     )
@@ -197,14 +195,6 @@ def show_verdict(comparison: TrialComparison, each: ComparedTrial) -> str:
         return "best figure"
     verdict = each.against_best.verdict if each.against_best else "undecided"
     return {"worse": "worse", "better": "better", "undecided": "not told apart"}[verdict]
-
-
-def show_difference(against: PairedComparison | None) -> str:
-    """Write the paired difference from the best trial."""
-    if against is None:
-        return showing.ABSENT
-    values = against.model_dump(exclude={"model", "against", "metric"})
-    return showing.show_difference(Comparison(metric=against.metric, against="base", **values))
 
 
 @lru_cache

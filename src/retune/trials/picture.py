@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from retune.records import Metric, Record
 from retune.release import showing
+from retune.scoring.figures import figure_of
 from retune.trials.labels import label_points
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def _draw_scatter(
     axes.set_xlabel(
         "peak memory, MiB" if panel == "memory" else "trainable parameters (logarithmic)"
     )
-    if metric in showing.LOWER_IS_BETTER:
+    if figure_of(metric).lower_is_better:
         axes.set_ylabel(f"{showing.label_of(metric)} (lower is better)")
     crowded = len(placed) > _MOST_LABELS
     names = [None if crowded and not point.pareto else _short(point.name) for point, _ in placed]

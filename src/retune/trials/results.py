@@ -11,14 +11,12 @@ from typing import Any, Literal
 from retune.digests import digest_json
 from retune.recipe.recipe import Recipe
 from retune.records import LOG_FOLDER, AdapterRef, Metric, ModelScores, Record
-from retune.release.pairing import DIRECTIONS
 from retune.release.side_by_side import PairedComparison, compare_with_first
+from retune.scoring.figures import FIGURES
 from retune.trials.pareto import pareto_set
 from retune.trials.stopping import Curve
 
 TrialState = Literal["finished", "stopped", "failed"]
-_USUAL = ("sql_execution_match", "macro_f1", "perplexity")
-"""Figures that decide where the recipe leaves it to the kind of rows, as in the gate."""
 
 
 class Cost(Record):
@@ -175,19 +173,12 @@ def find_yardstick(recipe: Recipe, validation: str) -> str:
     return digest_json([validation, recipe.training.evaluation_rows, recipe.head is not None])
 
 
-def deciding_metric(recipe: Recipe, scores: ModelScores) -> str:
-    """Name the figure that decides, as the gate would."""
-    if recipe.gate.metric is not None:
-        return recipe.gate.metric
-    return next(name for name in _USUAL if scores.report_of(name) is not None)
-
-
 def order_results(metric: str, results: Sequence[TrialResult]) -> list[TrialResult]:
     """Put the best first, then what could not be scored, was stopped, failed.
 
     Of equal figures the lower held-out loss stands first.
     """
-    sign = -1.0 if DIRECTIONS[metric] == "higher_is_better" else 1.0
+    sign = 1.0 if FIGURES[metric].lower_is_better else -1.0
     places = {"finished": 0, "stopped": 2, "failed": 3}
 
     def place(result: TrialResult) -> tuple[int, float, float]:
@@ -223,7 +214,7 @@ def find_pareto(metric: str, results: Sequence[TrialResult]) -> tuple[set[str], 
         "trainable parameters": [_as_float(each.trainable_parameters) for each in scored],
     }
     known = {name: found for name, found in counts.items() if None not in found}
-    sign = -1.0 if DIRECTIONS[metric] == "higher_is_better" else 1.0
+    sign = 1.0 if FIGURES[metric].lower_is_better else -1.0
     points = {
         each.name: [
             sign * (value_of(metric, each) or 0.0),
@@ -262,12 +253,12 @@ def pair_with_best(
 
 def _only(metric: str, scores: ModelScores) -> ModelScores:
     holder = scores.report_of(metric)
-    dropped = {
-        name: None
-        for name, report in scores.reports().items()
-        if name != "perplexity" and report != holder
+    kept = {
+        name: report
+        for name, report in scores.reports.items()
+        if name == "perplexity" or report == holder
     }
-    return scores.model_copy(update=dropped)
+    return scores.model_copy(update={"reports": kept})
 
 
 def _memory(result: TrialResult) -> float | None:

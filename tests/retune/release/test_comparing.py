@@ -23,7 +23,8 @@ from retune.release.comparing import (
     render_comparison,
     write_comparison,
 )
-from retune.release.side_by_side import PairedComparison, SideBySide
+from retune.release.samples import SideBySide
+from retune.release.side_by_side import PairedComparison
 from retune.scoring.outcomes import read_outcomes, write_outcomes
 
 ROWS = 40
@@ -294,12 +295,10 @@ def test_one_model_alone_is_compared_with_nobody(tmp_path: Path) -> None:
 def test_rows_without_a_score_are_counted_at_each_figure(tmp_path: Path) -> None:
     """40 rows of which 38 have a verdict: 2 unscored, beside n = 38."""
     model = scores(tmp_path / "base", 10)
-    assert model.sql is not None
-    metrics = model.sql.metrics | {
-        "sql_execution_match": Metric(value=0.5, low=0.4, high=0.6, n=38)
-    }
-    sql = model.sql.model_copy(update={"metrics": metrics, "unscored": {"gold_failed": 2}})
-    found = compare(tmp_path, candidate("base", model.model_copy(update={"sql": sql})))
+    sql = model.reports["sql"]
+    metrics = sql.metrics | {"sql_execution_match": Metric(value=0.5, low=0.4, high=0.6, n=38)}
+    sql = sql.model_copy(update={"metrics": metrics, "unscored": {"gold_failed": 2}})
+    found = compare(tmp_path, candidate("base", ModelScores.of({**model.reports, "sql": sql})))
     assert found.models[0].metrics["sql_execution_match"].unscored == 2
     for name in ("comparison.md", "comparison.html"):
         page = render_comparison(name, found)
@@ -374,7 +373,7 @@ def test_models_that_share_no_row_cannot_be_compared_but_shown(tmp_path: Path) -
 
 
 def renamed(of: ModelScores) -> ModelScores:
-    for each in of.reports().values():
+    for each in of.reports.values():
         rows = [{**row, "row_id": f"other-{row['row_id']}"} for row in read_outcomes(each)]
         write_outcomes(each.folder, rows)
     return of
@@ -383,10 +382,10 @@ def renamed(of: ModelScores) -> ModelScores:
 def test_a_prompt_that_was_not_asked_has_no_answer(tmp_path: Path) -> None:
     """It is shown as none, and not as an empty answer."""
     model = scores(tmp_path / "base", 40)
-    assert model.sql is not None
-    rows = read_outcomes(model.sql)
+    sql = model.reports["sql"]
+    rows = read_outcomes(sql)
     rows[20] |= {"prediction": "", "sql_execution_match": None, "reason": "prompt_too_long"}
-    write_outcomes(model.sql.folder, rows)
+    write_outcomes(sql.folder, rows)
     found = compare(tmp_path, candidate("base", model))
     assert [each.answers["base"] for each in found.samples] == ["SELECT 1", None, "SELECT 1"]
     for name in ("comparison.md", "comparison.html"):
@@ -397,6 +396,8 @@ def test_bits_per_byte_count_the_rows_that_have_none(tmp_path: Path) -> None:
     """38 of 40 rows have a loss."""
     model = scores(tmp_path / "base", 10)
     bits = {"bits_per_byte": Metric(value=1.0, low=0.9, high=1.1, n=38)}
-    losses = model.perplexity.model_copy(update={"metrics": model.perplexity.metrics | bits})
-    found = compare(tmp_path, candidate("base", model.model_copy(update={"perplexity": losses})))
+    losses = model.reports["perplexity"]
+    losses = losses.model_copy(update={"metrics": losses.metrics | bits})
+    changed = ModelScores.of({**model.reports, "perplexity": losses})
+    found = compare(tmp_path, candidate("base", changed))
     assert found.models[0].metrics["bits_per_byte"].unscored == 2

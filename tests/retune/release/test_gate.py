@@ -309,7 +309,8 @@ def test_a_metric_that_the_rows_do_not_have_is_refused(scores: MakeScores, work:
 def test_a_smallest_value_bounds_no_perplexity(scores: MakeScores, work: Workdir) -> None:
     """Without `gate.metric` the rows choose perplexity; exp(0.5) = 1.65 over 0.5 means nothing."""
     challenger, base = (
-        scores(yes(1), nll=[nats] * 40).model_copy(update={"sql": None}) for nats in (0.5, 1.0)
+        ModelScores.of({"perplexity": scores(yes(1), nll=[nats] * 40).reports["perplexity"]})
+        for nats in (0.5, 1.0)
     )
     assert gate(work, challenger, base).promote
     found = gate(work, challenger, base, min_value=0.5)
@@ -361,13 +362,13 @@ def test_what_a_model_writes_cannot_break_its_rows(tmp_path: Path) -> None:
 def _grouped(scores: ModelScores, tmp_path: Path, group_of: Callable[[int], str]) -> ModelScores:
     """The same outcomes with other groups."""
     found = {}
-    for name, report in scores.reports().items():
+    for name, report in scores.reports.items():
         folder = tmp_path / f"grouped-{len(list(tmp_path.iterdir()))}-{name}"
         folder.mkdir()
         rows = [row | {"group": group_of(at)} for at, row in enumerate(read_outcomes(report))]
         write_outcomes(folder, rows)
         found[name] = report.model_copy(update={"folder": folder})
-    return scores.model_copy(update=found)
+    return scores.model_copy(update={"reports": found})
 
 
 @pytest.mark.parametrize(("groups", "promoted"), [(2, False), (5, False), (6, True), (1, True)])

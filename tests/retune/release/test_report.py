@@ -26,6 +26,7 @@ from retune.records import (
 )
 from retune.release.curves import CurvePoint, draw_png, draw_svg
 from retune.release.report import RunReport, render, write_pages, write_report
+from retune.release.samples import Sample
 from retune.release.showing import (
     show_difference,
     show_metric,
@@ -33,7 +34,7 @@ from retune.release.showing import (
     show_seconds,
     show_value,
 )
-from retune.release.summary import RunSummary, Sample
+from retune.release.summary import RunSummary
 from retune.watching import StageLine
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}

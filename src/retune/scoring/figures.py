@@ -1,0 +1,234 @@
+"""The table of figures: everything that is said of a figure beside how it is computed.
+
+Each figure of the reports (`retune.records.ScoreReport`) that people see has one entry. The gate,
+the watch on a training, tables, pages and pictures read it, so that a new figure is one more entry
+here, and one more name in `gate.metric` or `training.watch`, whose choices stand in the recipe.
+
+The order of the entries is that of every table and of every list of comparisons, and where the rows
+choose what decides the first one does. A figure over part of the rows has its name before a dot
+(`sql_execution_match.easy`), and one of a plain classifier behind it (`majority.accuracy`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from retune.recipe.sections import FormatName
+    from retune.scoring.uncertainty import Direction
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What is said of one figure.
+
+    Attributes:
+        name: In reports, recipes and files.
+        label: For people.
+        explanation: One line on what it is.
+        direction: Which way is good.
+        unit: A rate is a part of 1 and shown in percent; a number is shown as it is.
+        rows: Format of the rows that have it; None: any.
+        over: What two models are compared on, one by one: held-out rows, texts, or cases whose
+            groups are subjects and no sources that make answers alike. None: never compared.
+        statistic: What is made of the rows' values: their mean, the F1 of their classes, or a ratio
+            of the sums of two columns, as its power of e or as bits.
+        columns: The two columns of a ratio, upper and lower.
+        headline: Whether the table of a run shows it.
+        between_models: Whether the table of several models shows it, where a run's does not.
+        beside_decision: Whether trials show it beside the figure that decides.
+        per_token: Whether it counts tokens, so that models with other tokens have no common scale.
+        may_decide: Whether `gate.metric` may name it.
+        decides_unasked: Whether it decides where `gate.metric` names none and rows have it.
+        curve: Its name in the picture of a training; empty: `training.watch` cannot name it.
+        judges: Whether a row's value says that its answer is right or wrong.
+        parts: What the parts of its rows are called.
+    """
+
+    name: str
+    label: str
+    explanation: str = ""
+    direction: Direction = "higher_is_better"
+    unit: Literal["rate", "number"] = "rate"
+    rows: FormatName | None = None
+    over: Literal["rows", "texts", "cases"] | None = None
+    statistic: Literal["mean", "macro_f1", "exp_of_ratio", "bits_of_ratio"] = "mean"
+    columns: tuple[str, str] = ("", "")
+    headline: bool = False
+    between_models: bool = False
+    beside_decision: bool = False
+    per_token: bool = False
+    may_decide: bool = False
+    decides_unasked: bool = False
+    curve: str = ""
+    judges: bool = False
+    parts: str = "part"
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether a smaller value is the better one."""
+        return self.direction == "lower_is_better"
+
+
+_ALL = (
+    Figure(
+        "sql_execution_match",
+        "SQL execution match",
+        "the query gives the reference's result on the row's own database",
+        rows="text_to_sql",
+        over="rows",
+        headline=True,
+        may_decide=True,
+        decides_unasked=True,
+        curve="execution match",
+        judges=True,
+        parts="hardness of the query",
+    ),
+    Figure(
+        "sql_exact_match",
+        "SQL exact match",
+        "the query is the reference's, after canonical form",
+        rows="text_to_sql",
+        over="rows",
+        headline=True,
+        may_decide=True,
+        curve="exact match",
+        parts="hardness of the query",
+    ),
+    Figure(
+        "macro_f1",
+        "Macro F1",
+        "mean over classes of the harmonic mean of precision and recall",
+        rows="text_label",
+        over="rows",
+        statistic="macro_f1",
+        headline=True,
+        may_decide=True,
+        decides_unasked=True,
+        curve="macro F1",
+    ),
+    Figure(
+        "accuracy",
+        "Accuracy",
+        "rows that were put into the right class",
+        rows="text_label",
+        over="rows",
+        headline=True,
+        may_decide=True,
+        curve="accuracy",
+        judges=True,
+    ),
+    Figure(
+        "perplexity",
+        "Perplexity",
+        "of the reference answers, their tokens only",
+        direction="lower_is_better",
+        unit="number",
+        over="rows",
+        statistic="exp_of_ratio",
+        columns=("nll_sum_nats", "tokens"),
+        headline=True,
+        beside_decision=True,
+        per_token=True,
+        may_decide=True,
+        decides_unasked=True,
+    ),
+    Figure(
+        "bits_per_byte",
+        "Bits per byte of the answers",
+        "of the reference answers; tokens are not counted, so any models can be compared",
+        direction="lower_is_better",
+        unit="number",
+        over="rows",
+        statistic="bits_of_ratio",
+        columns=("text_nll_nats", "answer_bytes"),
+        between_models=True,
+    ),
+    Figure(
+        "general_text_bits_per_byte",
+        "Bits per byte of general text",
+        "how surprised the model is by text that is not the task's",
+        direction="lower_is_better",
+        unit="number",
+        over="texts",
+        statistic="bits_of_ratio",
+        columns=("nll_sum_nats", "bytes"),
+        headline=True,
+        beside_decision=True,
+    ),
+    Figure(
+        "probe_pass_rate",
+        "Probe pass rate",
+        "prompts with required and forbidden words that were answered as asked",
+        over="cases",
+        headline=True,
+        may_decide=True,
+        parts="category",
+    ),
+    Figure(
+        "flip_rate",
+        "Flip rate",
+        "spoilt questions whose outcome is another",
+        direction="lower_is_better",
+        headline=True,
+        parts="what was spoilt",
+    ),
+    Figure(
+        "full_sequence_perplexity",
+        "Perplexity of prompt and answer",
+        direction="lower_is_better",
+        unit="number",
+        per_token=True,
+    ),
+    Figure(
+        "general_text_perplexity",
+        "Perplexity of general text",
+        direction="lower_is_better",
+        unit="number",
+        per_token=True,
+    ),
+    Figure("sql_executable_rate", "SQL that runs"),
+    Figure("sql_empty_result_rate", "SQL with an empty result"),
+    Figure("sql_nothing_floor", "Floor: a query that returns nothing"),
+    Figure("sql_cut_tie_rate", "References whose LIMIT cuts a tie"),
+    Figure("mcc", "Matthews correlation", unit="number"),
+    Figure("ece", "Calibration error (ECE)", direction="lower_is_better"),
+    Figure("brier", "Brier score", direction="lower_is_better", unit="number"),
+    Figure(
+        "brier_of_top",
+        "Brier score of the first label",
+        direction="lower_is_better",
+        unit="number",
+    ),
+    Figure("unparsable_rate", "Unparsable rate", direction="lower_is_better"),
+)
+FIGURES = {each.name: each for each in _ALL}
+"""Every figure that has an entry, by name."""
+HEADLINE = tuple(each.name for each in _ALL if each.headline)
+"""The figures of a run's table."""
+
+WATCHED = tuple(each for each in _ALL if each.curve)
+"""What a training can be watched by, beside its loss."""
+
+
+def figure_of(name: str) -> Figure:
+    """Return what is said of a figure; of one without an entry, that it is a rate.
+
+    Args:
+        name: In a report.
+    """
+    return FIGURES.get(name) or Figure(name, name.replace("_", " ").capitalize())
+
+
+def figure_that_decides(exists: Callable[[Figure], bool]) -> str:
+    """Name the figure that decides where `gate.metric` leaves it to the kind of rows.
+
+    Args:
+        exists: Whether the rows at hand have a figure.
+
+    Returns:
+        The name; perplexity, which all rows have, where they have no other.
+    """
+    return next(each.name for each in _ALL if each.decides_unasked and exists(each))
