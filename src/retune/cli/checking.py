@@ -19,8 +19,8 @@ from retune.data.chats.templates import name_template
 from retune.data.prepared import PreparedData
 from retune.errors import ArtifactError, ConfigError
 from retune.inputs import Inputs, locate_inputs
+from retune.pages.numbers import show_bytes
 from retune.recipe.loading import LoadedRecipe, load_recipe
-from retune.release.showing import show_bytes
 from retune.store import check_writable
 from retune.tracking import check_tracking
 from retune.training.steps import count_sequences, count_steps

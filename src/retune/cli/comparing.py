@@ -220,18 +220,19 @@ def _table(comparison: TrialComparison) -> Table:
 def _cells(comparison: TrialComparison, each: ComparedTrial, *, priced: bool) -> Sequence[Text]:
     from rich.text import Text
 
+    from retune.pages.numbers import show_count
     from retune.release import showing
     from retune.trials import page
 
     verdict = page.show_verdict(comparison, each)
-    parameters = Text(page.show_count(each.result.trainable_parameters))
+    parameters = Text(show_count(each.result.trainable_parameters))
     cells = [
         _name(each),
         _figure(comparison, each),
         Text(verdict, style=_VERDICT_STYLES.get(verdict, "")),
         Text(page.show_memory(each)).append(f"\n{page.show_time(each)}"),
         parameters.append(f"\n{page.show_share(each)}", style="dim"),
-        Text(page.show_count(each.result.cost.tokens if each.result.cost else None)),
+        Text(show_count(each.result.cost.tokens if each.result.cost else None)),
         *([Text(page.show_price(comparison, each))] if priced else []),
     ]
     if each.against_best is not None:
@@ -252,11 +253,12 @@ def _name(each: ComparedTrial) -> Text:
 def _figure(comparison: TrialComparison, each: ComparedTrial) -> Text:
     from rich.text import Text
 
+    from retune.pages.numbers import ABSENT
     from retune.release import showing
 
     found = each.metrics.get(comparison.metric)
     if found is None:
-        return Text(showing.ABSENT)
+        return Text(ABSENT)
     if found.low is None or found.high is None:
         return Text(showing.show_value(comparison.metric, found.value), style="bold")
     scale, places = (100, 1) if showing.is_rate(comparison.metric) else (1, 3)

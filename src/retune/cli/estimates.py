@@ -20,10 +20,10 @@ from retune.data.prepared import PreparedData
 from retune.errors import ConfigError, DataError, RetuneError, StageDied, StageError
 from retune.inputs import Inputs, locate_inputs
 from retune.modeling.memory.estimates import TrainingEstimate
+from retune.pages.numbers import show_bytes
 from retune.recipe.loading import LoadedRecipe
 from retune.recipe.recipe import Recipe
 from retune.records import ModelRef
-from retune.release.showing import show_bytes
 
 if TYPE_CHECKING:
     from tasks.run import RecipeRun

@@ -16,6 +16,7 @@ from retune.cli.prefect_api import prepare_prefect
 from retune.cli.running import INTERRUPT_SECONDS
 from retune.cli.watching import TerminalWatcher
 from retune.inputs import locate_inputs
+from retune.pages.numbers import ABSENT
 from retune.recipe.loading import load_recipe
 from retune.release import showing
 from retune.release.comparing import Figure, ModelComparison, metric_names
@@ -92,7 +93,7 @@ def _figures_table(comparison: ModelComparison) -> Table:
 
 def _cell(name: str, figure: Figure | None) -> Text:
     if figure is None:
-        return Text(showing.ABSENT)
+        return Text(ABSENT)
     unscored = f", {figure.unscored} unscored" if figure.unscored else ""
     if figure.value is None:
         return Text(f"not scored{unscored}")

@@ -6,12 +6,12 @@ task that was watched, preferences, or rewards.
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING
 
+from retune.pages.pictures import Colours, render_png, render_svg, style_axes
 from retune.records import Record
 from retune.scoring.figures import WATCHED
 
@@ -30,9 +30,8 @@ FIGURES = {
 }
 """Curves of the second panel, each a part of 1."""
 
-_PNG_COLOURS = {"ink": "#44505c", "train": "#8aa4bf", "validation": "#c2410c"}
-_SVG_MARKERS = {"ink": "#010101", "train": "#010102", "validation": "#010103"}
-_SVG_COLOURS = {"ink": "currentColor", "train": "var(--train)", "validation": "var(--validation)"}
+_FILE_COLOURS = {"ink": "#44505c", "train": "#8aa4bf", "validation": "#c2410c"}
+_PAGE_COLOURS = {"ink": "currentColor", "train": "var(--train)", "validation": "var(--validation)"}
 _SIZE = (7.2, 3.0)
 _SIZE_OF_TWO = (10.8, 3.0)
 
@@ -54,8 +53,7 @@ def draw_png(points: Sequence[CurvePoint]) -> bytes:
     Returns:
         A PNG file.
     """
-    figure = _draw(points, _PNG_COLOURS)
-    return _render(figure, "png", {"dpi": 144, "facecolor": "white"})
+    return render_png(_draw(points, _FILE_COLOURS))
 
 
 def draw_svg(points: Sequence[CurvePoint]) -> str:
@@ -68,17 +66,11 @@ def draw_svg(points: Sequence[CurvePoint]) -> str:
         An ``<svg>`` element whose lines have the colours ``var(--train)`` and
         ``var(--validation)``, and whose text has the colour of the text around it.
     """
-    figure = _draw(points, _SVG_MARKERS)
-    text = _render(figure, "svg", {"transparent": True}).decode("utf-8")
-    text = text[text.index("<svg") :]
-    for name, marker in _SVG_MARKERS.items():
-        text = text.replace(marker, _SVG_COLOURS[name])
-    # The size comes from the page; the name says what a screen reader cannot see.
-    head = '<svg role="img" aria-label="What was measured over the training steps" '
-    return re.sub(r'^<svg (?:width="[^"]*" )?(?:height="[^"]*" )?', head, _without_metadata(text))
+    name = "What was measured over the training steps"
+    return render_svg(partial(_draw, points), _PAGE_COLOURS, name)
 
 
-def _draw(points: Sequence[CurvePoint], colours: dict[str, str]) -> Figure:
+def _draw(points: Sequence[CurvePoint], colours: Colours) -> Figure:
     from matplotlib.figure import Figure
 
     measured = [name for name in FIGURES if _values(points, name)]
@@ -101,7 +93,7 @@ def _loss_label(points: Sequence[CurvePoint]) -> str:
 
 
 def _draw_panel(
-    axes: Axes, points: Sequence[CurvePoint], labels: dict[str, str], colours: dict[str, str]
+    axes: Axes, points: Sequence[CurvePoint], labels: dict[str, str], colours: Colours
 ) -> None:
     curves = {name: values for name in labels if (values := _values(points, name))}
     for name, values in curves.items():
@@ -114,7 +106,7 @@ def _draw_panel(
         axes.legend(frameon=False, labelcolor=colours["ink"])
     else:
         axes.text(0.5, 0.5, "no losses were recorded", ha="center", transform=axes.transAxes)
-    _colour(axes, colours["ink"])
+    style_axes(axes, colours["ink"])
 
 
 def _values(points: Sequence[CurvePoint], name: str) -> dict[int, float]:
@@ -124,7 +116,7 @@ def _values(points: Sequence[CurvePoint], name: str) -> dict[int, float]:
 
 
 def _draw_curve(
-    axes: Axes, values: dict[int, float], label: str, colours: dict[str, str], name: str
+    axes: Axes, values: dict[int, float], label: str, colours: Colours, name: str
 ) -> None:
     # What is measured on rows held back, and the reward, stand in front.
     is_main = name.startswith("validation_") or name == "reward"
@@ -138,30 +130,3 @@ def _draw_curve(
         markersize=5,
         zorder=3 if is_main else 2,
     )
-
-
-def _colour(axes: Axes, ink: str) -> None:
-    axes.grid(axis="y", color=ink, alpha=0.15)
-    axes.tick_params(colors=ink)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(ink)
-    for text in (axes.xaxis.label, axes.yaxis.label, *axes.texts):
-        text.set_color(ink)
-
-
-def _render(figure: Figure, kind: Literal["png", "svg"], options: dict[str, Any]) -> bytes:
-    from matplotlib import rc_context
-
-    # Equal points give equal bytes: no date, no random ids. Text stays text, which is smaller.
-    buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "retune", "svg.fonttype": "none"}):
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(buffer, format=kind, metadata=metadata, **options)
-    return buffer.getvalue()
-
-
-def _without_metadata(text: str) -> str:
-    # It names two addresses, and a report has none.
-    return re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

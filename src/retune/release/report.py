@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from retune.data.prepared import PreparedData
-from retune.pages import page_templates
+from retune.pages.numbers import ABSENT, show_bytes
+from retune.pages.templates import page_templates
 from retune.provenance import library_versions, machine_provenance
 from retune.records import (
     AdapterRef,
@@ -157,8 +158,8 @@ def describe_models(model: ModelRef, adapter: AdapterRef, merged: MergedRef) -> 
     form = "Released" if merged.bundled else "Merged"
     return {
         "Parameters": f"{model.parameters:,}",
-        "Quantization": f"{model.quantization}, {showing.show_bytes(model.footprint_bytes)} "
-        f"instead of {showing.show_bytes(model.base_footprint_bytes)}",
+        "Quantization": f"{model.quantization}, {show_bytes(model.footprint_bytes)} "
+        f"instead of {show_bytes(model.base_footprint_bytes)}",
         "Perplexity on the reference text": f"{model.reference_perplexity:.3f} quantized, "
         f"{model.base_reference_perplexity:.3f} not",
         "Trainable parameters": f"{adapter.trainable_parameters:,} ({100 * share:.2f} %)",
@@ -223,4 +224,4 @@ def _digits(digest: str) -> str:
 
 
 def _loss(value: float | None) -> str:
-    return showing.ABSENT if value is None else f"{value:.4f}"
+    return ABSENT if value is None else f"{value:.4f}"

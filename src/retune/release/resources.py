@@ -6,8 +6,8 @@ from pathlib import Path
 
 from retune.calibrating import add_calibration
 from retune.modeling.memory.estimates import read_estimated
+from retune.pages.numbers import show_bytes
 from retune.records import AdapterRef
-from retune.release.showing import show_bytes
 from retune.training.measured import read_measured
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from retune.pages.numbers import ABSENT
 from retune.records import FigureDifference, Metric, Role
 from retune.scoring.exchanging import FEWEST_UNITS
 from retune.scoring.figures import figure_of
@@ -22,9 +23,6 @@ ROLE_LABELS: dict[Role, str] = {
     "merged": "Released",
     "champion": "Champion",
 }
-ABSENT = "–"
-"""What stands for a figure that does not exist."""
-
 FEW_GROUPS = 10
 """Below so many groups an interval is said to be too narrow."""
 
@@ -155,20 +153,6 @@ def show_p_value(p_value: float | None) -> str:
     if p_value is None:
         return ABSENT
     return "< 0.0001" if p_value < 0.0001 else f"{p_value:.4f}"
-
-
-def show_seconds(seconds: float) -> str:
-    """Write a duration: ``0.4 s``, ``75 s``, ``12 min 5 s``."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
-
-
-def show_bytes(count: int) -> str:
-    """Write a size in MiB, or GiB from one on."""
-    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
 def _signed(metric: str, value: float) -> str:

@@ -8,7 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retune.pages import page_templates
+from retune.pages.numbers import ABSENT, show_bytes, show_seconds
+from retune.pages.templates import page_templates
 from retune.release import showing
 from retune.scoring.figures import FIGURES
 from retune.trials.picture import PANELS, TITLES, TrialPoint, draw_png, draw_svg, draw_svg_file
@@ -59,7 +60,6 @@ def render_page(name: str, comparison: TrialComparison) -> str:
             extra=list_extra(comparison),
             show_memory=show_memory,
             show_time=show_time,
-            show_tokens=show_count,
             show_share=show_share,
             show_price=show_price,
             show_verdict=show_verdict,
@@ -148,26 +148,16 @@ def show_memory(each: ComparedTrial) -> str:
     """Write what training held at most."""
     cost = each.result.cost
     if cost is None or cost.memory_bytes is None:
-        return showing.ABSENT
-    return showing.show_bytes(cost.memory_bytes)
+        return ABSENT
+    return show_bytes(cost.memory_bytes)
 
 
 def show_time(each: ComparedTrial) -> str:
     """Write how long training took, with ~ where part of it is reckoned."""
     cost = each.result.cost
     if cost is None:
-        return showing.ABSENT
-    return f"{'~' if cost.estimated else ''}{showing.show_seconds(cost.seconds)}"
-
-
-def show_count(count: int | None) -> str:
-    """Write a count: ``950``, ``12.3 k``, ``4.56 M``."""
-    if count is None:
-        return showing.ABSENT
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return str(count)
+        return ABSENT
+    return f"{'~' if cost.estimated else ''}{show_seconds(cost.seconds)}"
 
 
 def show_share(each: ComparedTrial) -> str:
@@ -179,7 +169,7 @@ def show_share(each: ComparedTrial) -> str:
 def show_price(comparison: TrialComparison, each: ComparedTrial) -> str:
     """Write what training cost."""
     if each.price is None:
-        return showing.ABSENT
+        return ABSENT
     places = 2 if each.price >= 1 else 4
     return f"{each.price:.{places}f} {comparison.currency}"
 

@@ -5,11 +5,12 @@ Each point is a trial, its whisker the 95 % interval, a ring marks the Pareto se
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
+from retune.pages.numbers import show_seconds
+from retune.pages.pictures import Colours, render_png, render_svg, render_svg_file, style_axes
 from retune.records import Metric, Record
 from retune.release import showing
 from retune.scoring.figures import figure_of
@@ -27,9 +28,9 @@ TITLES: dict[Panel, str] = {
     "time": "Time to train",
 }
 
-_PNG_COLOURS = {"ink": "#2b343d", "point": "#5b7fa6", "pareto": "#c2410c"}
-_SVG_MARKERS = {"ink": "#010101", "point": "#010102", "pareto": "#010103"}
-_SVG_COLOURS = {"ink": "currentColor", "point": "var(--point)", "pareto": "var(--accent)"}
+_FILE_COLOURS = {"ink": "#2b343d", "point": "#5b7fa6", "pareto": "#c2410c"}
+_PAGE_COLOURS = {"ink": "currentColor", "point": "var(--point)", "pareto": "var(--accent)"}
+_FILE_SIZE, _PAGE_SIZE = (15.0, 4.6), (6.0, 4.2)
 _MOST_LABELS = 10
 """With more trials, only those of the Pareto set are named in a scatter."""
 _MOST_CHARS = 26
@@ -57,14 +58,12 @@ def draw_png(points: Sequence[TrialPoint], metric: str) -> bytes:
     Returns:
         A PNG file.
     """
-    figure = _draw(points, metric, PANELS, _PNG_COLOURS, (15.0, 4.6))
-    return _render(figure, "png", {"dpi": 120, "facecolor": "white"})
+    return render_png(_draw(points, metric, PANELS, _FILE_SIZE, _FILE_COLOURS), dpi=120)
 
 
 def draw_svg_file(points: Sequence[TrialPoint], metric: str) -> str:
     """Draw all panels side by side as an SVG file of its own, on white."""
-    figure = _draw(points, metric, PANELS, _PNG_COLOURS, (15.0, 4.6))
-    return _without_metadata(_render(figure, "svg", {"facecolor": "white"}).decode("utf-8"))
+    return render_svg_file(_draw(points, metric, PANELS, _FILE_SIZE, _FILE_COLOURS))
 
 
 def draw_svg(points: Sequence[TrialPoint], metric: str, panel: Panel) -> str:
@@ -79,21 +78,16 @@ def draw_svg(points: Sequence[TrialPoint], metric: str, panel: Panel) -> str:
         An ``<svg>`` element with the colours ``var(--point)`` and ``var(--accent)``, its text in
         the colour of the text around it.
     """
-    figure = _draw(points, metric, (panel,), _SVG_MARKERS, (6.0, 4.2))
-    text = _render(figure, "svg", {"transparent": True}).decode("utf-8")
-    text = _without_metadata(text[text.index("<svg") :])
-    for name, marker in _SVG_MARKERS.items():
-        text = text.replace(marker, _SVG_COLOURS[name])
-    head = f'<svg role="img" aria-label="{TITLES[panel]}" '
-    return re.sub(r'^<svg (?:width="[^"]*" )?(?:height="[^"]*" )?', head, text)
+    draw = partial(_draw, points, metric, (panel,), _PAGE_SIZE)
+    return render_svg(draw, _PAGE_COLOURS, TITLES[panel])
 
 
 def _draw(
     points: Sequence[TrialPoint],
     metric: str,
     panels: Sequence[Panel],
-    colours: dict[str, str],
     size: tuple[float, float],
+    colours: Colours,
 ) -> Figure:
     from matplotlib.figure import Figure
 
@@ -104,13 +98,13 @@ def _draw(
             _draw_times(axes, points, colours)
         else:
             _draw_scatter(axes, points, metric, panel, colours)
-        axes.set_title(TITLES[panel], loc="left", fontsize=11)
-        _colour(axes, colours["ink"])
+        axes.set_title(TITLES[panel], loc="left", fontsize=11, color=colours["ink"])
+        style_axes(axes, colours["ink"], grid="both")
     return figure
 
 
 def _draw_scatter(
-    axes: Axes, points: Sequence[TrialPoint], metric: str, panel: Panel, colours: dict[str, str]
+    axes: Axes, points: Sequence[TrialPoint], metric: str, panel: Panel, colours: Colours
 ) -> None:
     placed = [(point, x) for point in points if (x := _cost_of(point, panel)) is not None]
     scale = 100.0 if showing.is_rate(metric) else 1.0
@@ -135,9 +129,7 @@ def _draw_scatter(
     label_points(axes, names, spots, colours["ink"])
 
 
-def _draw_point(
-    axes: Axes, point: TrialPoint, x: float, scale: float, colours: dict[str, str]
-) -> None:
+def _draw_point(axes: Axes, point: TrialPoint, x: float, scale: float, colours: Colours) -> None:
     figure = point.figure
     value = scale * (figure.value or 0.0)
     colour = colours["pareto" if point.pareto else "point"]
@@ -171,7 +163,7 @@ def _set_limits(axes: Axes, xs: Sequence[float], *, log: bool) -> None:
         axes.set_xlim(max(0.0, low - room), high + room)
 
 
-def _draw_times(axes: Axes, points: Sequence[TrialPoint], colours: dict[str, str]) -> None:
+def _draw_times(axes: Axes, points: Sequence[TrialPoint], colours: Colours) -> None:
     timed = [point for point in points if point.seconds is not None][::-1]
     longest = max((point.seconds or 0.0 for point in timed), default=1.0)
     minutes = longest >= 120
@@ -183,7 +175,7 @@ def _draw_times(axes: Axes, points: Sequence[TrialPoint], colours: dict[str, str
         height=0.62,
     )
     for place, point in enumerate(timed):
-        told = showing.show_seconds(point.seconds or 0.0)
+        told = show_seconds(point.seconds or 0.0)
         axes.annotate(
             told,
             ((point.seconds or 0.0) / scale, place),
@@ -204,34 +196,5 @@ def _cost_of(point: TrialPoint, panel: Panel) -> float | None:
     return float(point.parameters) if point.parameters else None
 
 
-def _colour(axes: Axes, ink: str) -> None:
-    axes.grid(color=ink, alpha=0.12)
-    axes.set_axisbelow(True)
-    axes.tick_params(which="both", colors=ink)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(ink)
-    for text in (axes.xaxis.label, axes.yaxis.label, *axes.texts):
-        text.set_color(ink)
-    axes.set_title(axes.get_title(loc="left"), loc="left", color=ink, fontsize=11)
-
-
 def _short(name: str) -> str:
     return name if len(name) <= _MOST_CHARS else f"{name[: _MOST_CHARS - 1]}…"
-
-
-def _render(figure: Figure, kind: Literal["png", "svg"], options: dict[str, Any]) -> bytes:
-    from matplotlib import rc_context
-
-    # Equal points give equal bytes: no date, no random ids. Text stays text, which is smaller.
-    buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "retune", "svg.fonttype": "none"}):
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(buffer, format=kind, metadata=metadata, **options)
-    return buffer.getvalue()
-
-
-def _without_metadata(text: str) -> str:
-    # It names two addresses, and a page has none.
-    return re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from retune.data.prepared import PreparedData
+from retune.pages.numbers import show_seconds
 from retune.records import (
     AdapterRef,
     ChatRef,
@@ -31,7 +32,6 @@ from retune.release.showing import (
     show_difference,
     show_metric,
     show_p_value,
-    show_seconds,
     show_value,
 )
 from retune.release.summary import RunSummary

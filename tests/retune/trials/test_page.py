@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from retune.trials.page import FILES, show_count, show_verdict, write_pages
+from retune.pages.numbers import show_count
+from retune.trials.page import FILES, show_verdict, write_pages
 from retune.trials.picture import PANELS, draw_svg
 from retune.trials.results import TrialComparison
 from tests.retune.trials.conftest import MakeResult

@@ -11,7 +11,7 @@ from retune.data.findings import Lengths
 from retune.data.reporting import plots, showing
 from retune.data.reporting.gathering import DataReport
 from retune.data.reporting.plots import Bar
-from retune.pages import page_templates
+from retune.pages.templates import page_templates
 from retune.records import Side
 
 if TYPE_CHECKING:

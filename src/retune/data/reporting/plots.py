@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from retune.data.findings import Lengths
+from retune.pages.numbers import percent
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -76,11 +77,9 @@ def draw_bars(bars: Sequence[Bar], full: float | None = None) -> Markup:
     """
     from markupsafe import Markup
 
-    from retune.data.reporting.showing import percent
-
     longest = full or max(map(share_of, bars), default=0.0) or 1.0
     line = Markup(
-        '<tr><th scope="row">{}</th><td class="track" aria-hidden="true">'
+        '<tr><th scope="row">{}</th><td class="length" aria-hidden="true">'
         '<i class="{}" style="width:{:.1f}%"></i></td>'
         '<td class="number">{:,}</td><td class="number soft">{}</td></tr>'
     )

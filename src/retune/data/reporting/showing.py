@@ -1,9 +1,8 @@
-"""Counts and shares as text for people; rounding happens here and nowhere earlier."""
+"""Faults, limits and lengths as text for people."""
 
 from __future__ import annotations
 
 from retune.data.findings import Lengths
-from retune.release.showing import ABSENT, show_seconds
 
 NAMES = {
     "bad_rows": "Unreadable rows",
@@ -31,25 +30,10 @@ COPY_KINDS = {
     "query": "same query, same schema",
 }
 
-__all__ = ["ABSENT", "COPY_KINDS", "NAMES", "count", "name_of", "percent", "show_seconds", "spread"]
-
 
 def name_of(key: str) -> str:
     """Return the name of a fault or a reason for people."""
     return NAMES.get(key, key.replace("_", " ").capitalize())
-
-
-def count(number: int | None) -> str:
-    """Write a count with separators: ``12,345``."""
-    return ABSENT if number is None else f"{number:,}"
-
-
-def percent(part: int, whole: int) -> str:
-    """Write a share with one decimal; ``< 0.1 %`` where that would look like none."""
-    if not whole:
-        return ABSENT
-    share = 100 * part / whole
-    return "< 0.1 %" if 0 < share < 0.05 else f"{share:.1f} %"
 
 
 def limit(share: float | None) -> str:

@@ -7,24 +7,22 @@ blue where right and orange where wrong, so that a rare label shows as much as a
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
-from warnings import catch_warnings, filterwarnings
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from retune.errors import ScoringError
+from retune.pages.pictures import Colours, render_png, render_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 UNPARSABLE_COLUMN = "(no label)"
-_PNG_COLOURS = {"ink": "#2b343d", "right": "#8aa4bf", "wrong": "#e07b45"}
-_SVG_MARKERS = {"ink": "#010101", "right": "#010102", "wrong": "#010103"}
+_FILE_COLOURS = {"ink": "#2b343d", "right": "#8aa4bf", "wrong": "#e07b45"}
 # The page may name its own colours; these are readable on light and dark.
-_SVG_COLOURS = {
+_PAGE_COLOURS = {
     "ink": "currentColor",
     "right": "var(--right, #7b97b5)",
     "wrong": "var(--wrong, #e07b45)",
@@ -46,8 +44,7 @@ def draw_confusion_png(confusion: Sequence[Sequence[int]], labels: Sequence[str]
     Raises:
         ScoringError: The matrix has not one row per label, or not one column more than labels.
     """
-    figure = _draw(confusion, labels, _PNG_COLOURS)
-    return _render(figure, "png", {"dpi": 144, "facecolor": "white"})
+    return render_png(_draw(confusion, labels, _FILE_COLOURS))
 
 
 def draw_confusion_svg(confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
@@ -64,26 +61,11 @@ def draw_confusion_svg(confusion: Sequence[Sequence[int]], labels: Sequence[str]
     Raises:
         ScoringError: The matrix has not one row per label, or not one column more than labels.
     """
-    figure = _draw(confusion, labels, _SVG_MARKERS)
-    text = _render(figure, "svg", {"transparent": True}).decode("utf-8")
-    text = text[text.index("<svg") :]
-    for name, marker in _SVG_MARKERS.items():
-        # Only inside a tag: a label may be called like a colour.
-        text = re.sub(rf"(?<=: ){marker}(?=[^<>]*>)", _SVG_COLOURS[name], text)
-    # The metadata name two addresses, and a report has none; comments and the list of fonts at
-    # each number would be most of the bytes.
-    text = re.sub(r"\s*(?:<metadata>.*?</metadata>|<!--.*?-->)", "", text, flags=re.DOTALL)
-    text = re.sub(r"font-family: [^;\"]*; ", "font-family: sans-serif; ", text)
-    # The size comes from the page; the name says what a screen reader cannot see.
-    start, rest = text.split(">", 1)
-    start = re.sub(r' (?:width|height)="[^"]*"', "", start)
-    label = 'role="img" aria-label="Confusion matrix: gold labels by predicted labels"'
-    return start.replace("<svg", f"<svg {label}", 1) + ">" + rest
+    name = "Confusion matrix: gold labels by predicted labels"
+    return render_svg(partial(_draw, confusion, labels), _PAGE_COLOURS, name)
 
 
-def _draw(
-    confusion: Sequence[Sequence[int]], labels: Sequence[str], colours: dict[str, str]
-) -> Figure:
+def _draw(confusion: Sequence[Sequence[int]], labels: Sequence[str], colours: Colours) -> Figure:
     from matplotlib.figure import Figure
 
     n = len(labels)
@@ -103,9 +85,7 @@ def _draw(
     return figure
 
 
-def _draw_row(
-    axes: Axes, at: int, counts: Sequence[int], colours: dict[str, str], *, size: float
-) -> None:
+def _draw_row(axes: Axes, at: int, counts: Sequence[int], colours: Colours, *, size: float) -> None:
     from matplotlib.patches import Rectangle
 
     support = sum(counts)
@@ -152,16 +132,3 @@ def _font_size(cell: float, confusion: Sequence[Sequence[int]]) -> float:
 def _shorten(label: str) -> str:
     shown = "".join(sign if sign.isprintable() else " " for sign in label)
     return shown if len(shown) <= _MOST_CHARS else shown[: _MOST_CHARS - 1] + "…"
-
-
-def _render(figure: Figure, kind: Literal["png", "svg"], options: dict[str, Any]) -> bytes:
-    from matplotlib import rc_context
-
-    # Equal matrices give equal bytes: no date, no random ids. Text stays text, which is smaller.
-    buffer = io.BytesIO()
-    with rc_context({"svg.hashsalt": "retune", "svg.fonttype": "none"}), catch_warnings():
-        # A sign that the font lacks is a box in the picture, and no matter for the terminal.
-        filterwarnings("ignore", message="Glyph")
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(buffer, format=kind, metadata=metadata, **options)
-    return buffer.getvalue()

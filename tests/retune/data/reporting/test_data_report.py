@@ -32,10 +32,11 @@ from retune.data.reporting import (
     write_data_report,
 )
 from retune.data.reporting.plots import Bar, draw_bars, draw_histogram
-from retune.data.reporting.showing import limit, percent, spread
+from retune.data.reporting.showing import limit, spread
 from retune.data.schemas import INDEX_SCHEMA
 from retune.data.tables import write_table
 from retune.errors import ArtifactError
+from retune.pages.numbers import percent
 from retune.recipe.sections import LimitsConfig
 from retune.records import ChatRef, CleanRef, Share, Side, SplitRef
 

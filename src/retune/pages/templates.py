@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retune.pages import numbers
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -13,8 +15,8 @@ def page_templates(folder: Path, **names: Any) -> Environment:
     """Make the environment of a room's templates.
 
     Args:
-        folder: Where they are (`*.html.j2`, `*.md.j2`).
-        **names: What every template may use by name.
+        folder: Where they are (`*.html.j2`, `*.md.j2`); a page extends `page.html.j2` of this room.
+        **names: What every template may use by name, beside `numbers`.
 
     Returns:
         The environment; an unknown name in a template is an error.
@@ -22,14 +24,14 @@ def page_templates(folder: Path, **names: Any) -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
-        loader=FileSystemLoader(folder),
+        loader=FileSystemLoader([folder, Path(__file__).parent]),
         autoescape=select_autoescape(["html.j2"], default=False),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals.update(names)
+    environment.globals.update(names, numbers=numbers)
     environment.filters["cell"] = as_markdown_cell
     environment.filters["fenced"] = as_code_line
     return environment

@@ -1,0 +1,1 @@
+"""What pages share: their template and colours, numbers as text, pictures."""
