@@ -146,19 +146,22 @@ def render_comparison(name: str, comparison: ModelComparison) -> str:
     Returns:
         The page's text.
     """
-    figures, further = metric_names(comparison)
-    scales = {
-        name: showing.bar_end(name, [model.metrics.get(name) for model in comparison.models])
-        for name in figures
-    }
-    page = templates().get_template(f"{name}.j2")
-    return page.render(
-        comparison=comparison,
-        figures=figures,
-        further=further,
-        parts=group_parts(comparison.models),
-        scales=scales,
-        named=lambda metrics: [(each, showing.label_of(each)) for each in metrics],
+    figures, further = (
+        [(each, showing.label_of(each)) for each in names] for names in metric_names(comparison)
+    )
+    parts = group_parts(comparison.models)
+    return (
+        templates()
+        .get_template(f"{name}.j2")
+        .render(
+            comparison=comparison,
+            columns=[
+                (each.name, each.metrics, place == 0)
+                for place, each in enumerate(comparison.models)
+            ],
+            lines=figures,
+            parts={**parts, "Further figures": further} if further else parts,
+        )
     )
 
 

@@ -119,7 +119,7 @@ def render(name: str, report: RunReport) -> str:
     Returns:
         The page's text.
     """
-    metrics, figures = _metrics_of(report.models), report.models.values()
+    metrics = _metrics_of(report.models)
     fields: dict[str, Any] = {
         "report": report,
         "metrics": metrics,
@@ -127,9 +127,11 @@ def render(name: str, report: RunReport) -> str:
     }
     if name.endswith(".html"):
         fields["curves_svg"] = draw_svg(report.curves)
-        fields["scales"] = {
-            name: showing.bar_end(name, [each.get(name) for each in figures]) for name in metrics
-        }
+        fields["lines"] = [(each, showing.label_of(each)) for each in metrics]
+        fields["columns"] = [
+            (showing.ROLE_LABELS[role], figures, role == "merged")
+            for role, figures in report.models.items()
+        ]
     return templates().get_template(f"{name}.j2").render(fields)
 
 
