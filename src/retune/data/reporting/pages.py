@@ -50,7 +50,7 @@ def render(name: str, report: DataReport) -> str:
         "quality": report.quality,
         "found": _findings_of(report),
         "labels": labels,
-        "fullest": max((plots.share_of(bar) for _, bars in labels for bar in bars), default=1.0),
+        "fullest": plots.longest_share(bar for _, bars in labels for bar in bars),
         "tokens": _token_lengths_of(report),
         "languages": [
             Bar(name, rows, report.quality.read)
@@ -64,11 +64,12 @@ def render(name: str, report: DataReport) -> str:
         ],
         "faults": _faults_of(report),
     }
-    return _templates().get_template(f"{name}.j2").render(fields)
+    return templates().get_template(f"{name}.j2").render(fields)
 
 
 @lru_cache
-def _templates() -> Environment:
+def templates() -> Environment:
+    """Return the templates of this room."""
     return page_templates(Path(__file__).parent / "templates", show=showing, plots=plots)
 
 

@@ -6,6 +6,7 @@ import json
 from html.parser import HTMLParser
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,8 @@ from retune.data.reporting import (
     render,
     write_data_report,
 )
-from retune.data.reporting.plots import Bar, draw_bars, draw_histogram
+from retune.data.reporting.pages import templates
+from retune.data.reporting.plots import Bar
 from retune.data.reporting.showing import limit, spread
 from retune.data.schemas import INDEX_SCHEMA
 from retune.data.tables import write_table
@@ -249,10 +251,15 @@ def test_the_files_hold_what_the_report_holds(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def plot(name: str, *values: Any) -> str:
+    """What a page draws."""
+    return str(getattr(templates().get_template("plots.html.j2").module, name)(*values))
+
+
 def test_a_histogram_has_a_column_per_bin() -> None:
     """Three bins; 4 rows fill the 90 units of height, 1 row 22.5, and none nothing."""
     found = Lengths(mean=1, percentiles={"p50": 5}, edges=(0, 10, 20, 1000), counts=(4, 1, 0))
-    picture = draw_histogram(found, 'lengths of "x"')
+    picture = plot("histogram", found, 'lengths of "x"')
     assert picture.count("<rect") == 3
     assert 'height="90.0"' in picture
     assert 'height="22.5"' in picture
@@ -265,12 +272,12 @@ def test_a_histogram_has_a_column_per_bin() -> None:
 def test_no_rows_are_no_picture() -> None:
     """A side without rows has bins without counts."""
     found = Lengths(mean=0, percentiles={}, edges=(0, 1), counts=(0,))
-    assert "<svg" not in draw_histogram(found, "nothing")
+    assert "<svg" not in plot("histogram", found, "nothing")
 
 
 def test_bars_are_shares_of_the_longest() -> None:
     """20 % fills the width, 10 % half of it."""
-    bars = draw_bars([Bar("a", 20, 100), Bar("<b>", 100, 1000)])
+    bars = plot("bars", [Bar("a", 20, 100), Bar("<b>", 100, 1000)])
     assert "width:100.0%" in bars
     assert "width:50.0%" in bars
     assert "&lt;b&gt;" in bars
