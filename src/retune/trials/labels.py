@@ -7,19 +7,15 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Annotation
+    from matplotlib.transforms import Bbox, BboxBase
 
-# The following are in parts of the axes, for names of 9 points in a panel of 5 by 4 inches.
-_CHAR = (0.0175, 0.045)
-"""Width and height of a letter."""
-_MARKER = (0.035, 0.045)
-"""Width and height of a point with its ring."""
-_POINT = 0.004
-"""One typographic point of height."""
-_GAP = 0.028
-"""From a point to the name beside it."""
 Side = Literal["left", "right", "center"]
-Box = tuple[float, float, float, float]
-"""Left, bottom, right, top."""
+
+_MARKER = 10.0
+"""Half the width of a point with its ring, in pixels of a figure that is not saved yet."""
+_AWAY: dict[Side, float] = {"left": 10, "right": -10, "center": 0}
+"""How far beside its point a name begins, ends or is centred, in points."""
 _PLACES: tuple[tuple[Side, float], ...] = (
     ("left", 0),
     ("right", 0),
@@ -41,56 +37,37 @@ def label_points(
     """Name points, each where its name covers neither a point nor another name.
 
     Args:
-        axes: With its final limits.
+        axes: Of a figure that is laid out.
         names: One per point; None for one that is not named.
         points: Where they lie.
         ink: Colour of the names.
     """
-    spots = [_spot(axes, *point) for point in points]
-    taken = [_box_around(*spot, *_MARKER) for spot in spots]
-    for name, point, (left, bottom) in zip(names, points, spots, strict=True):
+    from matplotlib.transforms import Bbox
+
+    spots = [axes.transData.transform(point) for point in points]
+    taken = [Bbox.from_extents(x, y, x, y).padded(_MARKER) for x, y in spots]
+    for name, point in zip(names, points, strict=True):
         if name is None:
             continue
-        width = _CHAR[0] * len(name)
-        boxes = [(side, dy, _box_at(left, bottom, side, dy, width)) for side, dy in _PLACES]
-        free = [each for each in boxes if _is_inside(each[2]) and not _hits(each[2], taken)]
-        side, dy, box = (free or boxes)[0]
-        taken.append(box)
-        axes.annotate(
-            name,
-            point,
-            xytext=({"left": 10, "right": -10, "center": 0}[side], dy),
-            textcoords="offset points",
-            ha=side,
-            va="center",
-            fontsize=9,
-            color=ink,
-            zorder=4,
+        note = axes.annotate(name, point, (0, 0), textcoords="offset points", va="center")
+        note.set(fontsize=9, color=ink, zorder=4, in_layout=False)
+        boxes = {place: _box_at(note, place) for place in _PLACES}
+        free = (
+            place
+            for place, box in boxes.items()
+            if _is_inside(box, axes.bbox) and not box.count_overlaps(taken)
         )
+        taken.append(_box_at(note, next(free, _PLACES[0])))
 
 
-def _box_around(x: float, y: float, width: float, height: float) -> Box:
-    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+def _box_at(note: Annotation, place: tuple[Side, float]) -> Bbox:
+    """Put a name somewhere, and return the pixels that it covers there."""
+    side, up = place
+    note.set(ha=side)
+    note.xyann = (_AWAY[side], up)
+    return note.get_window_extent()
 
 
-def _box_at(x: float, y: float, side: Side, dy: float, width: float) -> Box:
-    """Return the box of a name that begins, ends or is centred beside a point."""
-    middle = {"left": _GAP + width / 2, "right": -_GAP - width / 2, "center": 0.0}[side]
-    return _box_around(x + middle, y + dy * _POINT, width, _CHAR[1])
-
-
-def _is_inside(box: Box) -> bool:
-    return box[0] >= 0 and box[1] >= 0 and box[2] <= 1 and box[3] <= 1
-
-
-def _hits(box: Box, taken: Sequence[Box]) -> bool:
-    return any(
-        box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
-        for other in taken
-    )
-
-
-def _spot(axes: Axes, x: float, y: float) -> tuple[float, float]:
-    """Return where a point lies in parts of the axes."""
-    spot = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
-    return float(spot[0]), float(spot[1])
+def _is_inside(box: Bbox, outer: BboxBase) -> bool:
+    across, up = (outer.x0, box.x0, box.x1, outer.x1), (outer.y0, box.y0, box.y1, outer.y1)
+    return list(across) == sorted(across) and list(up) == sorted(up)

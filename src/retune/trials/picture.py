@@ -92,20 +92,26 @@ def _draw(
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
+    named = []
     for place, panel in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), place + 1)
         if panel == "time":
             _draw_times(axes, points, colours)
         else:
-            _draw_scatter(axes, points, metric, panel, colours)
+            named.append((axes, *_draw_scatter(axes, points, metric, panel, colours)))
         axes.set_title(TITLES[panel], loc="left", fontsize=11, color=colours["ink"])
         style_axes(axes, colours["ink"], grid="both")
+    # Where names are free of each other shows once everything else has its place.
+    figure.draw_without_rendering()
+    for axes, names, spots in named:
+        label_points(axes, names, spots, colours["ink"])
     return figure
 
 
 def _draw_scatter(
     axes: Axes, points: Sequence[TrialPoint], metric: str, panel: Panel, colours: Colours
-) -> None:
+) -> tuple[list[str | None], list[tuple[float, float]]]:
+    """Draw points, and return what is to be named where."""
     placed = [(point, x) for point in points if (x := _cost_of(point, panel)) is not None]
     scale = 100.0 if showing.is_rate(metric) else 1.0
     for point, x in placed:
@@ -125,8 +131,7 @@ def _draw_scatter(
         axes.set_ylabel(f"{showing.label_of(metric)} (lower is better)")
     crowded = len(placed) > _MOST_LABELS
     names = [None if crowded and not point.pareto else _short(point.name) for point, _ in placed]
-    spots = [(x, scale * (point.figure.value or 0.0)) for point, x in placed]
-    label_points(axes, names, spots, colours["ink"])
+    return names, [(x, scale * (point.figure.value or 0.0)) for point, x in placed]
 
 
 def _draw_point(axes: Axes, point: TrialPoint, x: float, scale: float, colours: Colours) -> None:
