@@ -19,7 +19,7 @@ from retune.scoring.figures import FIGURES, figure_of
 JSON_FILE = "comparison.json"
 PAGES = ("comparison.md", "comparison.html")
 _SHOWN_FILES = (".jsonl", ".json", ".png", ".svg")
-_SHOWN = tuple(name for name, each in FIGURES.items() if each.headline or each.between_models)
+_SHOWN = tuple(name for name, each in FIGURES.items() if each.shown != "further")
 
 
 @dataclass(frozen=True)

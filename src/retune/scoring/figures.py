@@ -36,8 +36,8 @@ class Figure:
         statistic: What is made of the rows' values: their mean, the F1 of their classes, or a ratio
             of the sums of two columns, as its power of e or as bits.
         columns: The two columns of a ratio, upper and lower.
-        headline: Whether the table of a run shows it.
-        between_models: Whether the table of several models shows it, where a run's does not.
+        shown: Whether it stands in tables of all kinds, in those of several models alone, or only
+            among the further figures.
         beside_decision: Whether trials show it beside the figure that decides.
         per_token: Whether it counts tokens, so that models with other tokens have no common scale.
         may_decide: Whether `gate.metric` may name it.
@@ -56,8 +56,7 @@ class Figure:
     over: Literal["rows", "texts", "cases"] | None = None
     statistic: Literal["mean", "macro_f1", "exp_of_ratio", "bits_of_ratio"] = "mean"
     columns: tuple[str, str] = ("", "")
-    headline: bool = False
-    between_models: bool = False
+    shown: Literal["in_tables", "between_models", "further"] = "further"
     beside_decision: bool = False
     per_token: bool = False
     may_decide: bool = False
@@ -79,7 +78,7 @@ _ALL = (
         "the query gives the reference's result on the row's own database",
         rows="text_to_sql",
         over="rows",
-        headline=True,
+        shown="in_tables",
         may_decide=True,
         decides_unasked=True,
         curve="execution match",
@@ -92,7 +91,7 @@ _ALL = (
         "the query is the reference's, after canonical form",
         rows="text_to_sql",
         over="rows",
-        headline=True,
+        shown="in_tables",
         may_decide=True,
         curve="exact match",
         parts="hardness of the query",
@@ -104,7 +103,7 @@ _ALL = (
         rows="text_label",
         over="rows",
         statistic="macro_f1",
-        headline=True,
+        shown="in_tables",
         may_decide=True,
         decides_unasked=True,
         curve="macro F1",
@@ -115,7 +114,7 @@ _ALL = (
         "rows that were put into the right class",
         rows="text_label",
         over="rows",
-        headline=True,
+        shown="in_tables",
         may_decide=True,
         curve="accuracy",
         judges=True,
@@ -129,7 +128,7 @@ _ALL = (
         over="rows",
         statistic="exp_of_ratio",
         columns=("nll_sum_nats", "tokens"),
-        headline=True,
+        shown="in_tables",
         beside_decision=True,
         per_token=True,
         may_decide=True,
@@ -144,7 +143,7 @@ _ALL = (
         over="rows",
         statistic="bits_of_ratio",
         columns=("text_nll_nats", "answer_bytes"),
-        between_models=True,
+        shown="between_models",
     ),
     Figure(
         "general_text_bits_per_byte",
@@ -155,7 +154,7 @@ _ALL = (
         over="texts",
         statistic="bits_of_ratio",
         columns=("nll_sum_nats", "bytes"),
-        headline=True,
+        shown="in_tables",
         beside_decision=True,
     ),
     Figure(
@@ -163,7 +162,7 @@ _ALL = (
         "Probe pass rate",
         "prompts with required and forbidden words that were answered as asked",
         over="cases",
-        headline=True,
+        shown="in_tables",
         may_decide=True,
         parts="category",
     ),
@@ -172,7 +171,7 @@ _ALL = (
         "Flip rate",
         "spoilt questions whose outcome is another",
         direction="lower_is_better",
-        headline=True,
+        shown="in_tables",
         parts="what was spoilt",
     ),
     Figure(
@@ -206,7 +205,7 @@ _ALL = (
 )
 FIGURES = {each.name: each for each in _ALL}
 """Every figure that has an entry, by name."""
-HEADLINE = tuple(each.name for each in _ALL if each.headline)
+HEADLINE = tuple(each.name for each in _ALL if each.shown == "in_tables")
 """The figures of a run's table."""
 
 WATCHED = tuple(each for each in _ALL if each.curve)
