@@ -27,11 +27,13 @@ ATTRIBUTE = re.compile(r"\.(\w+)")
 
 ENTRY_POINTS = {
     "retune.cli:main": "the command, as pyproject.toml names it",
+    "retune.scoring.sql.worker:main": "a process of its own",
 }
 CALLED_BY_LIBRARIES = {
     "retune.modeling.methods.prompt_learning:_Prompted.prepare_inputs_for_generation": "peft",
     "retune.modeling.served_bundle:_load_pyfunc": "MLflow, from the MLmodel file",
-    "retune.scoring.perplexity:full_sequence_losses": "the reference that the scorer agrees with",
+    "retune.scoring.perplexity:bits_per_byte": "the reference that the scorer agrees with",
+    "retune.scoring.perplexity:full_sequence_losses": "the reference",
 }
 """Definitions that nothing of ours reaches, with who calls them by name."""
 
@@ -221,11 +223,8 @@ def _read(code: ast.AST) -> Iterator[tuple[str, str]]:
             yield "name", node.id
         elif isinstance(node, ast.Attribute):
             yield "attribute", node.attr
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if NAMED.fullmatch(node.value):
-                yield "string", node.value
-            elif node.value.isidentifier():
-                yield "attribute", node.value
+        elif isinstance(node, ast.Constant) and NAMED.fullmatch(str(node.value)):
+            yield "string", node.value
 
 
 def _templates() -> set[str]:

@@ -146,7 +146,7 @@ def test_progress_ends_at_the_number_of_prompts(
 ) -> None:
     """6 prompts in batches of 4: after 4 and after 6."""
     seen: list[tuple[int, int]] = []
-    generate_answers(
+    write_answers(
         loaded, prompts, max_new_tokens=1, batch_size=4, progress=lambda *at: seen.append(at)
     )
     assert seen == [(4, 6), (6, 6)]

@@ -10,17 +10,9 @@ from retune.records import LOG_FOLDER, Record
 
 ESTIMATED = "estimated.json"
 
-PARTS = (
-    "runtime",
-    "weights",
-    "adapter",
-    "gradients",
-    "optimizer",
-    "activations",
-    "logits",
-    "working",
-    "allocator",
-)
+HELD = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "working")
+"""What tensors are held for."""
+PARTS = ("runtime", *HELD, "allocator")
 
 
 class BatchShape(Record):

@@ -27,7 +27,7 @@ from trl.trainer.utils import add_fused_lm_head
 from retune.errors import ConfigError
 from retune.modeling.devices import choose_compute_dtype, choose_dtype
 from retune.modeling.memory.allocations import AllocationLog
-from retune.modeling.memory.estimates import BatchShape, MemoryEstimate
+from retune.modeling.memory.estimates import HELD, BatchShape, MemoryEstimate
 from retune.modeling.memory.heap import highest_resident
 from retune.modeling.memory.optimizer_memory import bitsandbytes_states, is_bitsandbytes
 from retune.modeling.memory.sketching import count_parameters, make_fake, sketch_model
@@ -282,18 +282,7 @@ def _by_part(log: AllocationLog, alive: set[int], held: dict[str, set[int]]) -> 
     for number in alive:
         name = known.get(number, log.phase_of(number))
         numbers.setdefault(name if name != "start" else "working", set()).add(number)
-    return {
-        name: log.size(numbers.get(name, ()))
-        for name in (
-            "weights",
-            "adapter",
-            "gradients",
-            "optimizer",
-            "activations",
-            "logits",
-            "working",
-        )
-    }
+    return {name: log.size(numbers.get(name, ())) for name in HELD}
 
 
 @contextmanager

@@ -27,9 +27,8 @@ class GroupDifference(Record):
     """How two groups of one category differ."""
 
     figure: Figure
-    first_group: str | None
-    second_group: str | None
-    """None in a category without pairs."""
+    first_group: str
+    second_group: str
 
     first: Metric
     second: Metric
