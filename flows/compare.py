@@ -15,35 +15,27 @@ from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
 
-from flows.preparing import prepare_data
-from retune.errors import StageDied
+from flows.preparing import prepare_job
 from retune.inputs import locate_inputs
 from retune.trials.checking import Runner
+from retune.trials.lines import list_reports
 from retune.trials.results import TrialResult
 from retune.trials.space import plan_grid, probe_points, read_axes
 from retune.trials.stopping import TrialStopped
-from retune.trials.study import Search, check_search
-from retune.trials.trials import load_trials, plan_methods
+from retune.trials.study import Search, check_search, expect_metric, identify_sweep
+from retune.trials.trials import TrialRequest, identify_trials, load_trials, plan_methods
 from tasks.aligning import align_model
-from tasks.comparing import (
-    Manner,
-    OpenComparison,
-    expect_metric,
-    identify,
-    identify_sweep,
-    open_comparison,
-    open_study,
-    search_trials,
-    try_trials,
-)
 from tasks.modeling import check_method, quantize_model
-from tasks.telling import tell_data
-from tasks.telling_trials import tell_comparison
-from tasks.trial_results import finish_trial, stop_trial
-from tasks.trying import TrialOrder, TrialRun, score_trial, train_watched, trial_run
+from tasks.reporting import report_data
+from tasks.scoring import score_model
+from tasks.stage_task import process_died
+from tasks.trials.comparison import OpenComparison, open_comparison, open_study, search_trials
+from tasks.trials.reporting import report_comparison
+from tasks.trials.results import finish_trial, stop_trial
+from tasks.trials.run_one import OpenTrial, open_trial, train_watched
+from tasks.trials.trial_runners import TrialOptions
 
 
 def name_run() -> str:
@@ -51,11 +43,11 @@ def name_run() -> str:
     return f"{flow_run.flow_name} {Path(flow_run.parameters['recipe']).stem}"
 
 
-def train_and_score(run: TrialRun) -> TrialResult:
+def train_and_score(trial: OpenTrial) -> TrialResult:
     """Take one trial through its stages.
 
     Args:
-        run: The trial's run.
+        trial: The trial.
 
     Returns:
         The trial's line.
@@ -63,42 +55,39 @@ def train_and_score(run: TrialRun) -> TrialResult:
     Raises:
         TrialStopped: It was hopeless.
     """
-    source = locate_inputs(run.loaded)
-    data = prepare_data(run, source)
-    check_method(run, data, source)
-    model = quantize_model(run, base=source.base, reference_text=source.reference_text)
-    adapter = train_watched(run, data, source, model)
-    adapter = align_model(run, adapter, data, source, model)
-    scores = score_trial(run, adapter.as_scored(model, source.base), data, source)
-    return finish_trial(run, data, adapter, scores)
-
-
-def _process_died(_: Any, __: TaskRun, state: State[Any]) -> bool:
-    return isinstance(state.data, StageDied) or "StageDied" in (state.message or "")
+    run, inputs = trial.run, locate_inputs(trial.run.loaded)
+    job = prepare_job(run, inputs)
+    check_method(job)
+    model = quantize_model(run, base=inputs.base, reference_text=inputs.reference_text)
+    adapter = train_watched(trial, job, model)
+    adapter = align_model(job, adapter, model)
+    tuned = adapter.as_scored(model, inputs.base)
+    scores = score_model(job, "adapter", tuned, only=list_reports(run.recipe))
+    return finish_trial(trial, job, scores)
 
 
 @task(
     name="trial",
-    task_run_name="{order.trial.name}",
+    task_run_name="{request.trial.name}",
     cache_policy=NO_CACHE,
     persist_result=False,
     retries=1,
-    retry_condition_fn=_process_died,
+    retry_condition_fn=process_died,
 )
-def try_trial(order: TrialOrder) -> TrialResult:
+def run_trial(request: TrialRequest) -> TrialResult:
     """Run one trial in whatever process this is.
 
     Args:
-        order: What is asked.
+        request: What is asked.
 
     Returns:
         The trial's line; a stopped trial is no failure.
     """
-    with trial_run(order) as run:
+    with open_trial(request) as trial:
         try:
-            return train_and_score(run)
+            return train_and_score(trial)
         except TrialStopped as stopped:
-            return stop_trial(run, stopped)
+            return stop_trial(trial, stopped)
 
 
 @flow(name="compare", flow_run_name=name_run, persist_result=False)
@@ -127,11 +116,12 @@ def compare(
         RetuneError: The recipe or a method is wrong, or all trials failed.
     """
     trials = plan_methods(recipe, methods, overrides or [])
-    manner = Manner(stop_hopeless, runner, workers)
-    with open_comparison(recipe, trials, "comparison", identify(trials), manner) as comparison:
+    options = TrialOptions(stop_hopeless, runner, workers)
+    identity = identify_trials(trials)
+    with open_comparison(recipe, trials, "comparison", identity, options) as comparison:
         prepare_rows(comparison)
-        results = try_trials(comparison, try_trial, trials)
-        return tell_comparison(comparison, trials[0].loaded, results)
+        results = comparison.run_trials(run_trial, [each.trial for each in trials])
+        return report_comparison(comparison, results)
 
 
 @flow(name="sweep", flow_run_name=name_run, persist_result=False)
@@ -170,16 +160,16 @@ def sweep(
     points = probe_points(axes, shared) if search else plan_grid(axes, shared)
     loaded = load_trials(recipe, points)
     identity = identify_sweep(loaded, search, axes)
-    manner = Manner(stop_hopeless, runner, workers)
-    with open_comparison(recipe, loaded, "sweep", identity, manner) as comparison:
+    options = TrialOptions(stop_hopeless, runner, workers)
+    with open_comparison(recipe, loaded, "sweep", identity, options) as comparison:
         prepare_rows(comparison)
         if search is None:
-            results = try_trials(comparison, try_trial, loaded)
+            results = comparison.run_trials(run_trial, [each.trial for each in loaded])
         else:
-            metric = expect_metric(loaded[0].loaded)
+            metric = expect_metric(comparison.run.recipe, locate_inputs(loaded[0].loaded))
             study = open_study(comparison, axes, search, count, metric)
-            results = search_trials(comparison, try_trial, study, metric, shared)
-        return tell_comparison(comparison, loaded[0].loaded, results)
+            results = search_trials(comparison, run_trial, study, metric, shared)
+        return report_comparison(comparison, results)
 
 
 def prepare_rows(comparison: OpenComparison) -> None:
@@ -192,9 +182,9 @@ def prepare_rows(comparison: OpenComparison) -> None:
         DataError: The rows break a limit of the recipe.
     """
     run = comparison.run
-    tell_data(run, prepare_data(run, locate_inputs(run.loaded)))
+    report_data(prepare_job(run, locate_inputs(run.loaded)))
     # What follows runs in processes of its own.
-    run.process.stop()
+    run.free_memory()
 
 
 if __name__ == "__main__":

@@ -12,18 +12,18 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.preparing import prepare_data
+from flows.preparing import prepare_job
 from retune.inputs import locate_inputs
+from retune.release.comparing import ScoredCandidate
 from tasks.evaluating import (
-    Evaluated,
-    evaluation_run,
     find_models,
     prepare_for,
     put_on_weights,
+    report_evaluation,
     score_candidate,
-    tell_comparison,
 )
-from tasks.telling import tell_data
+from tasks.reporting import report_data
+from tasks.running import open_recipe
 
 
 def name_run() -> str:
@@ -49,16 +49,15 @@ def evaluate(
     Raises:
         RetuneError: The recipe, a model, the data or a stage failed; the message says what to do.
     """
-    with evaluation_run(recipe, overrides or []) as run:
-        source = locate_inputs(run.loaded, with_weights=False)
+    with open_recipe(recipe, overrides or [], tracked=False) as run:
+        inputs = locate_inputs(run.loaded, with_weights=False)
         found = find_models(run, models)
 
-        data = prepare_data(run, source)
-        tell_data(run, data)
+        job = prepare_job(run, inputs)
+        report_data(job)
 
-        evaluated: list[Evaluated] = []
+        evaluated: list[ScoredCandidate] = []
         for model in found:
-            rows, likeness = prepare_for(run, model, data, source)
-            weighed = put_on_weights(run, model, source)
-            evaluated.append(score_candidate(run, weighed, rows, likeness, source))
-        return tell_comparison(run, data, evaluated, out)
+            own, likeness = prepare_for(job, model)
+            evaluated.append(score_candidate(own, put_on_weights(job, model), likeness))
+        return report_evaluation(job, evaluated, out)

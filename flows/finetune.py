@@ -13,16 +13,16 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
-from flows.preparing import prepare_data
+from flows.preparing import prepare_job
 from retune.inputs import locate_inputs
 from tasks.aligning import align_model
 from tasks.champion import find_champion, refuse_unlike_champion, score_champion
 from tasks.modeling import check_method, make_release, quantize_model, train_model
 from tasks.release import decide, register_model
+from tasks.reporting import report_data, report_run
 from tasks.run import RecipeRun
-from tasks.running import finetune_run
+from tasks.running import open_recipe
 from tasks.scoring import score_label_baselines, score_model
-from tasks.telling import tell_data, tell_result
 
 
 def name_run() -> str:
@@ -39,39 +39,37 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
     Returns:
         The run's summary; empty while planning.
     """
-    source = locate_inputs(run.loaded)
+    inputs = locate_inputs(run.loaded)
 
-    data = prepare_data(run, source)
-    tell_data(run, data)
-    refuse_unlike_champion(run, data, source)
-    check_method(run, data, source)
+    job = prepare_job(run, inputs)
+    report_data(job)
+    refuse_unlike_champion(job)
+    check_method(job)
 
-    model = quantize_model(run, base=source.base, reference_text=source.reference_text)
-    baselines = score_label_baselines(run, data, source)
-    base_scores = score_model(run, "base", source.base.as_scored(), data, source)
+    model = quantize_model(run, base=inputs.base, reference_text=inputs.reference_text)
+    baselines = score_label_baselines(job)
+    base_scores = score_model(job, "base", inputs.base.as_scored())
 
-    adapter = train_model(run, data, source, model)
-    adapter = align_model(run, adapter, data, source, model)
-    tuned = adapter.as_scored(model, source.base)
-    adapter_scores = score_model(run, "adapter", tuned, data, source)
+    adapter = train_model(job, model)
+    adapter = align_model(job, adapter, model)
+    adapter_scores = score_model(job, "adapter", adapter.as_scored(model, inputs.base))
 
-    merged = make_release(run, adapter, data, source)
-    merged_scores = score_model(run, "merged", merged.as_scored(), data, source)
+    merged = make_release(job, adapter)
+    merged_scores = score_model(job, "merged", merged.as_scored())
 
     champion = find_champion(run, merged)
-    champion_scores = score_champion(run, champion, data, source)
+    champion_scores = score_champion(job, champion)
     decision = decide(run, challenger=merged_scores, base=base_scores, champion=champion_scores)
     registered = register_model(
         run,
         merged=merged,
         decision=decision,
         champion=champion,
-        rows=data.chat.side("test"),
-        base=source.base,
+        rows=job.data.chat.side("test"),
+        base=inputs.base,
     )
-    return tell_result(
-        run,
-        data=data,
+    return report_run(
+        job,
         models=(model, adapter, merged),
         scores={
             "base": base_scores,
@@ -98,7 +96,7 @@ def finetune(recipe: Path, overrides: list[str] | None = None) -> dict[str, Any]
     Raises:
         RetuneError: The recipe, the data or a stage failed; the message says what to do.
     """
-    with finetune_run(recipe, overrides or []) as run:
+    with open_recipe(recipe, overrides or []) as run:
         return retrain(run)
 
 

@@ -14,29 +14,30 @@ from tasks.data import (
     remove_leaks,
     split_rows,
 )
+from tasks.job import Job
 from tasks.run import RecipeRun
 
 
-def prepare_data(run: RecipeRun, source: Inputs) -> PreparedData:
+def prepare_job(run: RecipeRun, inputs: Inputs) -> Job:
     """Turn a recipe's rows into chats that can be trained on and scored.
 
     Args:
         run: The current run; while it is planning, stages are looked up and not run.
-        source: The recipe's files and model.
+        inputs: The recipe's files and model.
 
     Returns:
-        The records of all steps.
+        The run with its inputs and rows.
     """
-    databases = load_databases(run, source=source.databases) if source.databases else None
-    rows = load_sources(run, source, databases)
-    clean = clean_sources(run, source, rows)
+    databases = load_databases(run, source=inputs.databases) if inputs.databases else None
+    rows = load_sources(run, inputs, databases)
+    clean = clean_sources(run, inputs, rows)
 
     split = split_rows(run, rows=clean)
     split = remove_leaks(run, split=split, clean=clean, rows=rows, databases=databases)
 
-    chats = format_sources(run, source, rows, databases, source.base)
+    chats = format_sources(run, inputs, rows, databases, inputs.base)
     chat = prepare_sides(
-        run, split=split, rows=rows, chats=chats, databases=databases, base=source.base
+        run, split=split, rows=rows, chats=chats, databases=databases, base=inputs.base
     )
-    pairs = prepare_pairs(run, source, chat)
-    return PreparedData(rows=rows, clean=clean, split=split, chat=chat, pairs=pairs)
+    pairs = prepare_pairs(run, inputs, chat)
+    return Job(run, inputs, PreparedData(rows, clean, split, chat, pairs))

@@ -5,8 +5,6 @@ Run it with ``make base``. It takes about an hour on two cores; killed, it goes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from prefect import flow
@@ -52,7 +50,7 @@ def pretrain(
     Raises:
         RetuneError: A stage failed.
     """
-    with _rebuild_run(Store(store), recipe or RebuildRecipe()) as run:
+    with open_run(_prepare_run(Store(store), recipe or RebuildRecipe())) as run:
         task = draw_task(run)
         small = draw_small_sets(run)
         tokenizer = train_tokenizer(run)
@@ -66,15 +64,12 @@ def pretrain(
         }
 
 
-@contextmanager
-def _rebuild_run(store: Store, recipe: RebuildRecipe) -> Iterator[Run]:
-    """Open a run without a recipe file and without MLflow."""
-    run = Run(
+def _prepare_run(store: Store, recipe: RebuildRecipe) -> Run:
+    """Build a run without a recipe file and without MLflow."""
+    return Run(
         name="pretrain",
         settings=recipe,
         store=store,
         process=StageProcess(stage_log(store), table="generator.stages:STAGES"),
         watcher=current_watcher(),
     )
-    with open_run(run):
-        yield run

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from retune.data.prepared import PreparedData
 from retune.data.tokenizers import tokenizer_digest
 from retune.errors import ConfigError
-from retune.inputs import Inputs
 from retune.modeling.head_files import read_labels
 from retune.modeling.tokenizer_identity import compare_tokenizers
 from retune.records import BaseRef, ChampionRef, MergedRef, ModelScores
 from retune.registry import find_opponent
 from tasks.data import read_anew
+from tasks.job import Job
 from tasks.run import RecipeRun
-from tasks.scoring import name_labels, score_model
+from tasks.scoring import score_model
 from tasks.stage_task import is_pending
 
 
-def refuse_unlike_champion(run: RecipeRun, data: PreparedData, source: Inputs) -> None:
+def refuse_unlike_champion(job: Job) -> None:
     """Stop before anything expensive where challenger and champion could never be compared.
 
     Args:
-        run: The current run.
-        data: The rows.
-        source: What the recipe names.
+        job: Its run, inputs and rows.
 
     Raises:
         ConfigError: The champion reads other tokens, or names other classes than the rows have.
     """
+    run, inputs = job.run, job.inputs
     champion = _find(run, "")
     if champion is None:
         return
-    if compare_tokenizers(source.base.folder, champion.tokenizer, source.template) == (
-        "other_tokens"
-    ):
+    likeness = compare_tokenizers(inputs.base.folder, champion.tokenizer, inputs.template)
+    if likeness == "other_tokens":
         raise ConfigError(
             f"{_called(run, champion)} has another tokenizer than model.id of this recipe: what "
             f"the two say of a row is over other tokens, and no gate can decide. {_instead()}"
@@ -40,16 +37,15 @@ def refuse_unlike_champion(run: RecipeRun, data: PreparedData, source: Inputs) -
     known = read_labels(champion.adapter or champion.weights)
     if known is None:
         return
-    labels = name_labels(data)
-    if not source.has_labels:
+    if not inputs.has_labels:
         raise ConfigError(
             f"{_called(run, champion)} has a classification head, which names classes and writes "
             f"nothing, but no source of rows has labels. {_instead()}"
         )
-    if not is_pending(labels) and sorted(known) != sorted(labels):
+    if not is_pending(job.labels) and sorted(known) != sorted(job.labels):
         raise ConfigError(
             f"{_called(run, champion)} has a classification head for the labels "
-            f"{', '.join(known)}, and the rows have {', '.join(labels)}. {_instead()}"
+            f"{', '.join(known)}, and the rows have {', '.join(job.labels)}. {_instead()}"
         )
 
 
@@ -65,45 +61,42 @@ def find_champion(run: RecipeRun, merged: MergedRef) -> ChampionRef | None:
     return _find(run, "" if is_pending(merged) else merged.digest)
 
 
-def score_champion(
-    run: RecipeRun, champion: ChampionRef | None, data: PreparedData, source: Inputs
-) -> ModelScores | None:
+def score_champion(job: Job, champion: ChampionRef | None) -> ModelScores | None:
     """Score the champion on the rows, asked in its own chat template where it has another.
 
     Args:
-        run: The current run.
+        job: With the rows as the recipe's base reads them.
         champion: From `find_champion`.
-        data: The rows as the recipe's base reads them.
-        source: What the recipe names.
 
     Returns:
         Its reports; None where there is no champion.
     """
     if champion is None:
         return None
-    if compare_tokenizers(source.base.folder, champion.tokenizer, source.template) != "alike":
+    inputs = job.inputs
+    if compare_tokenizers(inputs.base.folder, champion.tokenizer, inputs.template) != "alike":
         reader = BaseRef(
             digest=champion.digest,
             folder=champion.tokenizer,
-            model_id=_called(run, champion),
+            model_id=_called(job.run, champion),
             revision=None,
             tokenizer_digest=tokenizer_digest(champion.tokenizer),
         )
-        data = read_anew(run, "the champion", reader, data, source)
-    return score_model(run, "champion", champion.as_scored(), data, source)
+        job = read_anew(job, "the champion", reader)
+    return score_model(job, "champion", champion.as_scored())
 
 
 def _find(run: RecipeRun, merged_digest: str) -> ChampionRef | None:
     return find_opponent(
         run.context["tracking_uri"],
-        run.loaded.recipe.registry.model_name,
+        run.recipe.registry.model_name,
         merged_digest,
         cache_folder=run.store.root / "champions",
     )
 
 
 def _called(run: RecipeRun, champion: ChampionRef) -> str:
-    return f"{run.loaded.recipe.registry.model_name} version {champion.version}, the champion,"
+    return f"{run.recipe.registry.model_name} version {champion.version}, the champion,"
 
 
 def _instead() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from retune.data.prepared import PreparedData
 from retune.inputs import Inputs, display_names
 from retune.records import (
     BaseRef,
@@ -22,6 +21,7 @@ from retune.stages import (
     REMOVE_LEAKS,
     SPLIT_ROWS,
 )
+from tasks.job import Job
 from tasks.run import RecipeRun
 from tasks.stage_task import StageTask
 
@@ -35,34 +35,34 @@ prepare_sides = StageTask(PREPARE_SIDES)
 
 
 def load_sources(
-    run: RecipeRun, source: Inputs, databases: DatabasesRef | None
+    run: RecipeRun, inputs: Inputs, databases: DatabasesRef | None
 ) -> tuple[DatasetRef, ...]:
     """Read every source by itself, so that a new one leaves the others as they are."""
     return tuple(
         load_rows(
             run,
-            role=_role(source, row.key),
+            role=_role(inputs, row.key),
             **row.located.as_inputs(),
             databases=databases if row.asks_sql else None,
         )
-        for row in source.rows
+        for row in inputs.rows
     )
 
 
-def clean_sources(run: RecipeRun, source: Inputs, rows: tuple[DatasetRef, ...]) -> CleanRef:
+def clean_sources(run: RecipeRun, inputs: Inputs, rows: tuple[DatasetRef, ...]) -> CleanRef:
     """Look at the rows of all sources together, and keep what the recipe wants kept."""
     return clean_rows(
         run,
         rows=rows,
-        weights=tuple(row.weight for row in source.rows),
-        held_out=tuple(row.held_out for row in source.rows),
-        names=tuple(display_names(row.located.source, run.loaded.root) for row in source.rows),
+        weights=tuple(row.weight for row in inputs.rows),
+        held_out=tuple(row.held_out for row in inputs.rows),
+        names=tuple(display_names(row.located.source, run.loaded.root) for row in inputs.rows),
     )
 
 
 def format_sources(
     run: RecipeRun,
-    source: Inputs,
+    inputs: Inputs,
     rows: tuple[DatasetRef, ...],
     databases: DatabasesRef | None,
     base: BaseRef,
@@ -71,39 +71,36 @@ def format_sources(
     return tuple(
         format_chat(
             run,
-            role=_role(source, row.key),
+            role=_role(inputs, row.key),
             rows=each,
             databases=databases if row.asks_sql else None,
             base=base,
-            template=source.template,
+            template=inputs.template,
         )
-        for row, each in zip(source.rows, rows, strict=True)
+        for row, each in zip(inputs.rows, rows, strict=True)
     )
 
 
-def read_anew(
-    run: RecipeRun, name: str, reader: BaseRef, data: PreparedData, source: Inputs
-) -> PreparedData:
-    """Return the same rows as a model with another tokenizer or template reads them.
+def read_anew(job: Job, name: str, reader: BaseRef) -> Job:
+    """Return the job with the same rows as a model with another tokenizer or template reads them.
 
     Args:
-        run: The current run.
+        job: With the rows as the recipe's base reads them.
         name: Of the model, for people.
         reader: The snapshot whose tokenizer and template make the rows.
-        data: The rows as the recipe's base reads them.
-        source: What the recipe names.
     """
+    run, inputs, data = job.run, job.inputs, job.data
     run.watcher.note(f"{name} has another tokenizer or template: its rows are made anew")
-    databases = load_databases(run, source=source.databases) if source.databases else None
-    chats = format_sources(run, source, data.rows, databases, reader)
+    databases = load_databases(run, source=inputs.databases) if inputs.databases else None
+    chats = format_sources(run, inputs, data.rows, databases, reader)
     chat = prepare_sides(
         run, split=data.split, rows=data.rows, chats=chats, databases=databases, base=reader
     )
-    return replace(data, chat=chat)
+    return replace(job, data=replace(data, chat=chat))
 
 
-def _role(source: Inputs, key: str) -> str:
+def _role(inputs: Inputs, key: str) -> str:
     """Name a source in a line of the run: ``train`` where it is the only one of its side."""
     side = key.split(".")[1]
-    alone = sum(row.key.split(".")[1] == side for row in source.rows) == 1
+    alone = sum(row.key.split(".")[1] == side for row in inputs.rows) == 1
     return side if alone else key.removeprefix("data.")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import Any
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
+from retune.recipe.recipe import Recipe
 from retune.stages import TRAIN_PREFERENCES, TRAIN_REWARDS, TRAINING_STAGES
-from tasks.run import Run
+from tasks.run import RecipeRun, Run, ended_as
 
 _SECONDS_BETWEEN_UPDATES = 2.0
 _FURTHER = {TRAIN_PREFERENCES.name: "preferences", TRAIN_REWARDS.name: "rewards"}
@@ -20,13 +22,28 @@ def name_training(run: str, stage: str) -> str:
     return f"{run}: {_FURTHER.get(stage, 'training')}"
 
 
+def training_params(recipe: Recipe, stage: str) -> dict[str, Any]:
+    """Return the settings that MLflow shows of a training.
+
+    Args:
+        recipe: The recipe.
+        stage: The training's stage.
+    """
+    own = {TRAIN_PREFERENCES.name: "dpo", TRAIN_REWARDS.name: "grpo"}.get(stage)
+    sections = ("method", "training", *([own] if own else []))
+    return recipe.model_dump(mode="json", include=set(sections))
+
+
 class LiveReporter:
-    """Passes on what a stage reports.
+    """Passes on what a stage reports, from the moment that it computes.
 
     Args:
         run: The current run.
         stage: The stage's name.
         key: Its key; a training's MLflow run is found again by it.
+
+    Attributes:
+        computed: Whether the stage computed; not where another run did, and this one waited.
     """
 
     def __init__(self, run: Run, stage: str, key: str) -> None:
@@ -36,12 +53,9 @@ class LiveReporter:
         self._artifact: UUID | None = None
         self._updated = 0.0
         self._training_run = ""
+        self.computed = False
 
     def __enter__(self) -> LiveReporter:
-        if self._stage in TRAINING_STAGES and self._run.mirror is not None:
-            self._training_run = self._run.mirror.open_training(
-                self._run.parent_run, self._key, name_training(self._run.name, self._stage)
-            )
         return self
 
     def __exit__(
@@ -52,8 +66,19 @@ class LiveReporter:
     ) -> None:
         if self._artifact is not None and error is None:
             update_progress_artifact(self._artifact, progress=100.0)
-        if self._training_run and self._run.mirror is not None and error is not None:
-            self._run.mirror.close(self._training_run, "FAILED")
+        if self._training_run and self._run.mirror is not None:
+            status = ended_as(error) if error is not None else "FINISHED"
+            self._run.mirror.close(self._training_run, status)
+
+    def started(self) -> None:
+        """Open a training's run in MLflow, with its settings, however the training may end."""
+        self.computed = True
+        run = self._run
+        if isinstance(run, RecipeRun) and run.mirror is not None and self._stage in TRAINING_STAGES:
+            self._training_run = run.mirror.open_training(
+                run.parent_run, self._key, name_training(run.name, self._stage)
+            )
+            run.mirror.params(self._training_run, training_params(run.recipe, self._stage))
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Show how far the stage is; Prefect's artifact is written every two seconds at most."""

@@ -18,6 +18,8 @@ class StoredRecord(Record):
     stage: str
     key: str
     store: Path
+    computed: bool = False
+    """Whether it was computed just now; not kept, since it is no longer true when it is read."""
 
     def verify(self) -> None:
         """Verify its artifact, of whatever table the stage is.
@@ -42,7 +44,7 @@ class StoredRecordSerializer(Serializer):  # not Serializer[Any]: Prefect regist
         if not isinstance(obj, StoredRecord):
             # A failed task's exception takes this way too; it is shown, never read back.
             return json.dumps({"error": str(obj)}).encode()
-        return obj.model_dump_json().encode()
+        return obj.model_dump_json(exclude={"computed"}).encode()
 
     def loads(self, blob: bytes) -> StoredRecord:
         """Read it, and verify the artifact.

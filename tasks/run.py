@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from prefect.exceptions import CancelledRun
 from pydantic import BaseModel
 
+from retune.errors import Interrupted
 from retune.explaining import Lookup, effect_gone, look_up
 from retune.recipe.loading import LoadedRecipe
+from retune.recipe.recipe import Recipe
 from retune.records import ContentRecord, Record
 from retune.stage import Reporter, Stage, StageRequest, key_parts, run_stage, stage_key
 from retune.stage_process import StageProcess
-from retune.store import Store
-from retune.tracking import Mirror
+from retune.store import Store, check_writable
+from retune.tracking import Mirror, RunStatus, check_tracking
+from retune.tracking.mirror import PARENT_TAG
 from retune.watching import StageLine, Watcher
 
+Supervisor = Callable[[Stage[Any], StageRequest, Reporter], Reporter]
 
-@dataclass
+
+@dataclass(frozen=True)
 class Run:
     """What the stages of one flow run share.
 
@@ -30,25 +36,31 @@ class Run:
         name: Shown name.
         settings: Where stages find their sections by name: a recipe, or a flow's own settings.
         store: Where artifacts are.
-        process: Where torch work runs; started by the first stage that needs it.
         watcher: Who is told.
-        mirror: Where MLflow is written; None while planning.
+        process: Where torch work runs, started by the first stage that needs it; None to run it
+            right here.
+        mirror: Where MLflow is written; None where it is not.
         parent_run: MLflow id of this flow run.
         planning: True when stages are looked up but never run.
-        direct: True when stages run right here, without Prefect's server: for a look at the data.
-        lines: The stages so far.
+        direct: True when stages are called without Prefect: for a look at the data, or within a
+            task that holds several stages.
+        context: What stages are given beside their inputs: the MLflow address, run ids.
+        supervise: Given the reporter of a stage in the stage process, returns one that may refuse
+            or stop it.
+        lines: The stages so far; each one that ends adds its own.
     """
 
     name: str
     settings: BaseModel
     store: Store
-    process: StageProcess
     watcher: Watcher
+    process: StageProcess | None = None
     mirror: Mirror | None = None
     parent_run: str = ""
     planning: bool = False
     direct: bool = False
-    context: dict[str, str] = field(default_factory=dict)
+    context: Mapping[str, str] = field(default_factory=dict)
+    supervise: Supervisor | None = None
     lines: list[StageLine] = field(default_factory=list)
 
     def request(self, stage: Stage[Any], inputs: dict[str, Any]) -> tuple[StageRequest, Lookup]:
@@ -70,16 +82,22 @@ class Run:
             inputs=typed.model_dump(mode="json"),
             section=section.model_dump(mode="json"),
             store=self.store.root,
-            context=self.context,
+            context=dict(self.context),
         )
         return request, look_up(self.store, stage, request, parts)
 
     def compute(self, stage: Stage[Any], request: StageRequest, reporter: Reporter) -> None:
-        """Run a stage, in the stage process where it needs torch, else here."""
-        if stage.on_device and not self.direct:
-            self.process.run(request, reporter)
+        """Run a stage, in the stage process where it needs torch and there is one, else here."""
+        if stage.on_device and self.process is not None:
+            supervised = self.supervise(stage, request, reporter) if self.supervise else reporter
+            self.process.run(request, supervised)
         else:
             run_stage(stage, request, reporter)
+
+    def free_memory(self) -> None:
+        """End the stage process, so that what it holds is free; the next stage starts another."""
+        if self.process is not None:
+            self.process.stop()
 
     def is_stored(self, stage: Stage[Any], request: StageRequest) -> bool:
         """Say whether a stage need not run, its effect outside the store included."""
@@ -98,7 +116,7 @@ class Run:
         )
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RecipeRun(Run):
     """A run of a recipe.
 
@@ -108,22 +126,101 @@ class RecipeRun(Run):
 
     loaded: LoadedRecipe
 
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe."""
+        return self.loaded.recipe
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """What MLflow shows of a run from its start.
+
+    Attributes:
+        name: Shown name.
+        tags: Tags.
+        params: Settings.
+        below: MLflow id of the run that it is part of; empty for one of its own.
+    """
+
+    name: str
+    tags: Mapping[str, str]
+    params: Mapping[str, Any]
+    below: str = ""
+
+
+AnyRun = TypeVar("AnyRun", bound=Run)
 
 CURRENT: ContextVar[Run] = ContextVar("retune_run")
 """The run whose tasks are being called; Prefect passes contexts on to tasks."""
 
 
 @contextmanager
-def open_run(run: Run) -> Iterator[None]:
-    """Make a run the current one, and end its process when the block ends."""
+def open_run(run: AnyRun, tracked: TrackedRun | None = None) -> Iterator[AnyRun]:
+    """Make a run the current one; when the block ends, end its process and its run in MLflow.
+
+    Args:
+        run: The run.
+        tracked: What MLflow shows of it; None for a run that writes nothing there.
+
+    Yields:
+        The run, with its mirror where it has one.
+
+    Raises:
+        ArtifactError: The store cannot be written.
+        ServiceError: MLflow does not answer.
+    """
+    check_writable(run.store.root)
+    if tracked is not None:
+        run = _track(run, tracked)
     token = CURRENT.set(run)
+    status: RunStatus = "FINISHED"
     try:
-        yield
+        try:
+            yield run
+        finally:
+            CURRENT.reset(token)
+            run.free_memory()
+    except BaseException as error:
+        status = ended_as(error)
+        raise
     finally:
-        CURRENT.reset(token)
-        run.process.stop()
+        if run.mirror is not None:
+            run.mirror.close(run.parent_run, status)
+            for warning in run.mirror.warnings:
+                run.watcher.note(warning)
+
+
+def ended_as(error: BaseException) -> RunStatus:
+    """Say how MLflow calls the end of what an error ended: stopped from outside, or failed.
+
+    Args:
+        error: Ctrl-C, and how Prefect cancels, are no `Exception`; `Interrupted` is how the stage
+            process tells of a stop that reached it first.
+    """
+    stopped = isinstance(error, Interrupted | CancelledRun) or not isinstance(error, Exception)
+    return "KILLED" if stopped else "FAILED"
 
 
 def stage_log(store: Store) -> Path:
     """Return the file that this flow's stage process writes to."""
     return store.root / "logs" / f"stages-{os.getpid()}.log"
+
+
+def _track(run: AnyRun, tracked: TrackedRun) -> AnyRun:
+    tags = dict(tracked.tags)
+    if tracked.below:
+        tags[PARENT_TAG] = tracked.below
+    else:
+        # What stands below a run has no need to ask again, and goes on without MLflow.
+        check_tracking(run.context["tracking_uri"])
+    mirror = Mirror(
+        run.context["tracking_uri"],
+        run.context["experiment"],
+        artifact_root=run.context["artifact_root"],
+        store_root=run.store.root,
+    )
+    parent_run = mirror.open_parent(tracked.name, tags)
+    mirror.params(parent_run, tracked.params)
+    context = {**run.context, "run_id": parent_run}
+    return replace(run, mirror=mirror, parent_run=parent_run, context=context)

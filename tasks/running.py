@@ -1,4 +1,4 @@
-"""Opening a run of the flow `finetune`: recipe and services, checked before any work."""
+"""Opening a run of a recipe: recipe and services, checked before any work."""
 
 from __future__ import annotations
 
@@ -8,26 +8,22 @@ from pathlib import Path
 
 from retune.recipe.loading import LoadedRecipe, load_recipe
 from retune.stage_process import StageProcess
-from retune.store import Store, check_writable
-from retune.tracking import (
-    Mirror,
-    RunStatus,
-    Tracking,
-    check_tracking,
-    choose_tracking,
-    default_artifact_root,
-)
-from tasks.run import RecipeRun, open_run, stage_log
+from retune.store import Store
+from retune.tracking import Tracking, choose_tracking, default_artifact_root
+from tasks.run import RecipeRun, TrackedRun, open_run, stage_log
 from tasks.watchers import current_watcher
 
 
 @contextmanager
-def finetune_run(recipe: Path, overrides: Sequence[str]) -> Iterator[RecipeRun]:
-    """Open a run that computes: recipe read, MLflow answering, parent run started.
+def open_recipe(
+    recipe: Path, overrides: Sequence[str], *, tracked: bool = True
+) -> Iterator[RecipeRun]:
+    """Open a run that computes: recipe read, store and MLflow answering.
 
     Args:
         recipe: The recipe's file.
         overrides: Settings that win over it.
+        tracked: Whether MLflow shows the run.
 
     Yields:
         The run.
@@ -37,44 +33,43 @@ def finetune_run(recipe: Path, overrides: Sequence[str]) -> Iterator[RecipeRun]:
         ArtifactError: The store cannot be written.
         ServiceError: MLflow does not answer.
     """
-    run = prepare_run(load_recipe(recipe, overrides))
-    check_writable(run.store.root)
-    check_tracking(run.context["tracking_uri"])
-    mirror = Mirror(
-        run.context["tracking_uri"],
-        run.context["experiment"],
-        artifact_root=run.context["artifact_root"],
-        store_root=run.store.root,
+    loaded = load_recipe(recipe, overrides)
+    shown = TrackedRun(
+        name=loaded.recipe.name,
+        tags={"retune.recipe": loaded.path.name},
+        params=loaded.recipe.model_dump(mode="json"),
     )
-    run.mirror = mirror
-    settings = run.loaded.recipe
-    run.parent_run = mirror.open_parent(settings.name, {"retune.recipe": str(run.loaded.path.name)})
-    run.context["run_id"] = run.parent_run
-    mirror.params(run.parent_run, settings.model_dump(mode="json"))
-    status: RunStatus = "FAILED"
-    try:
-        with open_run(run):
-            yield run
-        status = "FINISHED"
-    except (KeyboardInterrupt, SystemExit):
-        status = "KILLED"
-        raise
-    finally:
-        mirror.close(run.parent_run, status)
-        for warning in mirror.warnings:
-            run.watcher.note(warning)
+    with open_run(prepare_run(loaded), shown if tracked else None) as run:
+        yield run
 
 
-def prepare_run(
-    loaded: LoadedRecipe, *, planning: bool = False, direct: bool = False, told: bool = False
-) -> RecipeRun:
-    """Build a run from a loaded recipe, without touching any service.
+def prepare_run(loaded: LoadedRecipe, *, planning: bool = False, direct: bool = False) -> RecipeRun:
+    """Build a run, and tell the notes on the recipe and on its surroundings.
 
     Args:
         loaded: The recipe.
         planning: Whether stages are only looked up.
-        direct: Whether stages run right here, without Prefect.
-        told: Whether the notes on the recipe and on its surroundings were shown already.
+        direct: Whether stages run right here, torch work included, and without Prefect.
+
+    Returns:
+        The run.
+
+    Raises:
+        ConfigError: The address of MLflow cannot be one.
+    """
+    run = build_run(loaded, planning=planning, direct=direct)
+    for note in (*loaded.notes, *track(loaded, run.store.root).notes):
+        run.watcher.note(note)
+    return run
+
+
+def build_run(loaded: LoadedRecipe, *, planning: bool = False, direct: bool = False) -> RecipeRun:
+    """Build a run from a loaded recipe, without touching any service or telling anything.
+
+    Args:
+        loaded: The recipe.
+        planning: As for `prepare_run`.
+        direct: As for `prepare_run`.
 
     Returns:
         The run.
@@ -83,25 +78,21 @@ def prepare_run(
         ConfigError: The address of MLflow cannot be one.
     """
     store = Store(loaded.resolve(loaded.recipe.store.folder))
-    watcher = current_watcher()
     tracking = track(loaded, store.root)
-    for note in () if told else (*loaded.notes, *tracking.notes):
-        watcher.note(note)
-    context = {
-        "tracking_uri": tracking.uri,
-        "artifact_root": default_artifact_root(store.root),
-        "experiment": tracking.experiment,
-    }
     return RecipeRun(
         name=loaded.recipe.name,
         settings=loaded.recipe,
         loaded=loaded,
         store=store,
-        process=StageProcess(stage_log(store)),
-        watcher=watcher,
+        watcher=current_watcher(),
+        process=None if direct else StageProcess(stage_log(store)),
         planning=planning,
         direct=direct,
-        context=context,
+        context={
+            "tracking_uri": tracking.uri,
+            "artifact_root": default_artifact_root(store.root),
+            "experiment": tracking.experiment,
+        },
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
 
-from retune.data.prepared import PreparedData
 from retune.errors import ConfigError
-from retune.inputs import Inputs
 from retune.modeling.head_files import has_head
-from retune.records import ModelScores, Role, ScoredModel, ScoreReport
+from retune.records import ModelScores, ScoredModel, ScoreReport
 from retune.stages import (
     PROBE_COUNTERFACTUALS,
     PROBE_MODEL,
@@ -20,8 +20,12 @@ from retune.stages import (
     SCORE_PERPLEXITY,
     SCORE_SQL,
 )
-from tasks.run import RecipeRun
-from tasks.stage_task import Pending, StageTask, is_pending
+from tasks.job import Job
+from tasks.stage_task import StageTask, combine, is_pending
+
+Scorers = dict[str, Callable[[], ScoreReport]]
+"""What makes each report of a model, by the report's name in `ModelScores`, in the order of work."""
+_AFTER_ROWS = ("general_text", "probes", "counterfactuals", "robustness")
 
 score_perplexity = StageTask(SCORE_PERPLEXITY)
 score_sql = StageTask(SCORE_SQL)
@@ -35,125 +39,96 @@ probe_robustness = StageTask(PROBE_ROBUSTNESS)
 
 
 def score_model(
-    run: RecipeRun, role: Role, model: ScoredModel, data: PreparedData, source: Inputs
+    job: Job, role: str, model: ScoredModel, *, only: Collection[str] | None = None
 ) -> ModelScores:
     """Score one model on everything, one stage after the other while it stays loaded.
 
     A model with a classification head is scored by its classes alone.
 
     Args:
-        run: The current run.
-        role: Which model it is.
+        job: Its held-out rows, general text and probes are what the model is scored on.
+        role: Which model it is, as lines name it.
         model: Where its parts lie.
-        data: The rows; the model is scored on their test side.
-        source: What the recipe names: which kind of rows, general text, probes.
+        only: Names of the reports that are made, of those that there would be; None for all.
 
     Returns:
-        All reports of the model.
+        The reports of the model.
+
+    Raises:
+        ConfigError: It has a classification head, and rows have no labels.
     """
     of: dict[str, Any] = {"role": role, "model": model}
-    if _has_head(run, role, model):
-        reports = _score_head(run, of, data, source)
-    else:
-        reports = _score_writer(run, of, data, source)
-    if is_pending(list(reports.values())):
-        return cast(ModelScores, Pending())
-    return ModelScores.of(reports)
+    has_classes = _has_head(job, role, model)
+    if has_classes:
+        _refuse_unscorable(job, role)
+    scorers = _head_scorers(job, of) if has_classes else _writer_scorers(job, of)
+    reports = {name: score() for name, score in scorers.items() if only is None or name in only}
+    # General text is asked beside perplexity, which is alike, and shown after what is over rows.
+    reports |= {name: reports.pop(name) for name in _AFTER_ROWS if name in reports}
+    return combine(ModelScores.of, reports)
 
 
-def _score_writer(
-    run: RecipeRun, of: dict[str, Any], data: PreparedData, source: Inputs
-) -> dict[str, ScoreReport | None]:
-    rows, labels = data.chat.side("test"), _labels(data, source)
-    reports: dict[str, ScoreReport | None] = {"perplexity": score_perplexity(run, **of, rows=rows)}
-    # Beside perplexity, which asks the same of the model; shown after what is over the rows.
-    general = {"general_text": score_general_text(run, **of, text=source.general_text)}
-    if source.asks_sql:
-        reports["sql"] = score_sql(run, **of, rows=rows)
-    if source.has_labels:
-        reports["labels"] = score_labels(run, **of, rows=rows, labels=labels)
-    # Queries and classes are answers to show already.
-    written = source.asks_sql or source.has_labels
-    if source.asks_questions and not written and run.loaded.recipe.scoring.samples:
-        reports["answers"] = sample_answers(run, **of, rows=rows)
-    return reports | general | _probe(run, of, data, source)
-
-
-def _score_head(
-    run: RecipeRun, of: dict[str, Any], data: PreparedData, source: Inputs
-) -> dict[str, ScoreReport | None]:
-    """Score what a head can be asked: classes, and whether spoilt questions turn them."""
-    _refuse_unscorable(of["role"], source)
-    rows, labels = data.chat.side("test"), _labels(data, source)
-    reports: dict[str, ScoreReport | None] = {
-        "labels": score_labels(run, **of, rows=rows, labels=labels)
-    }
-    return reports | _probe_robustness(run, of, data, source)
-
-
-def score_label_baselines(run: RecipeRun, data: PreparedData, source: Inputs) -> ScoreReport | None:
+def score_label_baselines(job: Job) -> ScoreReport | None:
     """Score what any model of labels has to beat: the largest class, and a plain classifier."""
-    if not source.has_labels:
+    if not job.inputs.has_labels:
         return None
+    chat = job.data.chat
     return score_baselines(
-        run,
-        train=data.chat.side("train"),
-        rows=data.chat.side("test"),
-        labels=_labels(data, source),
+        job.run, train=chat.side("train"), rows=chat.side("test"), labels=job.labels
     )
 
 
-def _probe(
-    run: RecipeRun, of: dict[str, Any], data: PreparedData, source: Inputs
-) -> dict[str, ScoreReport | None]:
-    found: dict[str, ScoreReport | None] = {}
-    if source.probes:
-        found["probes"] = probe_model(run, **of, cases=source.probes, template=source.template)
-    if source.counterfactuals:
-        found["counterfactuals"] = probe_counterfactuals(
-            run, **of, cases=source.counterfactuals, template=source.template
+def _writer_scorers(job: Job, of: dict[str, Any]) -> Scorers:
+    run, inputs = job.run, job.inputs
+    of_rows = {**of, "rows": job.data.chat.side("test")}
+    found: Scorers = {
+        "perplexity": partial(score_perplexity, run, **of_rows),
+        "general_text": partial(score_general_text, run, **of, text=inputs.general_text),
+    }
+    if inputs.asks_sql:
+        found["sql"] = partial(score_sql, run, **of_rows)
+    if inputs.has_labels:
+        found["labels"] = partial(score_labels, run, **of_rows, labels=job.labels)
+    # Queries and classes are answers to show already.
+    written = inputs.asks_sql or inputs.has_labels
+    if inputs.asks_questions and not written and run.recipe.scoring.samples:
+        found["answers"] = partial(sample_answers, run, **of_rows)
+    asked = {**of, "template": inputs.template}
+    if inputs.probes:
+        found["probes"] = partial(probe_model, run, **asked, cases=inputs.probes)
+    if inputs.counterfactuals:
+        found["counterfactuals"] = partial(
+            probe_counterfactuals, run, **asked, cases=inputs.counterfactuals
         )
-    return found | _probe_robustness(run, of, data, source)
+    return found | _robustness_scorer(job, of_rows)
 
 
-def _probe_robustness(
-    run: RecipeRun, of: dict[str, Any], data: PreparedData, source: Inputs
-) -> dict[str, ScoreReport | None]:
-    probes = run.loaded.recipe.probes
-    if probes is None or probes.robustness is None or not source.asks_questions:
+def _head_scorers(job: Job, of: dict[str, Any]) -> Scorers:
+    """Score what a head can be asked: classes, and whether perturbed questions turn them."""
+    of_rows = {**of, "rows": job.data.chat.side("test")}
+    labels: Scorers = {"labels": partial(score_labels, job.run, **of_rows, labels=job.labels)}
+    return labels | _robustness_scorer(job, of_rows)
+
+
+def _robustness_scorer(job: Job, of_rows: dict[str, Any]) -> Scorers:
+    probes, inputs = job.run.recipe.probes, job.inputs
+    if probes is None or probes.robustness is None or not inputs.asks_questions:
         return {}
-    report = probe_robustness(
-        run,
-        **of,
-        rows=data.chat.side("test"),
-        labels=_labels(data, source),
-        paraphrases=source.paraphrases,
+    labels = job.labels if inputs.has_labels else ()
+    score = partial(
+        probe_robustness, job.run, **of_rows, labels=labels, paraphrases=inputs.paraphrases
     )
-    return {"robustness": report}
+    return {"robustness": score}
 
 
-def name_labels(data: PreparedData) -> tuple[str, ...]:
-    """Return the names of all classes; a plan may not know the rows yet, and so not their labels.
-
-    Args:
-        data: The rows.
-    """
-    return cast(tuple[str, ...], Pending()) if is_pending(list(data.rows)) else data.labels
-
-
-def _labels(data: PreparedData, source: Inputs) -> tuple[str, ...]:
-    labels = name_labels(data)
-    return labels if source.has_labels or is_pending(labels) else ()
-
-
-def _has_head(run: RecipeRun, role: Role, model: ScoredModel) -> bool:
+def _has_head(job: Job, role: str, model: ScoredModel) -> bool:
     if is_pending(model):
-        return run.loaded.recipe.head is not None and role != "base"
+        return job.run.recipe.head is not None and role != "base"
     return has_head(model)
 
 
-def _refuse_unscorable(role: Role, source: Inputs) -> None:
-    if not source.has_labels:
+def _refuse_unscorable(job: Job, role: str) -> None:
+    if not job.inputs.has_labels:
         raise ConfigError(
             f"the {role} has a classification head, which names classes and writes nothing, but no "
             "source of rows has labels. Compare it on rows with labels, or take the alias champion "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
 from prefect import Task, task
@@ -21,6 +22,8 @@ from tasks.record_results import StoredRecord, StoredRecordSerializer
 from tasks.run import CURRENT, Run
 
 Output = TypeVar("Output", bound=ContentRecord)
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 class Pending:
@@ -37,9 +40,21 @@ class Pending:
 
 def is_pending(value: Any) -> bool:
     """Say whether a value is, or holds, a record that a plan cannot know yet."""
+    if isinstance(value, dict):
+        return is_pending(list(value.values()))
     if isinstance(value, list | tuple):
         return any(is_pending(item) for item in value)
     return isinstance(value, Pending)
+
+
+def combine(make: Callable[[Given], Made], given: Given) -> Made:
+    """Return what is made of records; a `Pending` where a plan cannot know them yet.
+
+    Args:
+        make: What makes it.
+        given: The records.
+    """
+    return cast(Made, Pending()) if is_pending(given) else make(given)
 
 
 class StageTask(Generic[Output]):
@@ -68,7 +83,7 @@ class StageTask(Generic[Output]):
             RetuneError: The stage failed.
         """
         label = f"{self.stage.name} ({role})" if role else self.stage.name
-        if is_pending(list(inputs.values())):
+        if is_pending(inputs):
             return cast(Output, _plan_pending(run, self.stage.name, role, inputs))
         request, lookup = run.request(self.stage, inputs)
         line = _line(self.stage.name, role, lookup, request.key)
@@ -80,27 +95,22 @@ class StageTask(Generic[Output]):
         if lookup.state == "run":
             run.watcher.started(label, lookup.reason)
         if run.direct:
-            self._compute_here(run, request)
+            computed = _compute(run, self.stage, request)
         else:
-            self._call_task(run, request, label, refresh=lookup.state == "run")
+            computed = self._call_task(run, request, label, refresh=lookup.state == "run")
         record = self._load(run, request)
-        line = line.model_copy(update={"seconds": time.monotonic() - started})
+        line = _ended(line, computed, time.monotonic() - started)
         run.lines.append(line)
         run.watcher.finished(line)
         return record
 
-    def _call_task(self, run: Run, request: StageRequest, label: str, *, refresh: bool) -> None:
-        if refresh:
+    def _call_task(self, run: Run, request: StageRequest, label: str, *, refresh: bool) -> bool:
+        if refresh and run.process is not None:
             # Its imports take seconds; whatever runs here in the meantime hides them.
             run.process.start()
         # A stage whose effect is gone has a good artifact, and must run all the same.
         configured = self.task.with_options(task_run_name=label, refresh_cache=refresh)
-        configured(request)
-
-    def _compute_here(self, run: Run, request: StageRequest) -> None:
-        if not run.is_stored(self.stage, request):
-            with LiveReporter(run, self.stage.name, request.key) as reporter:
-                run.compute(self.stage, request, reporter)
+        return configured(request).computed
 
     def _load(self, run: Run, request: StageRequest) -> Output:
         return cast(Output, run.load(self.stage, request))
@@ -115,16 +125,24 @@ def _as_task(stage: Stage[Any]) -> Task[[StageRequest], StoredRecord]:
         result_serializer=StoredRecordSerializer(),
         persist_result=True,
         retries=1,
-        retry_condition_fn=_process_died,
+        retry_condition_fn=process_died,
     )
     def run_it(request: StageRequest) -> StoredRecord:
-        run = CURRENT.get()
-        if not run.is_stored(stage, request):
-            with LiveReporter(run, stage.name, request.key) as reporter:
-                run.compute(stage, request, reporter)
-        return StoredRecord(stage=stage.name, key=request.key, store=request.store)
+        computed = _compute(CURRENT.get(), stage, request)
+        return StoredRecord(
+            stage=stage.name, key=request.key, store=request.store, computed=computed
+        )
 
     return run_it
+
+
+def _compute(run: Run, stage: Stage[Any], request: StageRequest) -> bool:
+    """Have a stage's record in the store; return whether it was computed for this run."""
+    if run.is_stored(stage, request):
+        return False
+    with LiveReporter(run, stage.name, request.key) as reporter:
+        run.compute(stage, request, reporter)
+    return reporter.computed
 
 
 def _cache_key(_: TaskRunContext, parameters: dict[str, Any]) -> str:
@@ -134,7 +152,8 @@ def _cache_key(_: TaskRunContext, parameters: dict[str, Any]) -> str:
     return f"retune-{request.stage}-{request.key}-{digest_json(str(request.store))[:8]}"
 
 
-def _process_died(_: Task[Any, Any], __: TaskRun, state: State[Any]) -> bool:
+def process_died(_: Task[Any, Any], __: TaskRun, state: State[Any]) -> bool:
+    """Say whether a task failed because its stage process died, and is worth another try."""
     return isinstance(state.data, StageDied) or "StageDied" in (state.message or "")
 
 
@@ -147,6 +166,16 @@ def _line(name: str, role: str | None, lookup: Lookup, key: str) -> StageLine:
         seconds=0.0,
         key=key,
     )
+
+
+def _ended(line: StageLine, computed: bool, seconds: float) -> StageLine:
+    """Return the line of a stage that is there, from the one that its start was told by."""
+    if computed:
+        return line.model_copy(update={"state": "ran", "seconds": seconds})
+    if line.state == "reused":
+        return line.model_copy(update={"seconds": seconds})
+    reason = "another run computed it while this one waited"
+    return line.model_copy(update={"state": "waited", "reason": reason, "seconds": seconds})
 
 
 def _plan_pending(run: Run, name: str, role: str | None, inputs: dict[str, Any]) -> Pending:

@@ -36,6 +36,9 @@ Output = TypeVar("Output", bound=ContentRecord)
 class Reporter(Protocol):
     """Where a running stage says how far it is."""
 
+    def started(self) -> None:
+        """Say that it computes: the store does not have it, and no other run is at it."""
+
     def progress(self, what: str, done: int, total: int) -> None:
         """Say that `done` of `total` units of `what` are finished."""
 
@@ -48,6 +51,9 @@ class Reporter(Protocol):
 
 class SilentReporter:
     """A reporter for calls that nobody watches."""
+
+    def started(self) -> None:
+        """Say nothing."""
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Say nothing."""
@@ -210,6 +216,7 @@ def run_stage(
             record = store.load(stage.name, request.key, stage.output)
             if find_lost_effect(stage, record, request) is None:
                 return record
+        reporter.started()
         return _compute(stage, request, store, reporter)
 
 

@@ -121,6 +121,8 @@ class StageProcess:
         for line in self._events:
             event = json.loads(line)
             match event.pop("event"):
+                case "started":
+                    reporter.started()
                 case "progress":
                     reporter.progress(**event)
                 case "metric":
@@ -196,6 +198,9 @@ class _EventReporter:
     def send(self, event: str, **fields: Any) -> None:
         self._events.write(json.dumps({"event": event, **fields}) + "\n")
         self._events.flush()
+
+    def started(self) -> None:
+        self.send("started")
 
     def progress(self, what: str, done: int, total: int) -> None:
         self.send("progress", what=what, done=done, total=total)

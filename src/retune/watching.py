@@ -14,7 +14,8 @@ class StageLine(Record):
     name: str
     role: str | None = None
     """Which model was scored, for scoring stages."""
-    state: Literal["ran", "reused"]
+    state: Literal["ran", "reused", "waited"]
+    """`waited` where another run computed it while this one waited for it."""
     reason: str
     seconds: float
     """Wall time in this run."""

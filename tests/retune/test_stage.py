@@ -203,6 +203,8 @@ class Raising:
     def __init__(self, error: Exception) -> None:
         self.error = error
 
+    def started(self) -> None: ...
+
     def progress(self, what: str, done: int, total: int) -> None:
         raise self.error
 

@@ -26,7 +26,7 @@ TABLE = "tests.retune.tiny_stages:STAGES"
 @pytest.fixture
 def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StageProcess]:
     """A stage process that knows the tiny stages and imports nothing heavy."""
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY)]))
     started = StageProcess(tmp_path / "log.txt", table=TABLE, import_ahead="json")
     yield started
     started.stop()
@@ -37,6 +37,9 @@ class Events:
 
     def __init__(self) -> None:
         self.seen: list[tuple[Any, ...]] = []
+
+    def started(self) -> None:
+        self.seen.append(("started",))
 
     def progress(self, what: str, done: int, total: int) -> None:
         self.seen.append((what, done, total))
@@ -53,6 +56,7 @@ def test_events_arrive_in_order_and_the_record_last(process: StageProcess, tmp_p
     events = Events()
     record = process.run(tiny_request(tmp_path / "store", act="report", number=3), events)
     assert events.seen == [
+        ("started",),
         ("começa",),
         ("parts", 1, 3),
         ("loss", 1.0, 1),

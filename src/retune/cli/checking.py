@@ -27,6 +27,7 @@ from retune.training.steps import count_sequences, count_steps
 from retune.watching import WATCHER
 
 if TYPE_CHECKING:
+    from tasks.job import Job
     from tasks.run import RecipeRun
 
 _WEIGHT_COPIES = 3
@@ -51,15 +52,16 @@ def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
         WATCHER.set(watcher)
         run, source = _open(loaded)
         _say_sources(console, source)
-        data = _prepare(run, source)
+        job = _prepare(run, source)
+        data = job.data
     _say_work(console, loaded, data)
     for sentence in data.chat.prompts[1:]:  # the first names the template
         _say(console, "prompts", sentence)
-    _report(run, data, console)
+    _report(job, console)
     _show_rows(console, source, data, show)
     _refuse_full_disk(console, run, source)
-    _refuse_breaches(run, data)
-    _refuse_unfit_method(console, run, source, data)
+    _refuse_breaches(job)
+    _refuse_unfit_method(console, job)
     _say_memory(console, run, source, data)
     console.print(
         Text("Ready:", style="bold green").append(
@@ -78,10 +80,10 @@ def _open(loaded: LoadedRecipe) -> tuple[RecipeRun, Inputs]:
     return run, source
 
 
-def _prepare(run: RecipeRun, source: Inputs) -> PreparedData:
-    from flows.preparing import prepare_data
+def _prepare(run: RecipeRun, source: Inputs) -> Job:
+    from flows.preparing import prepare_job
 
-    return prepare_data(run, source)
+    return prepare_job(run, source)
 
 
 def _say_sources(console: Console, source: Inputs) -> None:
@@ -130,10 +132,10 @@ def _say_work(console: Console, loaded: LoadedRecipe, data: PreparedData) -> Non
     console.print(table)
 
 
-def _report(run: RecipeRun, data: PreparedData, console: Console) -> None:
-    from tasks.telling import write_report_on_data
+def _report(job: Job, console: Console) -> None:
+    from tasks.reporting import write_report_on_data
 
-    folder, report = write_report_on_data(run, data)
+    folder, report = write_report_on_data(job)
     print_findings(console, report)
     _say(console, "report", str(folder / "data.html"))
 
@@ -191,28 +193,26 @@ def _say_memory(console: Console, run: RecipeRun, source: Inputs, data: Prepared
     refuse_unfit(found)
 
 
-def _refuse_unfit_method(
-    console: Console, run: RecipeRun, source: Inputs, data: PreparedData
-) -> None:
+def _refuse_unfit_method(console: Console, job: Job) -> None:
     from tasks.modeling import check_method
 
     # On import it tells of a kernel that is not needed; a run has this in its log.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     with console.status("putting the method on a sketch of the model"):
-        found = check_method(run, data, source)
+        found = check_method(job)
     share = found.trainable_parameters / max(1, found.total_parameters)
     _say(
         console,
         "method",
-        f"{run.loaded.recipe.method.kind}, training {found.trainable_parameters:,} of "
+        f"{job.run.recipe.method.kind}, training {found.trainable_parameters:,} of "
         f"{found.total_parameters:,} parameters ({share:.2%})",
     )
 
 
-def _refuse_breaches(run: RecipeRun, data: PreparedData) -> None:
-    from tasks.telling import refuse_data
+def _refuse_breaches(job: Job) -> None:
+    from tasks.reporting import refuse_data
 
-    refuse_data(run, data)
+    refuse_data(job)
 
 
 def _say(console: Console, what: str, text: str) -> None:

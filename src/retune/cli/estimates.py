@@ -45,12 +45,12 @@ def prepare(loaded: LoadedRecipe) -> tuple[RecipeRun, Inputs, PreparedData]:
     Raises:
         RetuneError: The recipe's model or rows are wrong.
     """
-    from flows.preparing import prepare_data
+    from flows.preparing import prepare_job
     from tasks.running import prepare_run
 
     run = prepare_run(loaded, direct=True)
     source = locate_inputs(loaded, with_weights=False)
-    return run, source, prepare_data(run, source)
+    return run, source, prepare_job(run, source).data
 
 
 def estimate_run(

@@ -67,11 +67,12 @@ class TerminalWatcher:
 
 def stage_text(line: StageLine, ran: str = "ran") -> Text:
     """Return a stage's line with its state in colour."""
-    reused = line.state == "reused"
+    computed = line.state == "ran"
+    style = "green" if computed else "cyan"
     text = Text("  ")
-    text.append("= " if reused else "+ ", style="cyan" if reused else "green")
+    text.append("+ " if computed else "= ", style=style)
     text.append(f"{line.label:<{_NAME_WIDTH}} ")
-    text.append(("reused" if reused else ran).ljust(8), style="cyan" if reused else "green")
+    text.append((ran if computed else line.state).ljust(8), style=style)
     text.append(f"{line.seconds:6.1f} s  " if line.seconds else " " * 10)
     text.append(line.reason, style="dim")
     return text

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from retune.errors import StageError
 from retune.recipe.recipe import Recipe
 from retune.records import Metric
 from retune.release.gate import deciding_metric
@@ -39,13 +40,17 @@ def gather_comparison(
 
     Args:
         recipe: Says which figure decides, and what an hour of the device costs.
-        results: One line per trial; at least one finished.
+        results: One line per trial.
         kind: Of methods, or a sweep.
         folder: Where the pages will lie.
 
     Returns:
         What the pages show.
+
+    Raises:
+        StageError: No trial finished; the message says why each did not.
     """
+    _refuse_failure(results)
     first = next(each.scores for each in results if each.scores is not None)
     metric = deciding_metric(recipe.gate, first)
     ordered = order_results(metric, results)
@@ -74,6 +79,16 @@ def gather_comparison(
         environment=describe_environment(),
         folder=folder,
     )
+
+
+def _refuse_failure(results: Sequence[TrialResult]) -> None:
+    if any(each.state == "finished" for each in results):
+        return
+    reasons: dict[str, list[str]] = {}
+    for each in results:
+        reasons.setdefault(each.reason, []).append(each.name)
+    told = "\n".join(f"  {', '.join(names)}: {reason}" for reason, names in reasons.items())
+    raise StageError(f"All {len(results)} trials failed:\n{told}")
 
 
 def _count_rows(metric: str, ordered: Sequence[TrialResult]) -> int:

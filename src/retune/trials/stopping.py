@@ -14,6 +14,7 @@ from pathlib import Path
 
 from retune.digests import digest_json
 from retune.records import Record
+from retune.stage import Reporter
 
 LEAST_FINISHED = 2
 """Fewer finished trials say nothing of what is usual."""
@@ -29,11 +30,12 @@ class TrialStopped(Exception):
 
     Args:
         reason: What was compared.
+        training_key: Stage key of the training.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, training_key: str) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.training_key = reason, training_key
 
 
 class FinishedCurve(Record):
@@ -147,7 +149,7 @@ class Watch:
         """
         note = self._ledger.stopped(self._key)
         if note is not None:
-            raise TrialStopped(note.reason)
+            raise TrialStopped(note.reason, self._key)
 
     def progress(self, what: str, total: int) -> None:
         """Learn how many steps are planned."""
@@ -167,4 +169,34 @@ class Watch:
         reason = judge(self._curve, finished)
         if reason is not None:
             self._ledger.add_stopped(self._key, StoppedNote(name=self._name, reason=reason))
-            raise TrialStopped(reason)
+            raise TrialStopped(reason, self._key)
+
+
+class WatchedReporter:
+    """Passes on what a training reports, and lets the watch stop it.
+
+    Args:
+        reporter: Where it is passed on to.
+        watch: Of the training.
+    """
+
+    def __init__(self, reporter: Reporter, watch: Watch) -> None:
+        self._reporter, self._watch = reporter, watch
+
+    def started(self) -> None:
+        """Pass it on."""
+        self._reporter.started()
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Pass it on, after the watch has learned how many steps are planned."""
+        self._watch.progress(what, total)
+        self._reporter.progress(what, done, total)
+
+    def metric(self, name: str, value: float, step: int) -> None:
+        """Pass it on, before the watch may stop the training."""
+        self._reporter.metric(name, value, step)
+        self._watch.metric(name, value, step)
+
+    def log(self, message: str) -> None:
+        """Pass it on."""
+        self._reporter.log(message)

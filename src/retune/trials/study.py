@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from retune.errors import ConfigError
+from retune.inputs import Inputs
+from retune.recipe.recipe import Recipe
+from retune.scoring.figures import figure_that_decides
 from retune.trials.space import Axis, Choice, name_point, write_number
-from retune.trials.trials import Trial
+from retune.trials.trials import LoadedTrial, Trial, identify_trials
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
@@ -45,6 +48,31 @@ def check_search(search: Search | None, trials: int | None) -> int:
     if not 2 <= trials <= MOST_TRIALS:
         raise ConfigError(f"--trials {trials}: expected 2 to {MOST_TRIALS}")
     return trials
+
+
+def identify_sweep(
+    trials: Sequence[LoadedTrial], search: Search | None, axes: Sequence[Axis]
+) -> list[Any]:
+    """Return what tells one sweep from another.
+
+    Args:
+        trials: Its trials, or some that show whether its search can start.
+        search: How points are drawn.
+        axes: What is varied: a logarithmic range has the ends of a plain one, and other draws.
+    """
+    return [identify_trials(trials), search, [axis.model_dump() for axis in axes]]
+
+
+def expect_metric(recipe: Recipe, inputs: Inputs) -> str:
+    """Name the figure that will decide, before anything is scored.
+
+    Args:
+        recipe: The recipe.
+        inputs: What it names.
+    """
+    has = {None: True, "text_to_sql": inputs.asks_sql, "text_label": inputs.has_labels}
+    decides = figure_that_decides(lambda each: has.get(each.rows, False))
+    return recipe.gate.metric or decides
 
 
 class TrialStudy:

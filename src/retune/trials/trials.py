@@ -46,6 +46,27 @@ class LoadedTrial:
         return digest_recipe(self.loaded.recipe)
 
 
+class TrialRequest(Record):
+    """Everything that a trial's task is given, in whatever process it runs."""
+
+    recipe: Path
+    trial: Trial
+    ledger: Path
+    """Folder of what the comparison remembers."""
+    parent_run: str
+    """MLflow run of the comparison."""
+    stop_hopeless: bool
+    threads: int | None = None
+    """Threads that the trial may use where several share the cores; None: all."""
+    devices: tuple[str, ...] = ()
+    """Accelerators that the workers share out, as CUDA_VISIBLE_DEVICES names them."""
+
+
+def identify_trials(trials: Sequence[LoadedTrial]) -> list[list[str]]:
+    """Return what tells one list of trials from another."""
+    return [[each.trial.name, each.digest] for each in trials]
+
+
 def digest_recipe(recipe: Recipe) -> str:
     """Return the digest of a recipe's settings, without what cannot change a result."""
     settings = recipe.model_dump(mode="json", exclude={"variants", "variant", "store", "tracking"})

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from retune.digests import digest_json
 from retune.errors import ConfigError
 from retune.trials.space import read_axes
-from retune.trials.study import Search, TrialStudy, check_search
+from retune.trials.study import Search, TrialStudy, check_search, identify_sweep
 from retune.trials.trials import Trial
 
 AXES = read_axes(["method.r=4,8,16"], ["training.learning_rate=1e-4..1e-2:log"])
@@ -102,3 +103,12 @@ def test_a_search_needs_a_number_and_a_number_a_search(
     """The message says which option is missing."""
     with pytest.raises(ConfigError, match=told):
         check_search(search, trials)
+
+
+def test_a_logarithmic_search_does_not_go_on_from_a_plain_one() -> None:
+    """Ends, names and recipes are the same; the points that are drawn are not."""
+    rate = "training.learning_rate=1e-4..1e-2"
+    plain, logarithmic = (read_axes([], [text]) for text in (rate, f"{rate}:log"))
+    found = [digest_json(identify_sweep([], "random", axes)) for axes in (plain, logarithmic)]
+    assert found[0] != found[1]
+    assert found[0] == digest_json(identify_sweep([], "random", read_axes([], [rate])))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.spreading import count_at_once, list_devices
-from tasks.trying import worker_place
+from retune.trials.sharing import count_at_once, list_devices, worker_place
 
 
 def test_devices_are_those_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:

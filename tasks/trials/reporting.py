@@ -7,64 +7,40 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from retune.errors import StageError
-from retune.recipe.loading import LoadedRecipe
 from retune.trials.gathering import gather_comparison
 from retune.trials.page import FILES, list_rows, write_pages
 from retune.trials.results import TrialComparison, TrialResult
-from tasks.comparing import OpenComparison
 from tasks.run import RecipeRun
+from tasks.trials.comparison import OpenComparison
 
 
-def tell_comparison(
-    comparison: OpenComparison, loaded: LoadedRecipe, results: Sequence[TrialResult]
-) -> dict[str, Any]:
+def report_comparison(comparison: OpenComparison, results: Sequence[TrialResult]) -> dict[str, Any]:
     """Write down what came of all trials: pages, pictures, MLflow, Prefect.
 
     Args:
         comparison: The comparison.
-        loaded: The recipe that says which figure decides, and what an hour costs.
         results: One line per trial.
 
     Returns:
         The comparison as JSON.
 
     Raises:
-        RetuneError: No trial finished.
+        StageError: No trial finished.
     """
-    refuse_failure(results)
     run = comparison.run
     told = gather_comparison(
-        loaded.recipe,
+        run.recipe,
         results,
         kind=comparison.kind,
         folder=run.store.root / "reports" / f"compare-{comparison.digest}",
     )
     write_pages(told)
-    _tell_mlflow(run, told)
-    _tell_prefect(told)
+    _report_to_mlflow(run, told)
+    _report_to_prefect(told)
     return told.model_dump(mode="json")
 
 
-def refuse_failure(results: Sequence[TrialResult]) -> None:
-    """Stop where there is nothing to compare.
-
-    Args:
-        results: One line per trial.
-
-    Raises:
-        RetuneError: No trial finished; the message says why each did not.
-    """
-    if any(each.state == "finished" for each in results):
-        return
-    reasons: dict[str, list[str]] = {}
-    for each in results:
-        reasons.setdefault(each.reason, []).append(each.name)
-    told = "\n".join(f"  {', '.join(names)}: {reason}" for reason, names in reasons.items())
-    raise StageError(f"All {len(results)} trials failed:\n{told}")
-
-
-def _tell_mlflow(run: RecipeRun, told: TrialComparison) -> None:
+def _report_to_mlflow(run: RecipeRun, told: TrialComparison) -> None:
     if run.mirror is None:
         return
     best = told.best
@@ -81,7 +57,7 @@ def _tell_mlflow(run: RecipeRun, told: TrialComparison) -> None:
         run.mirror.artifact(run.parent_run, told.folder / name, "comparison")
 
 
-def _tell_prefect(told: TrialComparison) -> None:
+def _report_to_prefect(told: TrialComparison) -> None:
     create_table_artifact(
         key="trials",
         description=f"{told.recipe}: {told.kind} of {len(told.trials)} trials",

@@ -1,0 +1,72 @@
+"""What MLflow shows of a finished run: its figures and tags, under names that MLflow takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from retune.records import AdapterRef, MergedRef, ModelRef, ModelScores, Record, Role
+from retune.release.resources import resource_figures
+from retune.release.summary import RunSummary
+
+
+def list_run_figures(
+    summary: RunSummary,
+    models: tuple[ModelRef, AdapterRef, MergedRef],
+    scores: Mapping[Role, ModelScores],
+) -> dict[str, float]:
+    """Return all figures of a run: scores, what records count, what training took, stage times.
+
+    Args:
+        summary: Says what ran.
+        models: Quantized model, adapter, released model.
+        scores: Reports by role.
+
+    Returns:
+        Figures by name, such as ``adapter.perplexity.low`` or ``seconds.score_sql.base``.
+    """
+    figures: dict[str, float] = {}
+    for role, each in scores.items():
+        for name, metric in each.metrics().items():
+            for part in ("value", "low", "high"):
+                value = getattr(metric, part)
+                if value is not None:
+                    end = "" if part == "value" else f".{part}"
+                    figures[f"{role}.{name}{end}"] = value
+    for record in models:
+        figures |= _numbers(type(record).__name__.removesuffix("Ref").lower(), record)
+    figures |= {f"adapter.{name}": value for name, value in models[1].figures.items()}
+    figures |= resource_figures(models[1])
+    figures |= {f"seconds.{line.label}": line.seconds for line in summary.stages}
+    return {entry_name(name): value for name, value in figures.items()}
+
+
+def list_run_tags(summary: RunSummary) -> dict[str, str]:
+    """Return what a run is looked for by: its decision, its version, what became of each stage.
+
+    Args:
+        summary: The run's.
+    """
+    return {
+        "retune.promoted": str(summary.decision.promote).lower(),
+        "retune.version": f"{summary.registered.model_name}/{summary.registered.version}",
+        **{f"stage.{entry_name(line.label)}": line.state for line in summary.stages},
+    }
+
+
+def entry_name(text: str) -> str:
+    """Return a name that MLflow takes: it refuses most signs, and a label may hold any.
+
+    >>> entry_name("score_sql (base)")
+    'score_sql.base'
+    """
+    return re.sub(r"[^\w./ -]", "_", text.replace(" (", ".").replace(")", ""))
+
+
+def _numbers(name: str, record: Record) -> dict[str, float]:
+    values = record.model_dump()
+    return {
+        f"{name}.{field}": float(value)
+        for field, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
