@@ -168,7 +168,7 @@ def measure(inputs: Any, section: Any, folder: Path) -> dict[str, Any]:
     """Train, and return what it took."""
     from retune.stage import Workdir
     from retune.training import supervised, timing
-    from retune.training.measuring import read_measured
+    from retune.training.measured import read_measured
 
     folders = [folder / name for name in ("artifact", "scratch", "model")]
     for each in folders:

@@ -10,7 +10,8 @@ from typing import Any, cast
 
 from retune.data.chats.templates import locate_template
 from retune.data.preferences import locate_preferences
-from retune.data.sources import LocatedRows, locate_databases, locate_rows, locate_source
+from retune.data.reading.locating import locate_source
+from retune.data.sources import LocatedRows, locate_databases, locate_rows
 from retune.errors import ConfigError, RetuneError
 from retune.modeling.methods.starting import locate_start
 from retune.modeling.prequantized import check_quantization

@@ -141,7 +141,7 @@ def _report(job: Job, console: Console) -> None:
 
 
 def _show_rows(console: Console, source: Inputs, data: PreparedData, show: int) -> None:
-    from retune.data.chats.preparing import show_rows
+    from retune.data.chats.masks import show_rows
     from retune.data.tokenizers import load_tokenizer
 
     if not show:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from retune.recipe.sections.data import FormatName
-from retune.records import Record, Share, Side
+from retune.records import Record, Side
 
 QUALITY_FILE = "log/quality.json"
 DROPPED_FILE = "log/dropped.jsonl"
@@ -161,26 +161,3 @@ class ExampleRow(Record):
     row_id: str
     pieces: tuple[tuple[str, bool], ...]
     """Decoded stretches of tokens, and whether they carry loss."""
-
-
-__all__ = [
-    "AUDIT_FILE",
-    "BAD_FILE",
-    "COLUMNS_FILE",
-    "DROPPED_FILE",
-    "LEAKS_FILE",
-    "LEAK_PAIRS_FILE",
-    "LEFT_OUT_FILE",
-    "QUALITY_FILE",
-    "AuditReport",
-    "ColumnFinding",
-    "Duplicates",
-    "ExampleRow",
-    "LeakFinding",
-    "LeakReport",
-    "Lengths",
-    "QualityReport",
-    "Share",
-    "SideAudit",
-    "SourceFinding",
-]

@@ -36,8 +36,6 @@ from retune.errors import DataError
 from retune.recipe.sections.data import ColumnsConfig, DataConfig, FormatName, SourceConfig
 from retune.records import RowSource
 
-__all__ = ["LocatedRows", "locate_databases", "locate_rows", "locate_source"]
-
 _ROWS_LOOKED_AT = 20
 _ROWS_TRIED = 1000
 _SEEN_OF_TEXT = 200

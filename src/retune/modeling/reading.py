@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from retune.data.chats.rendering import ChatRenderer, build_messages, render_prompt
+from retune.data.chats.messages import build_messages
+from retune.data.chats.rendering import ChatRenderer, render_prompt
 from retune.data.tokenizers import Tokenizer, load_tokenizer
 from retune.modeling.reference import read_references
 from retune.requests import MethodInputs, MethodSection

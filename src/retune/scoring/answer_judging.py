@@ -15,7 +15,7 @@ from retune.modeling.loading import SLOT, LoadedModel
 from retune.requests import RobustnessInputs, RobustnessSection
 from retune.scoring.generation import write_answers
 from retune.scoring.held_out import read_sql_rows
-from retune.scoring.labels import find_label_answers, predict_labels
+from retune.scoring.label_predictions import find_label_answers, predict_labels
 from retune.scoring.sql.records import SqlLimits, SqlOutcome
 from retune.scoring.sql.score import extract_sql, score_sql
 from retune.stage import Workdir

@@ -28,9 +28,9 @@ from retune.records import Metric, ScoreReport
 from retune.requests import ScoreSection, TextInputs
 from retune.scoring.outcomes import write_outcomes
 from retune.scoring.perplexity import answer_losses, text_losses
-from retune.scoring.resampling import bits_of_ratio
+from retune.scoring.resampling import Statistic, bits_of_ratio, exp_of_ratio
 from retune.scoring.token_losses import RowLoss, context_limit
-from retune.scoring.uncertainty import Statistic, estimate_ratio, exp_of_ratio
+from retune.scoring.uncertainty import estimate_ratio
 from retune.stage import Workdir
 
 TEXT_TOO_LONG = "text_too_long"

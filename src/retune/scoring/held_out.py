@@ -22,7 +22,7 @@ from retune.records import Metric, ScoreReport, SideRef
 from retune.requests import ScoreInputs, ScoreSection
 from retune.scoring.generation import Answer, write_answers
 from retune.scoring.outcomes import write_outcomes
-from retune.scoring.resampling import bits_of_ratio
+from retune.scoring.resampling import Statistic, bits_of_ratio, exp_of_ratio
 from retune.scoring.sql.records import SqlLimits, SqlOutcome, SqlRow, SqlScores
 from retune.scoring.sql.score import extract_sql, score_sql
 from retune.scoring.sql.summary import summarize_sql
@@ -33,7 +33,7 @@ from retune.scoring.token_losses import (
     most_broken,
     score_tokens,
 )
-from retune.scoring.uncertainty import Statistic, estimate_ratio, exp_of_ratio
+from retune.scoring.uncertainty import estimate_ratio
 from retune.stage import Workdir
 
 __all__ = [

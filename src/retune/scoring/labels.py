@@ -40,15 +40,6 @@ from retune.scoring.label_predictions import (
 from retune.scoring.outcomes import write_outcomes
 from retune.stage import Workdir
 
-__all__ = [
-    "NO_LABEL",
-    "Predictions",
-    "find_label_answers",
-    "predict_labels",
-    "score_label_baselines",
-    "score_labels",
-]
-
 NO_LABEL = "no_label"
 
 

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retune.data.chats.rendering import ChatRenderer, ChatText, build_messages
+from retune.data.chats.messages import build_messages
+from retune.data.chats.rendering import ChatRenderer, ChatText
 from retune.data.chats.tokenizing import encode_chats
 from retune.data.tokenizers import load_tokenizer
 from retune.digests import digest_folder

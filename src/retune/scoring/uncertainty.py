@@ -46,22 +46,6 @@ from retune.scoring.resampling import (
     weigh_units,
 )
 
-__all__ = [
-    "Direction",
-    "Estimate",
-    "PairedDifference",
-    "Statistic",
-    "Verdict",
-    "bootstrap_interval",
-    "estimate_rate",
-    "estimate_ratio",
-    "exp_of_ratio",
-    "mcnemar_exact",
-    "paired_difference",
-    "ratio_of_sums",
-    "wilson_interval",
-]
-
 Estimate = Metric
 """A figure with its 95 % interval; value None means that it could not be scored, not zero."""
 

@@ -14,9 +14,7 @@ from transformers import Trainer
 
 from retune.records import LOG_FOLDER
 from retune.training.checkpoints import write_atomically
-from retune.training.measured import MEASURED, Measured, read_measured
-
-__all__ = ["Measured", "measure_training", "read_measured", "watch_memory"]
+from retune.training.measured import MEASURED, Measured
 
 _KIB = 1024
 _SAMPLE_SECONDS = 0.01

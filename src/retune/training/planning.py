@@ -10,7 +10,7 @@ from retune.requests import TrainInputs, TrainSection
 from retune.stage import Workdir
 from retune.training.checkpoints import write_atomically
 from retune.training.lengths import largest_batch, row_lengths
-from retune.training.measuring import read_measured
+from retune.training.measured import read_measured
 
 
 def make_plan(

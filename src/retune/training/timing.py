@@ -12,7 +12,7 @@ from retune.modeling.quantizing import write_quantized
 from retune.records import ModelRef
 from retune.requests import QuantizeSection, TrainInputs, TrainSection
 from retune.stage import SilentReporter, Workdir
-from retune.training.measuring import read_measured
+from retune.training.measured import read_measured
 from retune.training.supervised import train_adapter
 
 _TIMED_STEPS = 4

@@ -13,7 +13,8 @@ import pytest
 
 from retune.data import sources
 from retune.data.reading.files import RawRow, read_files
-from retune.data.sources import LocatedRows, locate_databases, locate_rows, locate_source
+from retune.data.reading.locating import locate_source
+from retune.data.sources import LocatedRows, locate_databases, locate_rows
 from retune.digests import digest_json
 from retune.errors import DataError
 from retune.recipe.sections.data import ColumnsConfig, DataConfig

@@ -25,13 +25,8 @@ from retune.scoring import generation
 from retune.scoring.classification.baselines import score_baselines
 from retune.scoring.classification.records import ClassificationRow
 from retune.scoring.classification.score import score_classification
-from retune.scoring.labels import (
-    Predictions,
-    find_label_answers,
-    predict_labels,
-    score_label_baselines,
-    score_labels,
-)
+from retune.scoring.label_predictions import Predictions, find_label_answers, predict_labels
+from retune.scoring.labels import score_label_baselines, score_labels
 from retune.scoring.outcomes import read_outcomes
 from retune.stage import Workdir
 from tests.making import make_workdir, section_of

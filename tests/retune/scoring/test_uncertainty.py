@@ -16,8 +16,10 @@ from scipy.stats import binomtest, permutation_test, t
 
 from retune.errors import ScoringError
 from retune.scoring.resampling import (
+    exp_of_ratio,
     interval_of,
     percentile_interval,
+    ratio_of_sums,
     resample_sums,
     weigh_units,
 )
@@ -26,10 +28,8 @@ from retune.scoring.uncertainty import (
     bootstrap_interval,
     estimate_rate,
     estimate_ratio,
-    exp_of_ratio,
     mcnemar_exact,
     paired_difference,
-    ratio_of_sums,
     wilson_interval,
 )
 

@@ -13,7 +13,8 @@ from retune.records import BaseRef, ChatRef
 from retune.requests import TrainInputs, TrainSection
 from retune.stage import Workdir
 from retune.training import measuring
-from retune.training.measuring import count_tokens, read_measured, tensor_bytes, watch_memory
+from retune.training.measured import read_measured
+from retune.training.measuring import count_tokens, tensor_bytes, watch_memory
 from retune.training.supervised import train_adapter
 from tests.making import section_of
 

@@ -23,7 +23,7 @@ from retune.data.chats.messages import build_messages, read_calls, read_tools
 from retune.data.chats.rendering import ChatRenderer, ChatText
 from retune.data.chats.special_tokens import tell_unknown_tags
 from retune.data.chats.thoughts import closes_thought, holds_thought, split_answer
-from retune.data.chats.tokenizing import ChatIds, encode_chats, tokenize
+from retune.data.chats.tokenizing import ChatIds, encode_chats
 from retune.data.schemas import ENCODED_SCHEMA
 from retune.data.tables import iterate_rows, write_table
 from retune.data.tokenizers import Tokenizer, end_token_ids, load_tokenizer
@@ -33,8 +33,6 @@ from retune.recipe.sections import PromptConfig
 from retune.records import LOG_FOLDER, EncodedRef
 from retune.requests import EncodeInputs, EncodeSection
 from retune.stage import Workdir
-
-__all__ = ["CHATS_FILE", "ENDS_FILE", "RowEncoder", "format_chat", "tokenize"]
 
 CHATS_FILE = "chats.parquet"
 ENDS_FILE = "ends.json"

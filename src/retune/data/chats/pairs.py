@@ -11,13 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from retune.data.chats.rendering import (
-    ChatFault,
-    ChatRenderer,
-    ChatText,
-    Message,
-    build_messages,
-)
+from retune.data.chats.faults import ChatFault
+from retune.data.chats.messages import Message, build_messages
+from retune.data.chats.rendering import ChatRenderer, ChatText
 from retune.data.chats.thoughts import Thought, split_answer
 from retune.data.chats.tokenizing import encode_chats
 from retune.data.preferences import Preference, is_held_back, read_preferences, refuse_lines

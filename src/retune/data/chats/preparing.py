@@ -16,7 +16,6 @@ from retune.data.chats.describing import describe_exceptions
 from retune.data.chats.encoding import CHATS_FILE, ENDS_FILE
 from retune.data.chats.findings import EXAMPLES, FIRST, SideFindings
 from retune.data.chats.gathering import SourceTables, gather_rows
-from retune.data.chats.masks import show_rows
 from retune.data.findings import AUDIT_FILE, LEFT_OUT_FILE, AuditReport
 from retune.data.schemas import CHAT_SCHEMA
 from retune.digests import digest_folder
@@ -24,8 +23,6 @@ from retune.recipe.sections import PromptConfig
 from retune.records import LOG_FOLDER, ChatRef, Share, Side
 from retune.requests import ChatInputs, ChatSection
 from retune.stage import Workdir
-
-__all__ = ["SIDES", "prepare_sides", "show_rows"]
 
 SIDES: tuple[Side, ...] = ("train", "validation", "test")
 

@@ -23,22 +23,11 @@ from retune.data.chats.messages import (
     Call,
     Message,
     answer_message,
-    build_messages,
 )
 from retune.data.chats.templates import find_user_text, template_text
 from retune.data.chats.thoughts import closes_thought, closing_tag, find_open_thought
 from retune.data.tokenizers import Tokenizer
 from retune.errors import ConfigError
-
-__all__ = [
-    "ChatFault",
-    "ChatRenderer",
-    "ChatText",
-    "Message",
-    "Span",
-    "build_messages",
-    "render_prompt",
-]
 
 _HARMONY_HEAD = "<|start|>assistant"
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from retune.data.chats.rendering import ChatText, Span
+from retune.data.chats.applying import Span
+from retune.data.chats.rendering import ChatText
 from retune.data.tokenizers import Tokenizer
 
 

@@ -33,8 +33,6 @@ from retune.scoring.sql.parsing import (
     parse_query,
 )
 
-__all__ = ["Canonical", "canonicalize_sql", "read_schema"]
-
 _MAX_NAMINGS = 24  # four copies of one table
 _MAX_NAMED_TOKENS = 6_000  # written in some 0.5 s, over all namings
 _MIRRORED: dict[type[exp.Expr], type[exp.Expr]] = {exp.GT: exp.LT, exp.GTE: exp.LTE}

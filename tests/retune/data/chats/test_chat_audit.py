@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from retune.data.chats.auditing import AuditRules, audit_row, find_answer
-from retune.data.chats.preparing import show_rows
+from retune.data.chats.masks import show_rows
 from retune.data.chats.templates import locate_shipped
 from retune.data.tables import read_rows
 from retune.data.tokenizers import load_tokenizer

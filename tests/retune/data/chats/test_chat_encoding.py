@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from retune.data.chats import encoding
-from retune.data.chats.encoding import tokenize
 from retune.data.chats.masks import find_stretches
 from retune.data.chats.templates import locate_shipped
+from retune.data.chats.tokenizing import tokenize
 from retune.data.tables import read_rows
 from retune.data.tokenizers import load_tokenizer
 from retune.errors import ConfigError, DataError

@@ -8,13 +8,9 @@ from typing import Any
 
 import pytest
 
-from retune.data.chats.rendering import (
-    ChatFault,
-    ChatRenderer,
-    ChatText,
-    build_messages,
-    render_prompt,
-)
+from retune.data.chats.faults import ChatFault
+from retune.data.chats.messages import build_messages
+from retune.data.chats.rendering import ChatRenderer, ChatText, render_prompt
 from retune.data.tokenizers import load_tokenizer
 from retune.errors import ConfigError
 from retune.recipe.sections import PromptConfig

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from retune.data.chats.rendering import ChatRenderer, build_messages
+from retune.data.chats.messages import build_messages
+from retune.data.chats.rendering import ChatRenderer
 from retune.data.chats.templates import (
     SHIPPED_TEMPLATES,
     find_user_text,

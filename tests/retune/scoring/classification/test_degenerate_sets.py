@@ -11,7 +11,8 @@ from retune.scoring.classification.baselines import score_baselines
 from retune.scoring.classification.picture import draw_confusion_png, draw_confusion_svg
 from retune.scoring.classification.records import ClassificationRow
 from retune.scoring.classification.score import score_classification
-from retune.scoring.uncertainty import estimate_ratio, exp_of_ratio, paired_difference
+from retune.scoring.resampling import exp_of_ratio
+from retune.scoring.uncertainty import estimate_ratio, paired_difference
 
 LABELS = ("a", "b", "c")
 SURE = np.array([[1.0, 0.0, 0.0]] * 3)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from retune.scoring.sql.canonical import canonicalize_sql, read_schema
+from retune.scoring.sql.canonical import canonicalize_sql
+from retune.scoring.sql.catalogue import read_schema
 
 SCHEMA = """
 CREATE TABLE livros (id INTEGER, titulo TEXT, preco REAL, autor_id INTEGER);
