@@ -41,7 +41,6 @@ PASSED_BY_OTHERS = {
     "retune.collecting.fetching:Fetcher(chance)": "tests, which cannot wait",
     "retune.collecting.fetching:Fetcher(sleep)": "tests, which cannot wait",
     "retune.collecting.providers:http_client(transport)": "tests, which have no network",
-    "retune.data.reporting.plots:draw_bars(full)": "the template of the data report",
     "retune.hub_variables:refuse_wrong_hub_variables(environment)": "tests, which keep their own",
     "retune.modeling.methods.prompt_learning:prepare_inputs_for_generation(attention_mask)": "peft",
     "retune.modeling.methods.prompt_learning:prepare_inputs_for_generation(past_key_values)": (
