@@ -31,6 +31,7 @@ from retune.records import (
 )
 from retune.stage import Workdir
 from tests.making import make_workdir, section_of, source_of
+from tests.shared_sets import shared_set
 
 if TYPE_CHECKING:
     from retune.requests import QuantizeSection
@@ -286,15 +287,8 @@ def copied(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of larger sets beside the repository; without it such a test is skipped.
-
-    They only widen what the samples of tests/samples check.
-    """
-    named = os.environ.get("RETUNE_SHARED_DATA")
-    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is absent; RETUNE_SHARED_DATA names another place")
-    return folder
+    """The folder of larger sets beside the repository; without it such a test is skipped."""
+    return shared_set()
 
 
 @pytest.fixture(scope="session", params=["sample", "shared"])

@@ -6,7 +6,6 @@ The sets are not part of the repository: the tests skip where their folder is mi
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -20,12 +19,12 @@ import yaml
 
 from retune.errors import DataError
 from tests.flows.conftest import environment
+from tests.shared_sets import SHARED, shared_set
 from tests.tiny_models import REPOSITORY
 from tests.waiting import GUARD_SECONDS
 
 pytestmark = pytest.mark.slow
 
-SHARED = Path(os.environ.get("RETUNE_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
 LONGEST_TOKENS = 16_384
 """So long that no row is cut, and the model reads all of it."""
 
@@ -60,8 +59,7 @@ def _write_long_base(folder: Path) -> Path:
 def check(folder: Path, *shared: str, prompt: dict[str, Any] | None = None, **data: Any) -> Checked:
     """Write a recipe over a real set and check it, as a user does."""
     for name in shared:
-        if not (SHARED / name).exists():
-            pytest.skip(f"{SHARED / name} is absent; RETUNE_SHARED_DATA names another place")
+        shared_set(name)
     (folder / "pyproject.toml").touch()
     more = {name: data.pop(name) for name in ("split", "quality", "limits") if name in data}
     settings = {

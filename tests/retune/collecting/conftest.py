@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,20 +14,15 @@ import pytest
 from retune.collecting.fetching import Fetcher, FetchResult
 from retune.collecting.providers import HttpProvider, http_client
 from retune.collecting.records import CollectSettings
+from tests.shared_sets import shared_set
 
-_ROOT = Path(__file__).resolve().parents[3]
 PAGE = "<html><body><main><h1>Title</h1><p>Some text that stands here.</p></main></body></html>"
 
 
 @pytest.fixture(scope="session")
 def tutorial() -> Path:
     """The five pages of the Python tutorial; without them the tests that need them are skipped."""
-    named = os.environ.get("RETUNE_SHARED_DATA")
-    data = Path(named) if named else _ROOT.parent / "shared" / "data"
-    folder = data / "python_docs_html" / "tutorial"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is absent; RETUNE_SHARED_DATA names another place")
-    return folder
+    return shared_set("python_docs_html", "tutorial")
 
 
 class Web:

@@ -16,6 +16,7 @@ from retune.collecting.html_pages import read_html
 from retune.collecting.markdown_pages import read_markdown
 from retune.collecting.records import CollectSettings
 from retune.collecting.rows import Rows, make_rows
+from tests.retune.collecting.site_pages import BULB, CODE, LAMP, SPHINX_CLASSIC
 
 NAVIGATION = (
     *("Table of Contents", "Previous topic", "Next topic", "This Page", "Report a Bug"),
@@ -113,6 +114,20 @@ def test_a_pair_asks_with_title_and_headings(tutorial_pairs: Rows) -> None:
     )
     assert row["title"] == "3. An Informal Introduction to Python"
     assert row["answer"].startswith("The interpreter acts as a simple calculator: you can type")
+
+
+def test_a_page_of_the_same_generator_gives_its_headings_prose_and_listing(tmp_path: Path) -> None:
+    """As the tutorial's pages do: no navigation, and no number of a chapter in a question."""
+    path = tmp_path / "lamps.html"
+    path.write_text(SPHINX_CLASSIC, "utf-8")
+    rows = _pairs([str(path)]).rows
+    assert [(row["heading"], row["question"]) for row in rows][-1] == (
+        "Lamps > 1.1. Bulbs",
+        "Lamps: Bulbs",
+    )
+    assert any(f"\n{CODE}\n" in row["answer"] for row in rows)
+    assert all(any(text in row["answer"] for row in rows) for text in (LAMP, BULB))
+    assert not any(text in str(row) for row in rows for text in ("JUNK", "¶", "Navigation"))
 
 
 def test_portuguese_survives_byte_for_byte() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from retune.errors import DataError
 from retune.records import CleanRef, DatabasesRef, DatasetRef, Side, SplitRef
 from retune.requests import LeaksInputs, LeaksSection, SplitInputs, SplitSection
 from tests.making import make_workdir, section_of
+from tests.tiny_models import REPOSITORY
 
 Rows = dict[Side, Sequence[dict[str, Any]]]
 
@@ -279,17 +279,32 @@ def test_many_alike_rows_are_compared_in_linear_time(tmp_path: Path) -> None:
     assert found.faults["leaked_rows"].rows == 100
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def read_asked(reference_data: Path) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return questions with a paraphrase each, and schemas of some of their databases by name."""
+    folder = reference_data / "spider_train"
+    if folder.is_dir():
+        schemas = json.loads((folder / "schemas.json").read_text(encoding="utf-8"))
+        some = {name: schemas[name] for name in sorted(schemas)[:12]}
+        return read_lines(folder / "questions.jsonl"), some
+    shipped = REPOSITORY / "assets" / "text_to_sql_pt"
+    databases = read_lines(shipped / "databases.jsonl")[:60]
+    asked = read_lines(shipped / "train.jsonl")
+    for one in asked:
+        one["question_synonym"] = f"Responda, por favor: {one['question']}"
+    return asked, {one["db_id"]: one["schema"] for one in databases}
+
+
 @pytest.fixture(scope="module")
-def spider(tmp_path_factory: pytest.TempPathFactory) -> tuple[LeaksInputs, list[dict[str, Any]]]:
-    """Questions over twelve databases and their paraphrases, as two sources."""
-    named = os.environ.get("RETUNE_SHARED_DATA")
-    root = Path(__file__).resolve().parents[3].parent
-    folder = (Path(named) if named else root / "shared" / "data") / "spider_train"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is absent; RETUNE_SHARED_DATA names another place")
-    schemas = json.loads((folder / "schemas.json").read_text(encoding="utf-8"))
-    lines = (folder / "questions.jsonl").read_text(encoding="utf-8").splitlines()
-    read = [each for each in map(json.loads, lines) if each["db_id"] in sorted(schemas)[:12]]
+def spider(
+    reference_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[LeaksInputs, list[dict[str, Any]]]:
+    """Questions over some databases and their paraphrases, as two sources."""
+    questions, schemas = read_asked(reference_data)
+    read = [each for each in questions if each["db_id"] in schemas]
     asked = {
         key: [row(f"{key}-{one['id']}", one[key], one["query"], one["db_id"]) for one in read]
         for key in ("question", "question_synonym")
@@ -300,7 +315,7 @@ def spider(tmp_path_factory: pytest.TempPathFactory) -> tuple[LeaksInputs, list[
 
 
 @pytest.mark.parametrize("grouped", [True, False])
-def test_the_paraphrases_of_spider_leak_unless_databases_stay_together(
+def test_paraphrases_leak_unless_databases_stay_together(
     tmp_path: Path, spider: tuple[LeaksInputs, list[dict[str, Any]]], grouped: bool
 ) -> None:
     """Ungrouped, every test row leaks whose query, letter by letter, another side has too."""

@@ -6,7 +6,6 @@ The sets are not part of the repository: the tests skip where their folder is mi
 from __future__ import annotations
 
 import csv
-import os
 import random
 from collections.abc import Callable
 from itertools import pairwise
@@ -30,19 +29,17 @@ from retune.scoring.labels import score_label_baselines, score_labels
 from retune.training.classifying import train_classifier
 from tests.labelled_sides import write_labelled_side
 from tests.making import make_workdir, section_of, source_of
+from tests.shared_sets import shared_set
 from tests.tiny_models import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
-SHARED = Path(os.environ.get("RETUNE_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
 HELD_OUT, WATCHED = 500, 200
 
 
 def read_texts(name: str, text: str, label: str, names: dict[str, str]) -> list[tuple[str, str]]:
     """Read a set's texts and labels, each folded text once, shuffled."""
-    path = SHARED / name / f"{name}.csv"
-    if not path.is_file():
-        pytest.skip(f"{path} is absent; RETUNE_SHARED_DATA names another place")
+    path = shared_set(name, f"{name}.csv")
     found: dict[str, tuple[str, str]] = {}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):

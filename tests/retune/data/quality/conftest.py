@@ -19,7 +19,6 @@ from retune.records import CleanRef, DatasetRef
 from retune.requests import CleanInputs, CleanSection
 from retune.stage import Workdir
 
-_ROOT = Path(__file__).resolve().parents[4]
 EMPTY = dict.fromkeys(ROW_SCHEMA.names) | {"history": [], "context": "", "answer": "a", "file": 0}
 
 
