@@ -107,36 +107,34 @@ def in_new_process(case: dict[str, Any], part: str) -> dict[str, Any]:
 
 def run_case(case: dict[str, Any], part: str) -> dict[str, Any]:
     """Measure or estimate a case in this process."""
-    from retune.requests import TrainInputs, TrainSection
+    from retune.training.stages import TrainInputs, TrainSettings
+    from tests.making import settings_of
 
-    settings = METHODS[case["name"]]
-    section = TrainSection.model_validate_json(
-        json.dumps(
-            {
-                "seed": 1,
-                "model": {"id": case["model"]},
-                "quantization": settings.get("quantization", {"kind": "none"}),
-                "method": settings["method"],
-                "training": {
-                    "max_steps": STEPS,
-                    "warmup_steps": 0.0,
-                    "batch_size": case["rows"],
-                    "evaluations": 0,
-                    **settings.get("training", {}),
-                },
-            }
-        )
+    chosen = METHODS[case["name"]]
+    settings = settings_of(
+        TrainSettings,
+        seed=1,
+        model={"id": case["model"]},
+        quantization=chosen.get("quantization", {"kind": "none"}),
+        method=chosen["method"],
+        training={
+            "max_steps": STEPS,
+            "warmup_steps": 0.0,
+            "batch_size": case["rows"],
+            "evaluations": 0,
+            **chosen.get("training", {}),
+        },
     )
     with tempfile.TemporaryDirectory() as name:
         inputs: TrainInputs = make_inputs(case, Path(name))
-        return (measure if part == "measure" else estimate)(inputs, section, Path(name))
+        return (measure if part == "measure" else estimate)(inputs, settings, Path(name))
 
 
 def make_inputs(case: dict[str, Any], folder: Path) -> Any:
     """Write invented rows, and name the model."""
     from retune.modeling.snapshots import locate_base
     from retune.records import ModelRef, SideRef
-    from retune.requests import TrainInputs
+    from retune.training.stages import TrainInputs
 
     rows = [
         {
@@ -164,7 +162,7 @@ def prompt_length(case: dict[str, Any], row: int) -> int:
     return int(case["tokens"]) - ANSWER - 8 * (row % 4)
 
 
-def measure(inputs: Any, section: Any, folder: Path) -> dict[str, Any]:
+def measure(inputs: Any, settings: Any, folder: Path) -> dict[str, Any]:
     """Train, and return what it took."""
     from retune.stage import Workdir
     from retune.training import supervised, timing
@@ -173,23 +171,23 @@ def measure(inputs: Any, section: Any, folder: Path) -> dict[str, Any]:
     folders = [folder / name for name in ("artifact", "scratch", "model")]
     for each in folders:
         each.mkdir()
-    model = timing.quantized(inputs, section, Workdir(folders[2], folders[1]))
+    model = timing.quantized(inputs, settings, Workdir(folders[2], folders[1]))
     # The estimate that follows a training is no part of what is measured here.
     supervised.note_estimate = lambda *_: None  # type: ignore[assignment]
     inputs = inputs.model_copy(update={"model": model})
-    supervised.train_adapter(inputs, section, Workdir(folders[0], folders[1]))
+    supervised.train_adapter(inputs, settings, Workdir(folders[0], folders[1]))
     found = read_measured(folders[0])
     assert found is not None
     return {"total": found.peak_memory_bytes, "above": found.training_bytes}
 
 
-def estimate(inputs: Any, section: Any, folder: Path) -> dict[str, Any]:
+def estimate(inputs: Any, settings: Any, folder: Path) -> dict[str, Any]:
     """Estimate without weights."""
     from retune.training.estimating import EstimateRequest, estimate_training
 
     request = EstimateRequest(
         inputs=inputs,
-        section=section,
+        settings=settings,
         device="cpu",
         capacity_bytes=None,
         calibration={},

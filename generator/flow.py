@@ -9,26 +9,20 @@ from pathlib import Path
 
 from prefect import flow
 
+from generator import stages
 from generator.exporting import export_assets
 from generator.settings import RebuildRecipe
-from generator.stages import (
-    CONTINUE_BASE,
-    DRAW_SMALL_SETS,
-    DRAW_TASK,
-    PRETRAIN_BASE,
-    TRAIN_TOKENIZER,
-)
 from retune.stage_process import StageProcess
 from retune.store import Store
 from tasks.run import Run, open_run, stage_log
 from tasks.stage_task import StageTask
 from tasks.watchers import current_watcher
 
-draw_task = StageTask(DRAW_TASK)
-draw_small_sets = StageTask(DRAW_SMALL_SETS)
-train_tokenizer = StageTask(TRAIN_TOKENIZER)
-pretrain_base = StageTask(PRETRAIN_BASE)
-continue_base = StageTask(CONTINUE_BASE)
+draw_task = StageTask(stages.draw_task)
+draw_small_sets = StageTask(stages.draw_small_sets)
+train_tokenizer = StageTask(stages.train_tokenizer)
+pretrain_base = StageTask(stages.pretrain_base)
+continue_base = StageTask(stages.continue_base)
 
 
 @flow(name="pretrain", persist_result=False)

@@ -9,15 +9,15 @@ from pathlib import Path
 from generator.settings import (
     BaseInputs,
     BaseRecipe,
-    BaseSection,
+    BaseSettings,
     DrawnRef,
-    DrawSection,
+    DrawSettings,
     MoreInputs,
     MoreRecipe,
-    MoreSection,
+    MoreSettings,
     Nothing,
     PretrainedRef,
-    TokenizerSection,
+    TokenizerSettings,
 )
 from retune.data.jsonl import read_jsonl
 from retune.digests import digest_folder
@@ -30,12 +30,12 @@ _MAX_NEW_TOKENS = 96
 _BATCH_ROWS = 64
 
 
-def draw_task(inputs: Nothing, section: DrawSection, work: Workdir) -> DrawnRef:
+def draw_task(inputs: Nothing, settings: DrawSettings, work: Workdir) -> DrawnRef:
     """Draw the Portuguese text-to-SQL task and the English sample.
 
     Args:
         inputs: None are needed.
-        section: The seed.
+        settings: The seed.
         work: `text_to_sql_pt/` and `text_to_sql_en/` go to its artifact folder.
 
     Returns:
@@ -43,17 +43,17 @@ def draw_task(inputs: Nothing, section: DrawSection, work: Workdir) -> DrawnRef:
     """
     from generator.datasets import write_text_to_sql_en_sample, write_text_to_sql_pt
 
-    write_text_to_sql_pt(work.artifact / "text_to_sql_pt", section.draw.seed)
-    write_text_to_sql_en_sample(work.artifact / "text_to_sql_en", section.draw.seed)
+    write_text_to_sql_pt(work.artifact / "text_to_sql_pt", settings.draw.seed)
+    write_text_to_sql_en_sample(work.artifact / "text_to_sql_en", settings.draw.seed)
     return DrawnRef(digest=digest_folder(work.artifact), folder=work.artifact)
 
 
-def draw_small_sets(inputs: Nothing, section: DrawSection, work: Workdir) -> DrawnRef:
+def draw_small_sets(inputs: Nothing, settings: DrawSettings, work: Workdir) -> DrawnRef:
     """Draw the Portuguese reviews and instructions that recipes in small are shown with.
 
     Args:
         inputs: None are needed.
-        section: The seed.
+        settings: The seed.
         work: `reviews_pt/` and `instructions_pt/` go to its artifact folder.
 
     Returns:
@@ -62,17 +62,17 @@ def draw_small_sets(inputs: Nothing, section: DrawSection, work: Workdir) -> Dra
     from generator.instructions import write_instructions_pt
     from generator.reviews import write_reviews_pt
 
-    write_reviews_pt(work.artifact / "reviews_pt", section.draw.seed)
-    write_instructions_pt(work.artifact / "instructions_pt", section.draw.seed)
+    write_reviews_pt(work.artifact / "reviews_pt", settings.draw.seed)
+    write_instructions_pt(work.artifact / "instructions_pt", settings.draw.seed)
     return DrawnRef(digest=digest_folder(work.artifact), folder=work.artifact)
 
 
-def train_tokenizer(inputs: Nothing, section: TokenizerSection, work: Workdir) -> DrawnRef:
+def train_tokenizer(inputs: Nothing, settings: TokenizerSettings, work: Workdir) -> DrawnRef:
     """Train the byte-level BPE tokenizer on both languages.
 
     Args:
         inputs: None are needed: its text comes from the generator.
-        section: Vocabulary size and seed.
+        settings: Vocabulary size and seed.
         work: The tokenizer goes to its artifact folder.
 
     Returns:
@@ -82,41 +82,41 @@ def train_tokenizer(inputs: Nothing, section: TokenizerSection, work: Workdir) -
 
     tokenizer.train_tokenizer(
         work.artifact,
-        vocabulary_size=section.tokenizer.vocabulary_size,
-        seed=section.tokenizer.seed,
+        vocabulary_size=settings.tokenizer.vocabulary_size,
+        seed=settings.tokenizer.seed,
     )
     return DrawnRef(digest=digest_folder(work.artifact), folder=work.artifact)
 
 
-def pretrain_base(inputs: BaseInputs, section: BaseSection, work: Workdir) -> PretrainedRef:
+def pretrain_base(inputs: BaseInputs, settings: BaseSettings, work: Workdir) -> PretrainedRef:
     """Train the tiny base from scratch; killed, it goes on from its checkpoint.
 
     Args:
         inputs: The tokenizer, and the task whose test rows the card reports on.
-        section: Steps, batch, learning rate, seed.
+        settings: Steps, batch, learning rate, seed.
         work: The snapshot with its model card goes to its artifact folder.
 
     Returns:
         The base and its figures.
     """
     return _train_base(
-        section.base, inputs.tokenizer.folder, inputs.task.folder / "text_to_sql_pt", None, work
+        settings.base, inputs.tokenizer.folder, inputs.task.folder / "text_to_sql_pt", None, work
     )
 
 
-def continue_base(inputs: MoreInputs, section: MoreSection, work: Workdir) -> PretrainedRef:
+def continue_base(inputs: MoreInputs, settings: MoreSettings, work: Workdir) -> PretrainedRef:
     """Train the base on, for a second cycle over rows of all levels.
 
     Args:
         inputs: The base after its first cycle, and the task whose test rows the card reports on.
-        section: Steps, batch, learning rate, seed.
+        settings: Steps, batch, learning rate, seed.
         work: The snapshot with its model card goes to its artifact folder.
 
     Returns:
         The base and its figures; steps and card count both cycles.
     """
     start = inputs.base.folder
-    return _train_base(section.more, start, inputs.task.folder / "text_to_sql_pt", start, work)
+    return _train_base(settings.more, start, inputs.task.folder / "text_to_sql_pt", start, work)
 
 
 def _train_base(

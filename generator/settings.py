@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from retune.records import ArtifactRecord, Record
+from retune.stage import Settings
 
 
 class DrawRecipe(Record):
@@ -66,25 +67,25 @@ class Nothing(Record):
     """No inputs."""
 
 
-class DrawSection(Record):
-    """Settings of `draw_task`."""
+class DrawSettings(Settings):
+    """Settings of `draw_task` and `draw_small_sets`."""
 
     draw: DrawRecipe
 
 
-class TokenizerSection(Record):
+class TokenizerSettings(Settings):
     """Settings of `train_tokenizer`."""
 
     tokenizer: TokenizerRecipe
 
 
-class BaseSection(Record):
+class BaseSettings(Settings):
     """Settings of `pretrain_base`."""
 
     base: BaseRecipe
 
 
-class MoreSection(Record):
+class MoreSettings(Settings):
     """Settings of `continue_base`."""
 
     more: MoreRecipe

@@ -6,65 +6,63 @@ from typing import Any
 
 from generator.settings import (
     BaseInputs,
-    BaseSection,
+    BaseSettings,
     DrawnRef,
-    DrawSection,
+    DrawSettings,
     MoreInputs,
-    MoreSection,
+    MoreSettings,
     Nothing,
     PretrainedRef,
-    TokenizerSection,
+    TokenizerSettings,
 )
-from retune.stage import Stage
+from retune.modeling.stages import ADAPTED
+from retune.stage import Stage, Workdir, stage
 
-DRAW_TASK = Stage(
-    name="draw_task",
-    version=1,
-    function="generator.rebuilding:draw_task",
-    inputs=Nothing,
-    section=DrawSection,
-    output=DrawnRef,
-)
-DRAW_SMALL_SETS = Stage(
-    name="draw_small_sets",
-    version=1,
-    function="generator.rebuilding:draw_small_sets",
-    inputs=Nothing,
-    section=DrawSection,
-    output=DrawnRef,
-)
-TRAIN_TOKENIZER = Stage(
-    name="train_tokenizer",
-    version=1,
-    function="generator.rebuilding:train_tokenizer",
-    inputs=Nothing,
-    section=TokenizerSection,
-    output=DrawnRef,
-    libraries=("tokenizers", "transformers"),
-    on_device=True,
-)
-PRETRAIN_BASE = Stage(
-    name="pretrain_base",
-    version=1,
-    function="generator.rebuilding:pretrain_base",
-    inputs=BaseInputs,
-    section=BaseSection,
-    output=PretrainedRef,
-    libraries=("torch", "transformers"),
-    on_device=True,
-)
-CONTINUE_BASE = Stage(
-    name="continue_base",
-    version=1,
-    function="generator.rebuilding:continue_base",
-    inputs=MoreInputs,
-    section=MoreSection,
-    output=PretrainedRef,
-    libraries=("torch", "transformers"),
-    on_device=True,
-)
+_TRAINED = (*ADAPTED, "numpy", "scipy", "sqlglot")
+"""With what the base is measured by."""
 
-STAGES: dict[str, Stage[Any]] = {
-    stage.name: stage
-    for stage in (DRAW_TASK, DRAW_SMALL_SETS, TRAIN_TOKENIZER, PRETRAIN_BASE, CONTINUE_BASE)
+
+@stage(Nothing, version=1)
+def draw_task(inputs: Nothing, settings: DrawSettings, work: Workdir) -> DrawnRef:
+    """Draw the rows, databases and probes of the task."""
+    from generator.rebuilding import draw_task
+
+    return draw_task(inputs, settings, work)
+
+
+@stage(Nothing, version=1)
+def draw_small_sets(inputs: Nothing, settings: DrawSettings, work: Workdir) -> DrawnRef:
+    """Draw the small sets of other kinds of rows."""
+    from generator.rebuilding import draw_small_sets
+
+    return draw_small_sets(inputs, settings, work)
+
+
+@stage(Nothing, version=1, libraries=("tokenizers", "transformers"), on_device=True)
+def train_tokenizer(inputs: Nothing, settings: TokenizerSettings, work: Workdir) -> DrawnRef:
+    """Train the tokenizer."""
+    from generator.rebuilding import train_tokenizer
+
+    return train_tokenizer(inputs, settings, work)
+
+
+@stage(BaseInputs, version=1, libraries=_TRAINED, on_device=True)
+def pretrain_base(inputs: BaseInputs, settings: BaseSettings, work: Workdir) -> PretrainedRef:
+    """Train the base from scratch."""
+    from generator.rebuilding import pretrain_base
+
+    return pretrain_base(inputs, settings, work)
+
+
+@stage(MoreInputs, version=1, libraries=_TRAINED, on_device=True)
+def continue_base(inputs: MoreInputs, settings: MoreSettings, work: Workdir) -> PretrainedRef:
+    """Train the base on, over rows of all levels."""
+    from generator.rebuilding import continue_base
+
+    return continue_base(inputs, settings, work)
+
+
+STAGES: dict[str, Stage[..., Any]] = {
+    each.name: each
+    for each in (draw_task, draw_small_sets, train_tokenizer, pretrain_base, continue_base)
 }

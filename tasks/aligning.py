@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from retune.data import stages as data
 from retune.inputs import Inputs
 from retune.records import AdapterRef, ChatRef, ModelRef, PairsRef
-from retune.stages import FORMAT_PAIRS, TRAIN_PREFERENCES, TRAIN_REWARDS
+from retune.training import stages as training
 from tasks.job import Job
 from tasks.run import RecipeRun
 from tasks.stage_task import StageTask
 
-format_pairs = StageTask(FORMAT_PAIRS)
-train_preferences = StageTask(TRAIN_PREFERENCES)
-train_rewards = StageTask(TRAIN_REWARDS)
+format_pairs = StageTask(data.format_pairs)
+train_preferences = StageTask(training.train_preferences)
+train_rewards = StageTask(training.train_rewards)
 
 
 def prepare_pairs(run: RecipeRun, inputs: Inputs, chat: ChatRef) -> PairsRef | None:

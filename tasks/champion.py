@@ -7,7 +7,7 @@ from retune.errors import ConfigError
 from retune.modeling.head_files import read_labels
 from retune.modeling.tokenizer_identity import compare_tokenizers
 from retune.records import BaseRef, ChampionRef, MergedRef, ModelScores
-from retune.registry import find_opponent
+from retune.registry.versions import find_opponent
 from tasks.data import read_anew
 from tasks.job import Job
 from tasks.run import RecipeRun

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from retune.data import stages
 from retune.inputs import Inputs, display_names
 from retune.records import (
     BaseRef,
@@ -12,26 +13,17 @@ from retune.records import (
     DatasetRef,
     EncodedRef,
 )
-from retune.stages import (
-    CLEAN_ROWS,
-    FORMAT_CHAT,
-    LOAD_DATABASES,
-    LOAD_ROWS,
-    PREPARE_SIDES,
-    REMOVE_LEAKS,
-    SPLIT_ROWS,
-)
 from tasks.job import Job
 from tasks.run import RecipeRun
 from tasks.stage_task import StageTask
 
-load_databases = StageTask(LOAD_DATABASES)
-load_rows = StageTask(LOAD_ROWS)
-clean_rows = StageTask(CLEAN_ROWS)
-split_rows = StageTask(SPLIT_ROWS)
-remove_leaks = StageTask(REMOVE_LEAKS)
-format_chat = StageTask(FORMAT_CHAT)
-prepare_sides = StageTask(PREPARE_SIDES)
+load_databases = StageTask(stages.load_databases)
+load_rows = StageTask(stages.load_rows)
+clean_rows = StageTask(stages.clean_rows)
+split_rows = StageTask(stages.split_rows)
+remove_leaks = StageTask(stages.remove_leaks)
+format_chat = StageTask(stages.format_chat)
+prepare_sides = StageTask(stages.prepare_sides)
 
 
 def load_sources(
@@ -39,10 +31,16 @@ def load_sources(
 ) -> tuple[DatasetRef, ...]:
     """Read every source by itself, so that a new one leaves the others as they are."""
     return tuple(
-        load_rows(
+        load_rows.of(_role(inputs, row.key))(
             run,
-            role=_role(inputs, row.key),
-            **row.located.as_inputs(),
+            source=row.located.source,
+            format=row.located.format,
+            columns=row.located.columns,
+            labels=row.located.labels,
+            encoding=row.located.encoding,
+            max_row_bytes=row.located.max_row_bytes,
+            max_rows=row.located.max_rows,
+            ignore=row.located.ignore,
             databases=databases if row.asks_sql else None,
         )
         for row in inputs.rows
@@ -69,9 +67,8 @@ def format_sources(
 ) -> tuple[EncodedRef, ...]:
     """Render and tokenize every source by itself."""
     return tuple(
-        format_chat(
+        format_chat.of(_role(inputs, row.key))(
             run,
-            role=_role(inputs, row.key),
             rows=each,
             databases=databases if row.asks_sql else None,
             base=base,

@@ -10,11 +10,12 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from retune.recipe.recipe import Recipe
-from retune.stages import TRAIN_PREFERENCES, TRAIN_REWARDS, TRAINING_STAGES
+from retune.stages import TRAINING_STAGES
+from retune.training.stages import train_preferences, train_rewards
 from tasks.run import RecipeRun, Run, ended_as
 
 _SECONDS_BETWEEN_UPDATES = 2.0
-_FURTHER = {TRAIN_PREFERENCES.name: "preferences", TRAIN_REWARDS.name: "rewards"}
+_FURTHER = {train_preferences.name: "preferences", train_rewards.name: "rewards"}
 
 
 def name_training(run: str, stage: str) -> str:
@@ -29,7 +30,7 @@ def training_params(recipe: Recipe, stage: str) -> dict[str, Any]:
         recipe: The recipe.
         stage: The training's stage.
     """
-    own = {TRAIN_PREFERENCES.name: "dpo", TRAIN_REWARDS.name: "grpo"}.get(stage)
+    own = {train_preferences.name: "dpo", train_rewards.name: "grpo"}.get(stage)
     sections = ("method", "training", *([own] if own else []))
     return recipe.model_dump(mode="json", include=set(sections))
 

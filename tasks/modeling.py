@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from retune.inputs import Inputs
+from retune.modeling import stages as modeling
 from retune.modeling.methods.adapter_folders import doubt_base
 from retune.recipe.recipe import Recipe
 from retune.recipe.sections.method import MERGEABLE
 from retune.records import AdapterRef, MergedRef, MethodFit, ModelRef, Side
-from retune.stages import (
-    BUNDLE_ADAPTER,
-    CHECK_METHOD,
-    MERGE_ADAPTER,
-    QUANTIZE_MODEL,
-    TRAIN_ADAPTER,
-    TRAIN_CLASSIFIER,
-)
+from retune.training import stages as training
 from retune.training.refusing import refuse_unfit_training
 from tasks.job import Job
 from tasks.stage_task import StageTask
 
-put_method_on_sketch = StageTask(CHECK_METHOD)
-quantize_model = StageTask(QUANTIZE_MODEL)
-train_adapter = StageTask(TRAIN_ADAPTER)
-train_classifier = StageTask(TRAIN_CLASSIFIER)
-merge_adapter = StageTask(MERGE_ADAPTER)
-bundle_adapter = StageTask(BUNDLE_ADAPTER)
+put_method_on_sketch = StageTask(modeling.check_method)
+quantize_model = StageTask(modeling.quantize_model)
+train_adapter = StageTask(training.train_adapter)
+train_classifier = StageTask(training.train_classifier)
+merge_adapter = StageTask(modeling.merge_adapter)
+bundle_adapter = StageTask(modeling.bundle_adapter)
 
 
 def check_method(job: Job) -> MethodFit:
@@ -54,6 +46,7 @@ def check_method(job: Job) -> MethodFit:
     return put_method_on_sketch(
         job.run,
         base=inputs.base,
+        has_head=recipe.head is not None,
         train=chat.side("train"),
         validation=validation,
         test=chat.side("test"),
@@ -84,15 +77,25 @@ def train_model(job: Job, model: ModelRef) -> AdapterRef:
     Returns:
         What was trained.
     """
-    given: dict[str, Any] = {
-        "train": job.data.chat.side("train"),
-        "validation": job.data.chat.side("validation"),
-        "base": job.inputs.base,
-        "model": model,
-    }
+    chat, base = job.data.chat, job.inputs.base
+    train, validation = chat.side("train"), chat.side("validation")
     if job.run.recipe.head is not None:
-        return train_classifier(job.run, **given, labels=job.labels)
-    return train_adapter(job.run, **given, start=job.inputs.start)
+        return train_classifier(
+            job.run,
+            train=train,
+            validation=validation,
+            base=base,
+            model=model,
+            labels=job.labels,
+        )
+    return train_adapter(
+        job.run,
+        train=train,
+        validation=validation,
+        base=base,
+        model=model,
+        start=job.inputs.start,
+    )
 
 
 def make_release(job: Job, adapter: AdapterRef) -> MergedRef:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from retune.stages import DECIDE, REGISTER_MODEL
+from retune.registry.stages import register_model as register_model_stage
+from retune.release.stages import decide as decide_stage
 from tasks.stage_task import StageTask
 
-decide = StageTask(DECIDE)
-register_model = StageTask(REGISTER_MODEL)
+decide = StageTask(decide_stage)
+register_model = StageTask(register_model_stage)

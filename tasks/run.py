@@ -17,7 +17,7 @@ from retune.errors import Interrupted
 from retune.explaining import Lookup, effect_gone, look_up
 from retune.recipe.loading import LoadedRecipe
 from retune.recipe.recipe import Recipe
-from retune.records import ContentRecord, Record
+from retune.records import ContentRecord
 from retune.stage import Reporter, Stage, StageRequest, key_parts, run_stage, stage_key
 from retune.stage_process import StageProcess
 from retune.store import Store, check_writable
@@ -25,7 +25,7 @@ from retune.tracking import Mirror, RunStatus, check_tracking
 from retune.tracking.mirror import PARENT_TAG
 from retune.watching import StageLine, Watcher
 
-Supervisor = Callable[[Stage[Any], StageRequest, Reporter], Reporter]
+Supervisor = Callable[[Stage[..., Any], StageRequest, Reporter], Reporter]
 
 
 @dataclass(frozen=True)
@@ -63,30 +63,32 @@ class Run:
     supervise: Supervisor | None = None
     lines: list[StageLine] = field(default_factory=list)
 
-    def request(self, stage: Stage[Any], inputs: dict[str, Any]) -> tuple[StageRequest, Lookup]:
+    def request(
+        self, stage: Stage[..., Any], inputs: dict[str, Any]
+    ) -> tuple[StageRequest, Lookup]:
         """Build a stage's request from the recipe, and look its key up in the store.
 
         Args:
-            stage: The table's entry.
+            stage: What is run.
             inputs: Input records by name.
 
         Returns:
             The request, and whether the store has it.
         """
         typed = stage.inputs.model_validate(inputs)
-        section = self._section(stage.section)
-        parts = key_parts(stage, typed, section)
+        settings = stage.settings.of(self.settings)
+        parts = key_parts(stage, typed, settings)
         request = StageRequest(
             stage=stage.name,
             key=stage_key(parts),
             inputs=typed.model_dump(mode="json"),
-            section=section.model_dump(mode="json"),
+            section=settings.by_name(),
             store=self.store.root,
             context=dict(self.context),
         )
         return request, look_up(self.store, stage, request, parts)
 
-    def compute(self, stage: Stage[Any], request: StageRequest, reporter: Reporter) -> None:
+    def compute(self, stage: Stage[..., Any], request: StageRequest, reporter: Reporter) -> None:
         """Run a stage, in the stage process where it needs torch and there is one, else here."""
         if stage.on_device and self.process is not None:
             supervised = self.supervise(stage, request, reporter) if self.supervise else reporter
@@ -99,21 +101,16 @@ class Run:
         if self.process is not None:
             self.process.stop()
 
-    def is_stored(self, stage: Stage[Any], request: StageRequest) -> bool:
+    def is_stored(self, stage: Stage[..., Any], request: StageRequest) -> bool:
         """Say whether a stage need not run, its effect outside the store included."""
         if self.store.damage(stage.name, request.key) is not None:
             return False
         return effect_gone(self.store, stage, request) is None
 
-    def load(self, stage: Stage[Any], request: StageRequest) -> ContentRecord:
+    def load(self, stage: Stage[..., Any], request: StageRequest) -> ContentRecord:
         """Return a stored record."""
         record: ContentRecord = self.store.load(stage.name, request.key, stage.output)
         return record
-
-    def _section(self, section: type[Record]) -> Record:
-        return section.model_validate(
-            {name: getattr(self.settings, name) for name in section.model_fields}
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from functools import partial
-from typing import Any
 
 from retune.errors import ConfigError
 from retune.modeling.head_files import has_head
 from retune.records import ModelScores, ScoredModel, ScoreReport
-from retune.stages import (
-    PROBE_COUNTERFACTUALS,
-    PROBE_MODEL,
-    PROBE_ROBUSTNESS,
-    SAMPLE_ANSWERS,
-    SCORE_BASELINES,
-    SCORE_GENERAL_TEXT,
-    SCORE_LABELS,
-    SCORE_PERPLEXITY,
-    SCORE_SQL,
-)
+from retune.scoring import stages
 from tasks.job import Job
 from tasks.stage_task import StageTask, combine, is_pending
 
 Scorers = dict[str, Callable[[], ScoreReport]]
-"""What makes each report of a model, by the report's name in `ModelScores`, in the order of work."""
+"""What makes each report of a model, by its name in `ModelScores`, in the order of work."""
 _AFTER_ROWS = ("general_text", "probes", "counterfactuals", "robustness")
 
-score_perplexity = StageTask(SCORE_PERPLEXITY)
-score_sql = StageTask(SCORE_SQL)
-score_labels = StageTask(SCORE_LABELS)
-score_baselines = StageTask(SCORE_BASELINES)
-sample_answers = StageTask(SAMPLE_ANSWERS)
-score_general_text = StageTask(SCORE_GENERAL_TEXT)
-probe_model = StageTask(PROBE_MODEL)
-probe_counterfactuals = StageTask(PROBE_COUNTERFACTUALS)
-probe_robustness = StageTask(PROBE_ROBUSTNESS)
+score_perplexity = StageTask(stages.score_perplexity)
+score_sql = StageTask(stages.score_sql)
+score_labels = StageTask(stages.score_labels)
+score_baselines = StageTask(stages.score_baselines)
+sample_answers = StageTask(stages.sample_answers)
+score_general_text = StageTask(stages.score_general_text)
+probe_model = StageTask(stages.probe_model)
+probe_counterfactuals = StageTask(stages.probe_counterfactuals)
+probe_robustness = StageTask(stages.probe_robustness)
 
 
 def score_model(
@@ -57,11 +45,10 @@ def score_model(
     Raises:
         ConfigError: It has a classification head, and rows have no labels.
     """
-    of: dict[str, Any] = {"role": role, "model": model}
     has_classes = _has_head(job, role, model)
     if has_classes:
         _refuse_unscorable(job, role)
-    scorers = _head_scorers(job, of) if has_classes else _writer_scorers(job, of)
+    scorers = (_head_scorers if has_classes else _writer_scorers)(job, role, model)
     reports = {name: score() for name, score in scorers.items() if only is None or name in only}
     # General text is asked beside perplexity, which is alike, and shown after what is over rows.
     reports |= {name: reports.pop(name) for name in _AFTER_ROWS if name in reports}
@@ -78,47 +65,58 @@ def score_label_baselines(job: Job) -> ScoreReport | None:
     )
 
 
-def _writer_scorers(job: Job, of: dict[str, Any]) -> Scorers:
-    run, inputs = job.run, job.inputs
-    of_rows = {**of, "rows": job.data.chat.side("test")}
+def _writer_scorers(job: Job, role: str, model: ScoredModel) -> Scorers:
+    run, inputs, rows = job.run, job.inputs, job.data.chat.side("test")
+    text, template = inputs.general_text, inputs.template
+    probes, pairs = inputs.probes, inputs.counterfactuals
     found: Scorers = {
-        "perplexity": partial(score_perplexity, run, **of_rows),
-        "general_text": partial(score_general_text, run, **of, text=inputs.general_text),
+        "perplexity": lambda: score_perplexity.of(role)(run, model=model, rows=rows),
+        "general_text": lambda: score_general_text.of(role)(run, model=model, text=text),
     }
     if inputs.asks_sql:
-        found["sql"] = partial(score_sql, run, **of_rows)
+        found["sql"] = lambda: score_sql.of(role)(run, model=model, rows=rows)
     if inputs.has_labels:
-        found["labels"] = partial(score_labels, run, **of_rows, labels=job.labels)
+        found |= _label_scorer(job, role, model)
     # Queries and classes are answers to show already.
     written = inputs.asks_sql or inputs.has_labels
     if inputs.asks_questions and not written and run.recipe.scoring.samples:
-        found["answers"] = partial(sample_answers, run, **of_rows)
-    asked = {**of, "template": inputs.template}
-    if inputs.probes:
-        found["probes"] = partial(probe_model, run, **asked, cases=inputs.probes)
-    if inputs.counterfactuals:
-        found["counterfactuals"] = partial(
-            probe_counterfactuals, run, **asked, cases=inputs.counterfactuals
+        found["answers"] = lambda: sample_answers.of(role)(run, model=model, rows=rows)
+    if probes:
+        found["probes"] = lambda: probe_model.of(role)(
+            run, model=model, cases=probes, template=template
         )
-    return found | _robustness_scorer(job, of_rows)
+    if pairs:
+        found["counterfactuals"] = lambda: probe_counterfactuals.of(role)(
+            run, model=model, cases=pairs, template=template
+        )
+    return found | _robustness_scorer(job, role, model)
 
 
-def _head_scorers(job: Job, of: dict[str, Any]) -> Scorers:
+def _head_scorers(job: Job, role: str, model: ScoredModel) -> Scorers:
     """Score what a head can be asked: classes, and whether perturbed questions turn them."""
-    of_rows = {**of, "rows": job.data.chat.side("test")}
-    labels: Scorers = {"labels": partial(score_labels, job.run, **of_rows, labels=job.labels)}
-    return labels | _robustness_scorer(job, of_rows)
+    return _label_scorer(job, role, model) | _robustness_scorer(job, role, model)
 
 
-def _robustness_scorer(job: Job, of_rows: dict[str, Any]) -> Scorers:
+def _label_scorer(job: Job, role: str, model: ScoredModel) -> Scorers:
+    rows = job.data.chat.side("test")
+    return {
+        "labels": lambda: score_labels.of(role)(job.run, model=model, rows=rows, labels=job.labels)
+    }
+
+
+def _robustness_scorer(job: Job, role: str, model: ScoredModel) -> Scorers:
     probes, inputs = job.run.recipe.probes, job.inputs
     if probes is None or probes.robustness is None or not inputs.asks_questions:
         return {}
-    labels = job.labels if inputs.has_labels else ()
-    score = partial(
-        probe_robustness, job.run, **of_rows, labels=labels, paraphrases=inputs.paraphrases
-    )
-    return {"robustness": score}
+    return {
+        "robustness": lambda: probe_robustness.of(role)(
+            job.run,
+            model=model,
+            rows=job.data.chat.side("test"),
+            labels=job.labels if inputs.has_labels else (),
+            paraphrases=inputs.paraphrases,
+        )
+    }
 
 
 def _has_head(job: Job, role: str, model: ScoredModel) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from copy import copy
 from typing import Any, Generic, TypeVar, cast
 
 from prefect import Task, task
@@ -15,7 +16,7 @@ from retune.digests import digest_json
 from retune.errors import StageDied
 from retune.explaining import Lookup
 from retune.records import ContentRecord
-from retune.stage import Stage, StageRequest
+from retune.stage import Inputs, Stage, StageRequest
 from retune.watching import StageLine
 from tasks.live import LiveReporter
 from tasks.record_results import StoredRecord, StoredRecordSerializer
@@ -57,24 +58,30 @@ def combine(make: Callable[[Given], Made], given: Given) -> Made:
     return cast(Made, Pending()) if is_pending(given) else make(given)
 
 
-class StageTask(Generic[Output]):
+class StageTask(Generic[Inputs, Output]):
     """A stage that a flow calls like a function.
 
     Args:
-        stage: The table's entry.
+        stage: As it is declared.
     """
 
-    def __init__(self, stage: Stage[Output]) -> None:
+    def __init__(self, stage: Stage[Inputs, Output]) -> None:
         self.stage = stage
         self.task = _as_task(stage)
+        self.role: str | None = None
 
-    def __call__(self, run: Run, *, role: str | None = None, **inputs: Any) -> Output:
+    def of(self, role: str) -> StageTask[Inputs, Output]:
+        """Return the same task, shown with what it is called for: a model, a source of rows."""
+        named = copy(self)
+        named.role = role
+        return named
+
+    def __call__(self, run: Run, /, *_: Inputs.args, **inputs: Inputs.kwargs) -> Output:
         """Return the stage's record, reused or computed.
 
         Args:
             run: The current run.
-            role: Which model is scored; shown, no part of the key.
-            inputs: Input records by name.
+            inputs: Input records by name, as the stage's input record takes them.
 
         Returns:
             The record; while planning, a `Pending` where the stage would run.
@@ -82,6 +89,7 @@ class StageTask(Generic[Output]):
         Raises:
             RetuneError: The stage failed.
         """
+        role = self.role
         label = f"{self.stage.name} ({role})" if role else self.stage.name
         if is_pending(inputs):
             return cast(Output, _plan_pending(run, self.stage.name, role, inputs))
@@ -116,10 +124,10 @@ class StageTask(Generic[Output]):
         return cast(Output, run.load(self.stage, request))
 
 
-def _as_task(stage: Stage[Any]) -> Task[[StageRequest], StoredRecord]:
+def _as_task(stage: Stage[..., Any]) -> Task[[StageRequest], StoredRecord]:
     @task(
         name=stage.name,
-        description=f"{stage.function}, version {stage.version}",
+        description=f"{stage.function.__module__}:{stage.name}, version {stage.version}",
         tags=["device"] if stage.on_device else [],
         cache_policy=CacheKeyFnPolicy(cache_key_fn=_cache_key),
         result_serializer=StoredRecordSerializer(),
@@ -136,7 +144,7 @@ def _as_task(stage: Stage[Any]) -> Task[[StageRequest], StoredRecord]:
     return run_it
 
 
-def _compute(run: Run, stage: Stage[Any], request: StageRequest) -> bool:
+def _compute(run: Run, stage: Stage[..., Any], request: StageRequest) -> bool:
     """Have a stage's record in the store; return whether it was computed for this run."""
     if run.is_stored(stage, request):
         return False

@@ -13,7 +13,8 @@ from typing import Any
 
 from retune.data.chats.encoding import RowEncoder
 from retune.data.chats.templates import SHIPPED_TEMPLATES, locate_shipped, read_template
-from retune.recipe.sections import PromptConfig
+from retune.data.stages import EncodeSettings
+from tests.making import settings_of
 from tests.tiny_models import TOKENIZER
 
 _TAG = re.compile(r"<\|[\w▁-]+\|>|<｜[\w▁]+｜>|</?[a-z]+(?:_[a-z]+)*>|\[/?[A-Z_]+\]")
@@ -105,7 +106,9 @@ def make_encoder(name: str, **prompt: Any) -> RowEncoder:
 
     tokenizer, ends = dress(name)
     ids = [tokenizer.convert_tokens_to_ids(end) for end in ends]
-    return RowEncoder(tokenizer, ids, PromptConfig(**prompt), schemas=SchemaLookup([]))
+    return RowEncoder(
+        tokenizer, ids, settings_of(EncodeSettings, prompt=prompt), schemas=SchemaLookup([])
+    )
 
 
 def learned_text(encoder: RowEncoder, row: dict[str, Any]) -> list[str]:

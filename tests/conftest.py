@@ -30,11 +30,11 @@ from retune.records import (
     SplitRef,
 )
 from retune.stage import Workdir
-from tests.making import make_workdir, section_of, source_of
+from tests.making import load_inputs, make_workdir, settings_of, source_of
 from tests.shared_sets import shared_set
 
 if TYPE_CHECKING:
-    from retune.requests import QuantizeSection
+    from retune.modeling.stages import QuantizeSettings
 
 _HOME = Path(tempfile.mkdtemp(prefix="retune-tests-"))
 # Libraries read these when they are imported, which is before any fixture runs.
@@ -116,11 +116,10 @@ def databases(
     """The loaded databases."""
     from retune.data.databases import load_databases
     from retune.data.sources import locate_databases
-    from retune.requests import DatabasesInputs, NoSection
+    from retune.data.stages import DatabasesInputs
 
     return load_databases(
         DatabasesInputs(source=locate_databases(dataset_files[1].path)),
-        NoSection(),
         make_workdir(tmp_path_factory.mktemp("databases") / "work"),
     )
 
@@ -135,14 +134,12 @@ def dataset(
     from retune.data.rows import load_rows
     from retune.data.sources import locate_rows
     from retune.recipe.sections import DataConfig
-    from retune.requests import LoadInputs, NoSection
 
     path = dataset_files[0].path
     config = DataConfig(train=path, databases=dataset_files[1].path)
     located = locate_rows(config.train[0], config, lambda path: path, "data.train.0")
     return load_rows(
-        LoadInputs(**located.as_inputs(), databases=databases),
-        NoSection(),
+        load_inputs(located, databases),
         make_workdir(tmp_path_factory.mktemp("load") / "work"),
     )
 
@@ -151,11 +148,11 @@ def dataset(
 def clean(dataset: DatasetRef, tmp_path_factory: pytest.TempPathFactory) -> CleanRef:
     """The rows that are kept: all."""
     from retune.data.quality.cleaning import clean_rows
-    from retune.requests import CleanInputs, CleanSection
+    from retune.data.stages import CleanInputs, CleanSettings
 
     return clean_rows(
         CleanInputs(rows=(dataset,), weights=(None,), held_out=(False,), names=(("train.jsonl",),)),
-        section_of(CleanSection, quality={}),
+        settings_of(CleanSettings, quality={}),
         make_workdir(tmp_path_factory.mktemp("clean") / "work"),
     )
 
@@ -164,12 +161,12 @@ def clean(dataset: DatasetRef, tmp_path_factory: pytest.TempPathFactory) -> Clea
 def split(clean: CleanRef, tmp_path_factory: pytest.TempPathFactory) -> SplitRef:
     """The rows on three sides; by row, since so few rows have few databases."""
     from retune.data.splitting import split_rows
-    from retune.requests import SplitInputs, SplitSection
+    from retune.data.stages import SplitInputs, SplitSettings
 
     return split_rows(
         SplitInputs(rows=clean),
-        section_of(
-            SplitSection,
+        settings_of(
+            SplitSettings,
             split={"validation_fraction": 0.2, "test_fraction": 0.2, "grouped": False},
         ),
         make_workdir(tmp_path_factory.mktemp("split") / "work"),
@@ -209,20 +206,20 @@ def format_for(
     """Format the rows for a base."""
     from retune.data.chats.encoding import format_chat
     from retune.data.chats.preparing import prepare_sides
-    from retune.requests import ChatInputs, ChatSection, EncodeInputs, EncodeSection
+    from retune.data.stages import ChatInputs, ChatSettings, EncodeInputs, EncodeSettings
 
     def format_rows(base: BaseRef, **prompt: Any) -> ChatRef:
         settings = {"user": "{schema}\n{question}", "max_length": 1024, **prompt}
         encoded = format_chat(
             EncodeInputs(rows=dataset, databases=databases, base=base, template=None),
-            section_of(EncodeSection, prompt=settings),
+            settings_of(EncodeSettings, prompt=settings),
             make_workdir(tmp_path_factory.mktemp("encode") / "work"),
         )
         return prepare_sides(
             ChatInputs(
                 split=split, rows=(dataset,), chats=(encoded,), databases=databases, base=base
             ),
-            section_of(ChatSection, prompt=settings),
+            settings_of(ChatSettings, prompt=settings),
             make_workdir(tmp_path_factory.mktemp("chat") / "work"),
         )
 
@@ -256,14 +253,14 @@ def quantize(
 ) -> Callable[[str], ModelRef]:
     """Return a maker of the model that training starts from, by kind; each is made once."""
     from retune.modeling.quantizing import quantize_model
-    from retune.requests import QuantizeInputs, QuantizeSection
+    from retune.modeling.stages import QuantizeInputs, QuantizeSettings
 
     made: dict[str, ModelRef] = {}
 
     def make(kind: str) -> ModelRef:
         if kind not in made:
-            section: QuantizeSection = section_of(
-                QuantizeSection, model={"id": "tiny"}, quantization={"kind": kind}
+            section: QuantizeSettings = settings_of(
+                QuantizeSettings, model={"id": "tiny"}, quantization={"kind": kind}
             )
             folder = make_workdir(tmp_path_factory.mktemp("quantize") / "work")
             inputs = QuantizeInputs(base=base, reference_text=reference_text)

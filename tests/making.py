@@ -1,14 +1,20 @@
-"""What tests are made of: work folders, sources, sections."""
+"""What tests are made of: work folders, sources, settings."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from retune.data.sources import LocatedRows
+from retune.data.stages import LoadInputs
 from retune.digests import digest_file
-from retune.records import Record, Source
-from retune.stage import Workdir
+from retune.recipe.recipe import Recipe
+from retune.records import DatabasesRef, Source
+from retune.stage import Settings, Workdir
 
 
 def make_workdir(folder: Path) -> Workdir:
@@ -23,6 +29,22 @@ def source_of(path: Path) -> Source:
     return Source(digest=digest_file(path), path=path)
 
 
-def section_of(kind: type[Record], **sections: dict[str, Any]) -> Any:
-    """Build a stage's section from plain mappings, as a recipe file gives them."""
-    return kind.model_validate_json(json.dumps(sections))
+def settings_of(kind: type[Settings], **sections: Any) -> Any:
+    """Build a stage's settings from plain mappings, as a recipe file gives its sections."""
+    fields = Recipe.model_fields
+    defaults = {
+        name: field.get_default(call_default_factory=True)
+        for name, field in fields.items()
+        if not field.is_required()
+    }
+    given = {
+        name: TypeAdapter(fields[name].annotation).validate_json(json.dumps(section))
+        for name, section in sections.items()
+    }
+    return kind.of(SimpleNamespace(**defaults | given))
+
+
+def load_inputs(located: LocatedRows, databases: DatabasesRef | None = None) -> LoadInputs:
+    """Return what `load_rows` is given of a source of rows that was found."""
+    names = LoadInputs.model_fields.keys() - {"databases"}
+    return LoadInputs(**{name: getattr(located, name) for name in names}, databases=databases)

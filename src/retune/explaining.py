@@ -27,7 +27,7 @@ class Lookup:
 
 
 def look_up(
-    store: Store, stage: Stage[Any], request: StageRequest, parts: Mapping[str, Any]
+    store: Store, stage: Stage[..., Any], request: StageRequest, parts: Mapping[str, Any]
 ) -> Lookup:
     """Say whether a stage would be reused, and why or why not.
 
@@ -50,7 +50,7 @@ def look_up(
     return Lookup("hit", f"same inputs, settings and versions as on {sealed[:16]}Z")
 
 
-def effect_gone(store: Store, stage: Stage[Any], request: StageRequest) -> str | None:
+def effect_gone(store: Store, stage: Stage[..., Any], request: StageRequest) -> str | None:
     """Say why a stored stage's effect outside the store no longer holds; None when it does."""
     if stage.still_true is None:
         return None

@@ -155,7 +155,8 @@ def _located_base(loaded: LoadedRecipe, with_weights: bool) -> BaseRef:
     model = loaded.recipe.model
     base = locate_base(loaded.resolve_model(model.id), model.revision, with_weights=with_weights)
     check_quantization(base.folder, loaded.recipe.quantization.kind)
-    return base
+    # A folder is known by its content; what is trained names it as the recipe does.
+    return base.model_copy(update={"model_id": model.id})
 
 
 def _located_start(loaded: LoadedRecipe, base: object) -> Source | None:

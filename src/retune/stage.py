@@ -1,6 +1,7 @@
-"""What a stage is: a name, a version and a pure function from inputs and settings to a record.
+"""What a stage is: a typed function from inputs and settings to a record, with a version.
 
-``python -m retune.stage NAME request.json`` runs one stage by hand from its saved request.
+Stages are declared in the `stages.py` of their rooms, where importing them loads no library that
+computes. ``python -m retune.stage NAME request.json`` runs one by hand from its saved request.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, cast
+from types import ModuleType
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retune.commands import shell_line
 from retune.digests import digest_json
@@ -29,8 +31,14 @@ from retune.streams import settle_streams
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 _FULL_DISK_BYTES = 1024 * 1024
+TABLE = "retune.stages:STAGES"
+"""Where the stages of a recipe are declared."""
 
 Output = TypeVar("Output", bound=ContentRecord)
+Given = TypeVar("Given", bound=Record)
+Read = TypeVar("Read", bound="Settings")
+Inputs = ParamSpec("Inputs")
+"""Input records of a stage by name, as its input record's constructor takes them."""
 
 
 class Reporter(Protocol):
@@ -73,40 +81,114 @@ class Workdir:
         artifact: Empty at the start; what lies there at the end becomes the artifact.
         scratch: Kept when the computation dies, for checkpoints.
         reporter: Where progress goes.
+        context: What the result does not depend on: the MLflow address, run ids.
     """
 
     artifact: Path
     scratch: Path
     reporter: Reporter = field(default_factory=SilentReporter)
+    context: Mapping[str, str] = field(default_factory=dict)
+
+
+def reads(setting: str) -> Any:
+    """Say in an annotation that a field of `Settings` is one setting, by its dotted name."""
+    return Field(alias=setting)
+
+
+class Settings(Record):
+    """What a stage reads of the recipe: its function is given this and nothing else.
+
+    A field with `reads` is one setting; any other is the section that it is named after.
+    """
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+
+    @classmethod
+    def of(cls, recipe: object) -> Self:
+        """Take them out of a recipe's sections; what a section that is null would say is null."""
+        names = [field.alias or name for name, field in cls.model_fields.items()]
+        return cls.model_validate({name: _look_up(recipe, name) for name in names})
+
+    def by_name(self) -> dict[str, Any]:
+        """Return them as JSON has them, under their names in the recipe."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def _look_up(recipe: object, setting: str) -> object:
+    for name in setting.split("."):
+        recipe = None if recipe is None else getattr(recipe, name)
+    return recipe
 
 
 @dataclass(frozen=True)
-class Stage(Generic[Output]):
-    """One entry of the stage table.
+class Stage(Generic[Inputs, Output]):
+    """A declared stage, as `stage` makes it.
 
     Attributes:
         name: Verb and object, as the task and the artifact folder are called.
         version: Raised whenever the code would give another result for the same key.
-        function: ``module:function``, imported only where the stage runs.
+        function: Computes it; what it needs is imported where it runs.
         inputs: Record type whose fields are the input records.
-        section: Record type of the settings; its fields carry the recipe's section names.
+        settings: What it reads of the recipe.
         output: Record type of the result.
         libraries: Distributions whose version is part of the key.
-        not_identity: Dotted settings that cannot change the result; `runtime` never can.
         on_device: Whether it runs in the stage process that holds torch and the accelerator.
-        still_true: ``module:function`` that says whether an effect outside the store still holds.
+        still_true: Says, of a record and a context, why an effect outside the store no longer
+            holds.
     """
 
     name: str
     version: int
-    function: str
+    function: Callable[[Any, Any, Workdir], Output]
     inputs: type[Record]
-    section: type[Record]
+    settings: type[Settings]
     output: type[Output]
     libraries: tuple[str, ...] = ()
-    not_identity: tuple[str, ...] = ()
     on_device: bool = False
-    still_true: str | None = None
+    still_true: Callable[[Any, Mapping[str, str]], str | None] | None = None
+
+
+def stage(
+    inputs: Callable[Inputs, Given],
+    *,
+    version: int,
+    libraries: tuple[str, ...] = (),
+    on_device: bool = False,
+    still_true: Callable[[Any, Mapping[str, str]], str | None] | None = None,
+) -> Callable[[Callable[[Given, Read, Workdir], Output]], Stage[Inputs, Output]]:
+    """Declare a function as a stage of its name.
+
+    Its second parameter's type says what it reads of the recipe, and its return type what it makes.
+
+    Args:
+        inputs: Record type of its first parameter, whose fields are named where it is called.
+        version: Raised whenever the code would give another result for the same key.
+        libraries: Distributions whose version is part of the key.
+        on_device: Whether it needs torch and the accelerator.
+        still_true: See `Stage`; for a stage with an effect outside the store.
+    """
+
+    def declare(function: Callable[[Given, Read, Workdir], Output]) -> Stage[Inputs, Output]:
+        given, read, _, output = get_type_hints(function).values()
+        return Stage(
+            name=function.__name__,
+            version=version,
+            function=function,
+            inputs=given,
+            settings=read,
+            output=output,
+            libraries=libraries,
+            on_device=on_device,
+            still_true=still_true,
+        )
+
+    return declare
+
+
+def declared_in(*rooms: ModuleType) -> dict[str, Stage[..., Any]]:
+    """Return the table of the stages that modules declare, by name."""
+    declared = (each for room in rooms for each in vars(room).values())
+    return {each.name: each for each in declared if isinstance(each, Stage)}
 
 
 class StageRequest(BaseModel):
@@ -123,36 +205,40 @@ class StageRequest(BaseModel):
     """What the result does not depend on: the MLflow address, run ids."""
 
 
-def resolve_name(path: str) -> Any:
-    """Import ``module:name``."""
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)
+def load_table(place: str) -> dict[str, Stage[..., Any]]:
+    """Import a table of stages, ``module:name``.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    module, _, name = place.partition(":")
+    try:
+        table: dict[str, Stage[..., Any]] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"found {place} ({error}); expected a table of stages, such as {TABLE}."
+        ) from error
+    return table
 
 
-def resolve_function(path: str) -> Callable[..., Any]:
-    """Import ``module:function``."""
-    return cast(Callable[..., Any], resolve_name(path))
-
-
-def key_parts(stage: Stage[Any], inputs: Record, section: Record) -> dict[str, Any]:
+def key_parts(stage: Stage[..., Any], inputs: Record, settings: Settings) -> dict[str, Any]:
     """Return what a stage key is made of.
 
     Args:
-        stage: The table's entry.
+        stage: What is run.
         inputs: Its input records; only their digests count, and values that are no records.
-        section: Its settings; runtime fields and the stage's `not_identity` are left out.
+        settings: What it reads of the recipe; runtime settings are left out.
 
     Returns:
         A flat, JSON-able mapping such as ``{"training.learning_rate": 0.002, "input.chat": "…"}``,
         made so that two of them can be compared line by line.
     """
-    settings = _flatten(section.model_dump(mode="json"), ())
-    kept = {name: value for name, value in settings.items() if _counts(name, stage.not_identity)}
+    read = _flatten(settings.by_name(), ())
     return {
         "stage": stage.name,
         "version": stage.version,
         **_flatten(_input_digests(inputs), ("input",)),
-        **kept,
+        **{name: value for name, value in read.items() if "runtime" not in name.split(".")},
         **{f"library.{k}": v for k, v in library_versions(stage.libraries).items()},
     }
 
@@ -160,12 +246,6 @@ def key_parts(stage: Stage[Any], inputs: Record, section: Record) -> dict[str, A
 def stage_key(parts: Mapping[str, Any]) -> str:
     """Return the stage key: the first 32 hexadecimal digits of the parts' sha256."""
     return digest_json(dict(parts))[:32]
-
-
-def _counts(name: str, not_identity: tuple[str, ...]) -> bool:
-    if "runtime" in name.split("."):
-        return False
-    return not any(name == left or name.startswith(f"{left}.") for left in not_identity)
 
 
 def _flatten(value: Any, path: tuple[str, ...]) -> dict[str, Any]:
@@ -193,12 +273,12 @@ def _digests_of(value: Any) -> Any:
 
 
 def run_stage(
-    stage: Stage[Output], request: StageRequest, reporter: Reporter | None = None
+    stage: Stage[..., Output], request: StageRequest, reporter: Reporter | None = None
 ) -> Output:
     """Return a stage's record, computed now or by whoever finished it first.
 
     Args:
-        stage: The table's entry.
+        stage: What is run.
         request: Inputs, settings and store.
         reporter: Where progress goes.
 
@@ -220,21 +300,20 @@ def run_stage(
         return _compute(stage, request, store, reporter)
 
 
-def find_lost_effect(stage: Stage[Any], record: Record, request: StageRequest) -> str | None:
+def find_lost_effect(stage: Stage[..., Any], record: Record, request: StageRequest) -> str | None:
     """Say why a stored stage's effect outside the store no longer holds; None when it does."""
     if stage.still_true is None:
         return None
-    reason: str | None = resolve_function(stage.still_true)(record, request.context)
-    return reason
+    return stage.still_true(record, request.context)
 
 
 def _compute(
-    stage: Stage[Output], request: StageRequest, store: Store, reporter: Reporter
+    stage: Stage[..., Output], request: StageRequest, store: Store, reporter: Reporter
 ) -> Output:
     # Through JSON text, where pydantic's strict mode lets a list be the tuple that it was.
     inputs = stage.inputs.model_validate_json(json.dumps(request.inputs))
-    section = stage.section.model_validate_json(json.dumps(request.section))
-    parts = key_parts(stage, inputs, section)
+    settings = stage.settings.model_validate_json(json.dumps(request.section))
+    parts = key_parts(stage, inputs, settings)
     if stage_key(parts) != request.key:
         raise StageError(
             f"{stage.name}: the request's key {request.key} is not that of its content: it was "
@@ -243,11 +322,10 @@ def _compute(
         )
     work = store.open_work(stage.name, request.key)
     store.keep_request(stage.name, request.key, request.model_dump_json(indent=2))
-    workdir = Workdir(work / "artifact", work / "scratch", reporter)
-    arguments = (request.context,) if stage.still_true else ()
+    workdir = Workdir(work / "artifact", work / "scratch", reporter, request.context)
     started = time.monotonic()
     try:
-        record = resolve_function(stage.function)(inputs, section, workdir, *arguments)
+        record = stage.function(inputs, settings, workdir)
     except RetuneError:
         raise
     except Exception as error:
@@ -280,7 +358,14 @@ def _explain(stage: str, work: Path, error: Exception) -> Exception:
 
 
 def main(arguments: list[str]) -> int:
-    """Run one stage by hand: ``python -m retune.stage NAME request.json``."""
+    """Run one stage by hand: ``python -m retune.stage NAME request.json``.
+
+    Args:
+        arguments: Name and request; of a stage of another table also its ``module:name``.
+
+    Returns:
+        The exit code.
+    """
     settle_streams()
     settle_proxies()
     try:
@@ -294,15 +379,15 @@ def main(arguments: list[str]) -> int:
 
 
 def _run_by_hand(arguments: list[str]) -> Record:
-    from retune.stages import STAGES
-
-    if len(arguments) != 2 or arguments[0] not in STAGES:
+    stages = load_table(arguments[2] if len(arguments) == 3 else TABLE)
+    if len(arguments) not in (2, 3) or arguments[0] not in stages:
         found = shell_line(*arguments) if arguments else "nothing"
         raise ConfigError(
             f"found {found}; expected python -m retune.stage NAME REQUEST, with NAME one of "
-            f"{', '.join(STAGES)} and REQUEST a file below requests/NAME/ of the store."
+            f"{', '.join(stages)} and REQUEST a file below requests/NAME/ of the store; behind "
+            f"them, for other stages, the place of their table, such as {TABLE}."
         )
-    name, path = arguments
+    name, path, *_ = arguments
     try:
         request = StageRequest.model_validate_json(Path(path).read_bytes())
     except OSError as error:
@@ -311,7 +396,7 @@ def _run_by_hand(arguments: list[str]) -> Record:
         raise ConfigError(
             f"{path}: is no request of a stage ({error.error_count()} faults)."
         ) from error
-    record: Record = run_stage(STAGES[name], request)
+    record: Record = run_stage(stages[name], request)
     return record
 
 

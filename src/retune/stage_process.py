@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import retune.errors as errors
 from retune.errors import RetuneError, StageDied, StageError
-from retune.stage import Reporter, Stage, StageRequest, resolve_name, run_stage
+from retune.stage import TABLE, Reporter, StageRequest, load_table, run_stage
 from retune.stopping import STOP
 
 STOP_GRACE_SECONDS = 30.0
@@ -43,7 +43,7 @@ class StageProcess:
         self,
         log: Path,
         *,
-        table: str = "retune.stages:STAGES",
+        table: str = TABLE,
         import_ahead: str = "retune.training.supervised",
     ) -> None:
         self.log = log
@@ -225,8 +225,7 @@ def _read_requests(requests: queue.SimpleQueue[str]) -> None:
 def _serve_one(line: str, table: str, reporter: _EventReporter) -> None:
     request = StageRequest.model_validate_json(line)
     try:
-        stages: dict[str, Stage[Any]] = resolve_name(table)
-        record = run_stage(stages[request.stage], request, reporter)
+        record = run_stage(load_table(table)[request.stage], request, reporter)
     except Exception as error:  # noqa: BLE001 - the parent raises it
         reporter.send(
             "failed",

@@ -15,7 +15,7 @@ from retune.recipe.loading import load_recipe
 from retune.records import AdapterRef, ModelRef
 from retune.stage import Reporter, Stage, StageRequest
 from retune.stage_process import StageProcess
-from retune.stages import TRAIN_ADAPTER, TRAIN_CLASSIFIER
+from retune.training.stages import train_adapter, train_classifier
 from retune.trials.results import find_yardstick
 from retune.trials.sharing import take_share
 from retune.trials.stopping import Ledger, Watch, WatchedReporter
@@ -26,7 +26,7 @@ from tasks.modeling import train_model
 from tasks.run import RecipeRun, TrackedRun, open_run, stage_log
 from tasks.running import build_run
 
-_WATCHED = (TRAIN_ADAPTER.name, TRAIN_CLASSIFIER.name)
+_WATCHED = (train_adapter.name, train_classifier.name)
 """Trainings that are watched; the held-out loss of those after them is another figure."""
 _SHOWN = {"seed", "model", "quantization", "method", "training"}
 """Sections of the recipe that MLflow shows of a trial."""
@@ -98,7 +98,7 @@ def train_watched(trial: OpenTrial, job: Job, model: ModelRef) -> AdapterRef:
     """
     yardstick = measured_over(job)
 
-    def watch(stage: Stage[Any], request: StageRequest, reporter: Reporter) -> Reporter:
+    def watch(stage: Stage[..., Any], request: StageRequest, reporter: Reporter) -> Reporter:
         if stage.name not in _WATCHED:
             return reporter
         watch = Watch(trial.request.trial.name, yardstick, trial.ledger, request.key)

@@ -25,8 +25,9 @@ from retune.digests import digest_folder
 from retune.errors import ArtifactError, ServiceError
 from retune.recipe.sections import RegistryConfig
 from retune.records import BaseRef, GateDecision, MergedRef, RegisteredRef, SideRef
-from retune.registry import find_opponent, is_registered, register_model
-from retune.requests import RegisterInputs, RegisterSection
+from retune.registry.registering import is_registered, register_model
+from retune.registry.stages import RegisterInputs, RegisterSettings
+from retune.registry.versions import find_opponent
 from retune.stage import Workdir
 from retune.tracking import Mirror, check_tracking, connect, default_artifact_root, default_uri
 from tests.waiting import GUARD_SECONDS, free_port
@@ -127,14 +128,13 @@ class Bench:
         )
 
     def register_inputs(self, name: str, inputs: RegisterInputs) -> RegisteredRef:
-        section = RegisterSection(registry=RegistryConfig(model_name=name, check_rows=ROWS))
+        section = RegisterSettings(registry=RegistryConfig(model_name=name, check_rows=ROWS))
         self.scratch += 1
         work = self.root / f"work-{self.scratch}"
         for folder in ("artifact", "scratch"):
             (work / folder).mkdir(parents=True)
-        return register_model(
-            inputs, section, Workdir(work / "artifact", work / "scratch"), self.context(name)
-        )
+        folders = (work / "artifact", work / "scratch")
+        return register_model(inputs, section, Workdir(*folders, context=self.context(name)))
 
     def opponent(self, name: str, seed: int) -> int | None:
         found = find_opponent(self.uri, name, self.merged(seed).digest)

@@ -21,8 +21,9 @@ from retune.modeling.head_files import write_head
 from retune.modeling.heads import add_head
 from retune.modeling.loading import load_scored_model
 from retune.records import MergedRef, locate_bundle
-from retune.registry import find_opponent, is_registered, locate_version
 from retune.registry.classifier_form import name_classes
+from retune.registry.registering import is_registered
+from retune.registry.versions import find_opponent, locate_version
 from retune.registry.writer_form import write_greedily
 from retune.tracking import connect
 from tests.retune.modeling.test_bundling import CPU, write_prompt_adapter

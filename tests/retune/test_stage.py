@@ -8,28 +8,34 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from retune import provenance
 from retune.errors import ArtifactError, ConfigError, StageError
 from retune.records import Source
-from retune.stage import StageRequest, Workdir, key_parts, main, run_stage, stage_key
-from retune.stages import STAGES
-from tests.retune.tiny_stages import EFFECTIVE, TINY, Inputs, Made, Runtime, Section, Settings
+from retune.stage import StageRequest, key_parts, main, run_stage, stage_key
+from tests.retune.tiny_stages import (
+    Inputs,
+    Made,
+    Runtime,
+    effective,
+    settings_of,
+    tiny,
+)
 from tests.retune.tiny_stages import request as tiny_request
 
 INPUTS = Inputs(source=Source(digest="d1", path=Path("/a/in.txt")))
 
 
-def key(inputs: Inputs = INPUTS, stage: Any = TINY, **settings: Any) -> str:
-    return stage_key(key_parts(stage, inputs, Section(tiny=Settings(**settings))))
+def key(inputs: Inputs = INPUTS, stage: Any = tiny, **settings: Any) -> str:
+    return stage_key(key_parts(stage, inputs, settings_of(**settings)))
 
 
 def test_the_parts_of_a_key_can_be_read() -> None:
     """They are flat, named as in the recipe, and hold no path and no runtime field."""
-    parts = key_parts(TINY, INPUTS, Section(tiny=Settings(number=5)))
+    parts = key_parts(tiny, INPUTS, settings_of(number=5))
     version = provenance.library_versions(["pydantic"])["pydantic"]
     assert parts == {
         "stage": "tiny",
@@ -66,8 +72,8 @@ def test_the_key_moves_with_every_setting_that_counts(setting: dict[str, Any]) -
 
 def test_the_key_moves_with_the_version_and_the_name() -> None:
     """A raised VERSION computes again, and two stages never share a key."""
-    assert key(stage=replace(TINY, version=2)) != key()
-    assert key(stage=replace(TINY, name="other")) != key()
+    assert key(stage=replace(tiny, version=2)) != key()
+    assert key(stage=replace(tiny, name="other")) != key()
 
 
 def test_the_key_moves_with_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,11 +83,9 @@ def test_the_key_moves_with_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
     assert key() != before
 
 
-@pytest.mark.parametrize(
-    "setting", [{"runtime": Runtime(workers=9)}, {"shown": 9}, {"place": "there"}]
-)
+@pytest.mark.parametrize("setting", [{"runtime": Runtime(workers=9)}, {"shown": 9}])
 def test_the_key_stays_for_what_cannot_change_the_result(setting: dict[str, Any]) -> None:
-    """Runtime fields and the stage's own exceptions are no part of it."""
+    """Runtime settings, and those that the stage does not read, are no part of it."""
     assert key(**setting) == key()
 
 
@@ -93,31 +97,8 @@ def test_the_key_stays_where_files_lie() -> None:
 
 def test_the_key_stays_for_another_order() -> None:
     """A recipe may list its keys as it likes."""
-    parts = key_parts(TINY, INPUTS, Section())
+    parts = key_parts(tiny, INPUTS, settings_of())
     assert stage_key(dict(reversed(parts.items()))) == stage_key(parts)
-
-
-def test_every_exception_names_a_setting() -> None:
-    """A misspelt `not_identity` would silently count, or stop counting when a field is renamed."""
-    for stage in STAGES.values():
-        for dotted in stage.not_identity:
-            kind: Any = stage.section
-            for name in dotted.split("."):
-                assert name in kind.model_fields, f"{stage.name}: {dotted}"
-                kind = kind.model_fields[name].annotation
-                # An optional section is a union with None.
-                kind = next(
-                    (each for each in get_args(kind) if hasattr(each, "model_fields")), kind
-                )
-
-
-def test_the_table_is_sound() -> None:
-    """Names are their own keys, and every function can be found where the table says."""
-    for name, stage in STAGES.items():
-        module = stage.function.partition(":")[0]
-        root = Path(provenance.__file__).parent.joinpath(*module.split(".")[1:])
-        assert stage.name == name
-        assert root.with_suffix(".py").is_file() or (root / "__init__.py").is_file()
 
 
 PRINT_KEYS = """
@@ -130,10 +111,10 @@ from retune.stages import STAGES
 recipe = load_recipe(Path(sys.argv[1]), []).recipe
 keys = {}
 for name, stage in STAGES.items():
-    fields = stage.section.model_fields
-    if all(getattr(recipe, field, None) is not None for field in fields):
-        section = stage.section.model_validate({field: getattr(recipe, field) for field in fields})
-        keys[name] = stage_key(key_parts(stage, Record(), section))
+    fields = stage.settings.model_fields.items()
+    sections = {(field.alias or name).partition(".")[0] for name, field in fields}
+    if all(getattr(recipe, section, None) is not None for section in sections):
+        keys[name] = stage_key(key_parts(stage, Record(), stage.settings.of(recipe)))
 print(json.dumps(keys))
 """
 RECIPE = Path(__file__).parents[2] / "conf" / "recipes" / "text_to_sql_demo.yaml"
@@ -160,9 +141,9 @@ def test_keys_are_the_same_in_another_process() -> None:
 def test_a_stage_runs_once(tmp_path: Path) -> None:
     """The second request gets the stored record."""
     request = tiny_request(tmp_path / "store", number=7)
-    first = run_stage(TINY, request)
+    first = run_stage(tiny, request)
     sealed = (first.folder / "manifest.json").stat().st_mtime_ns
-    second = run_stage(TINY, request)
+    second = run_stage(tiny, request)
     assert first == second == Made(digest=f"{7:064d}", folder=first.folder, number=7)
     assert (first.folder / "manifest.json").stat().st_mtime_ns == sealed
 
@@ -170,30 +151,29 @@ def test_a_stage_runs_once(tmp_path: Path) -> None:
 def test_an_edited_request_is_refused(tmp_path: Path) -> None:
     """Stored under the old key, its result would be taken for that of the old settings."""
     request = tiny_request(tmp_path / "store", number=7)
-    section = {"tiny": {**request.section["tiny"], "number": 8}}
-    edited = request.model_copy(update={"section": section})
+    edited = request.model_copy(update={"section": request.section | {"tiny.number": 8}})
     with pytest.raises(StageError, match="is not that of its content"):
-        run_stage(TINY, edited)
+        run_stage(tiny, edited)
     assert not (tmp_path / "store" / "tiny" / request.key).exists()
 
 
 def test_an_effect_that_holds_is_not_made_again(tmp_path: Path) -> None:
     """Who waited for the lock finds the effect there, and must not register a second version."""
     context = {"effect": str(tmp_path / "effect")}
-    request = tiny_request(tmp_path / "store", EFFECTIVE, context)
-    run_stage(EFFECTIVE, request)
+    request = tiny_request(tmp_path / "store", effective, context)
+    run_stage(effective, request)
     (tmp_path / "effect").write_text("untouched")
-    run_stage(EFFECTIVE, request)
+    run_stage(effective, request)
     assert (tmp_path / "effect").read_text() == "untouched"
 
 
 def test_an_effect_that_is_gone_is_made_again(tmp_path: Path) -> None:
     """A stored record alone does not say that a registered version still exists."""
     context = {"effect": str(tmp_path / "effect")}
-    request = tiny_request(tmp_path / "store", EFFECTIVE, context)
-    run_stage(EFFECTIVE, request)
+    request = tiny_request(tmp_path / "store", effective, context)
+    run_stage(effective, request)
     (tmp_path / "effect").unlink()
-    run_stage(EFFECTIVE, request)
+    run_stage(effective, request)
     assert (tmp_path / "effect").read_text() == "there"
 
 
@@ -217,14 +197,14 @@ def test_a_full_disk_in_a_stage_is_advice(tmp_path: Path) -> None:
     """The stage's own file system error becomes one message about the store's disk."""
     full = OSError(errno.ENOSPC, "No space left on device", "/store/x.parquet")
     with pytest.raises(ArtifactError, match=r"no disk space left.*set store.folder"):
-        run_stage(TINY, tiny_request(tmp_path, act="report"), Raising(full))
+        run_stage(tiny, tiny_request(tmp_path, act="report"), Raising(full))
 
 
 def test_a_connection_that_fails_is_not_blamed_on_the_disk(tmp_path: Path) -> None:
     """Network errors are OSErrors too, and say nothing about files."""
     with pytest.raises(StageError, match=r"tiny: ConnectionRefusedError: .*refused") as caught:
         run_stage(
-            TINY,
+            tiny,
             tiny_request(tmp_path, act="report"),
             Raising(ConnectionRefusedError(errno.ECONNREFUSED, "refused")),
         )
@@ -235,20 +215,26 @@ def test_a_stage_can_be_run_by_hand(tmp_path: Path) -> None:
     """The request that a failed run leaves behind is enough to run the stage again."""
     request = tiny_request(tmp_path / "store", act="crash")
     with pytest.raises(ZeroDivisionError):
-        run_stage(TINY, request)
+        run_stage(tiny, request)
     saved = tmp_path / "store" / "requests" / "tiny" / f"{request.key}.json"
     assert StageRequest.model_validate_json(saved.read_bytes()) == request
 
 
+def test_a_stage_of_another_table_can_be_run_by_hand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its place is named behind the request."""
+    (tmp_path / "request.json").write_text(tiny_request(tmp_path, number=7).model_dump_json())
+    place = f"{tiny.function.__module__}:STAGES"
+    assert main(["tiny", str(tmp_path / "request.json"), place]) == 0
+    assert json.loads(capsys.readouterr().out)["number"] == 7
+
+
 def test_a_stage_that_returns_something_else_is_refused(tmp_path: Path) -> None:
     """A wrong record type must not reach the store."""
-    wrong = replace(TINY, function="tests.retune.test_stage:returns_text")
+    wrong = replace(tiny, function=lambda inputs, settings, work: "text")
     with pytest.raises(StageError, match="returned str"):
         run_stage(wrong, tiny_request(tmp_path))
-
-
-def returns_text(inputs: Inputs, section: Section, work: Workdir) -> str:
-    return "text"
 
 
 @pytest.mark.parametrize(
@@ -258,6 +244,7 @@ def returns_text(inputs: Inputs, section: Section, work: Workdir) -> str:
         (["no_stage", "a b.json"], "found no_stage 'a b.json'"),
         (["load_rows", "/nowhere.json"], "/nowhere.json: cannot be read"),
         (["load_rows", __file__], "is no request of a stage"),
+        (["load_rows", "a.json", "retune.nowhere:STAGES"], "found retune.nowhere:STAGES"),
     ],
 )
 def test_a_stage_by_hand_says_what_it_was_given(

@@ -19,7 +19,7 @@ from retune import store as store_module
 from retune.errors import ArtifactError
 from retune.stage import run_stage
 from retune.store import MANIFEST, Store
-from tests.retune.tiny_stages import TINY, Made
+from tests.retune.tiny_stages import Made, tiny
 from tests.retune.tiny_stages import request as tiny_request
 from tests.waiting import GUARD_SECONDS, wait_until
 
@@ -30,7 +30,7 @@ REPOSITORY = Path(__file__).parents[2]
 def stored(tmp_path: Path) -> tuple[Store, str, Made]:
     """One sealed artifact: `manifest.json` and `sub/number.json`."""
     request = tiny_request(tmp_path / "store", number=7)
-    return Store(tmp_path / "store"), request.key, run_stage(TINY, request)
+    return Store(tmp_path / "store"), request.key, run_stage(tiny, request)
 
 
 def test_a_sealed_artifact_is_whole(stored: tuple[Store, str, Made]) -> None:
@@ -105,7 +105,7 @@ def test_each_damage_heals_by_running_again(stored: tuple[Store, str, Made], nam
     """The next run computes the stage anew and the artifact is whole."""
     store, key, record = stored
     DAMAGES[name][0](record.folder)
-    assert run_stage(TINY, tiny_request(store.root, number=7)) == record
+    assert run_stage(tiny, tiny_request(store.root, number=7)) == record
     assert store.damage("tiny", key) is None
 
 
@@ -122,7 +122,7 @@ def test_a_crash_before_the_seal_leaves_no_artifact(tmp_path: Path) -> None:
     """What was written is no artifact; the scratch folder, with its checkpoints, survives."""
     store, request = Store(tmp_path), tiny_request(tmp_path, act="crash")
     with pytest.raises(ZeroDivisionError):
-        run_stage(TINY, request)
+        run_stage(tiny, request)
     assert store.damage("tiny", request.key) == "artifact deleted"
     work = store.open_work("tiny", request.key)
     assert list((work / "artifact").iterdir()) == []
@@ -142,9 +142,9 @@ def test_a_full_disk_at_the_seal_is_advice(
     with monkeypatch.context() as patch:
         patch.setattr(Store if step == "_write_manifest" else store_module, step, full)
         with pytest.raises(ArtifactError, match=r"no disk space left.*set store.folder"):
-            run_stage(TINY, request)
+            run_stage(tiny, request)
     assert Store(tmp_path).damage("tiny", request.key) == "artifact deleted"
-    assert run_stage(TINY, request).number == 1
+    assert run_stage(tiny, request).number == 1
 
 
 def test_no_stage_starts_on_an_almost_full_disk(
@@ -154,7 +154,7 @@ def test_no_stage_starts_on_an_almost_full_disk(
     usage = shutil._ntuple_diskusage(10**9, 10**9, 1024)  # type: ignore[attr-defined]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ArtifactError, match="0 MiB free, at least 64 MiB needed to start tiny"):
-        run_stage(TINY, tiny_request(tmp_path))
+        run_stage(tiny, tiny_request(tmp_path))
 
 
 def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ RUN = """
 import sys
 from pathlib import Path
 from retune.stage import run_stage
-from tests.retune.tiny_stages import TINY, request
-run_stage(TINY, request(Path(sys.argv[1]), act=sys.argv[2], place=sys.argv[3]))
+from tests.retune.tiny_stages import tiny, request
+run_stage(tiny, request(Path(sys.argv[1]), act=sys.argv[2], place=sys.argv[3]))
 """
 
 

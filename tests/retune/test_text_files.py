@@ -12,6 +12,7 @@ from retune.collecting.sourcing import _read_list
 from retune.data.chats.templates import locate_template, read_template
 from retune.data.databases import load_databases
 from retune.data.sources import locate_databases
+from retune.data.stages import DatabasesInputs
 from retune.data.tables import read_rows
 from retune.data.tokenizers import end_token_ids, load_tokenizer
 from retune.errors import ConfigError, DataError
@@ -20,7 +21,6 @@ from retune.modeling.reference import read_references
 from retune.modeling.snapshots import check_snapshot
 from retune.recipe.document import read_document
 from retune.recipe.sections import PromptConfig
-from retune.requests import DatabasesInputs, NoSection
 from retune.scoring.probes.files import read_probe_files
 from retune.stage import Workdir
 from retune.text_files import MARK, guess_encoding, read_text_file
@@ -145,7 +145,7 @@ class TestKindsOfFiles:
         script = "CREATE TABLE t (a INTEGER);"
         whole = {"one": script} if ending == "json" else {"db_id": "one", "schema": script}
         source = locate_databases(marked(tmp_path / f"a.{ending}", json.dumps(whole)))
-        found = load_databases(DatabasesInputs(source=source), NoSection(), work)
+        found = load_databases(DatabasesInputs(source=source), work)
         assert [row["db_id"] for row in read_rows(found.folder / "databases.parquet")] == ["one"]
 
     def test_probes(self, tmp_path: Path) -> None:

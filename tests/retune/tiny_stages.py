@@ -7,13 +7,23 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Annotated, Any
 
 from pydantic import BaseModel
 
 from retune.errors import DataError
 from retune.records import ArtifactRecord, Record, Source
-from retune.stage import Stage, StageRequest, Workdir, key_parts, stage_key
+from retune.stage import (
+    Settings,
+    Stage,
+    StageRequest,
+    Workdir,
+    key_parts,
+    reads,
+    stage,
+    stage_key,
+)
 
 
 class Made(ArtifactRecord):
@@ -36,77 +46,100 @@ class Runtime(BaseModel):
     workers: int = 0
 
 
-class Settings(Record):
-    """A section of a recipe."""
+class TinyConfig(Record):
+    """A section of a recipe; nothing reads what is shown."""
 
     act: str = "work"
     number: int = 1
     shown: int = 3
-    place: str = "here"
     extra: int | None = None
     runtime: Runtime = Runtime()
 
 
-class Section(Record):
-    """The settings of the stages here."""
+class TinySettings(Settings):
+    """What the stages here read of it."""
 
-    tiny: Settings = Settings()
+    act: Annotated[str, reads("tiny.act")]
+    number: Annotated[int, reads("tiny.number")]
+    extra: Annotated[int | None, reads("tiny.extra")]
+    workers: Annotated[int, reads("tiny.runtime.workers")]
 
 
-def run(inputs: Inputs, section: Section, work: Workdir) -> Made:
+def still_true(record: Made, context: Mapping[str, str]) -> str | None:
+    """Say whether the file that the context names is there."""
+    return None if Path(context["effect"]).exists() else "the effect is gone"
+
+
+@stage(Inputs, version=1, libraries=("pydantic",))
+def tiny(inputs: Inputs, settings: TinySettings, work: Workdir) -> Made:
     """Do what the settings say, then write one file."""
-    number = section.tiny.number
+    return run(settings, work)
+
+
+@stage(Inputs, version=1, still_true=still_true)
+def effective(inputs: Inputs, settings: TinySettings, work: Workdir) -> Made:
+    """Write a file outside of the store, too."""
+    Path(work.context["effect"]).write_text("there")
+    return run(settings, work)
+
+
+STAGES = {each.name: each for each in (tiny, effective)}
+
+
+def run(settings: TinySettings, work: Workdir) -> Made:
+    """Act, and write the number."""
+    number = settings.number
     with (work.scratch / "starts.txt").open("a") as file:
         file.write(f"{os.getpid()}\n")
-    ACTS[section.tiny.act](section.tiny, work)
+    ACTS[settings.act](work)
     (work.artifact / "sub").mkdir()
     (work.artifact / "sub" / "number.json").write_text(json.dumps(number))
     return Made(digest=f"{number:064d}", folder=work.artifact, number=number)
 
 
-def _report(settings: Settings, work: Workdir) -> None:
+def _report(work: Workdir) -> None:
     work.reporter.log("começa")
     for done in range(1, 4):
         work.reporter.progress("parts", done, 3)
         work.reporter.metric("loss", 1 / done, done)
 
 
-def _fail(settings: Settings, work: Workdir) -> None:
+def _fail(work: Workdir) -> None:
     raise DataError("linha 7: não é texto")
 
 
-def _crash(settings: Settings, work: Workdir) -> None:
+def _crash(work: Workdir) -> None:
     raise ZeroDivisionError("by hand")
 
 
-def _noise(settings: Settings, work: Workdir) -> None:
+def _noise(work: Workdir) -> None:
     print('{"event": "done", "record": {}}', flush=True)
     os.write(1, b"\xff\xfe not text\n" * 50_000)
     os.write(2, b"last words\n")
 
 
-def _wait(settings: Settings, work: Workdir) -> None:
+def _wait(work: Workdir) -> None:
     work.reporter.progress("waiting", 0, 1)
     # Whoever kills this process waits for the file, and looks for the line in the log.
     print("about to wait", flush=True)
-    Path(settings.place).write_text(str(os.getpid()))
+    Path(work.context["place"]).write_text(str(os.getpid()))
     time.sleep(3600)
 
 
-def _once(settings: Settings, work: Workdir) -> None:
+def _once(work: Workdir) -> None:
     """Wait for ever the first time, and finish the second."""
     if len((work.scratch / "starts.txt").read_text().splitlines()) == 1:
-        _wait(settings, work)
+        _wait(work)
 
 
-def _slow(settings: Settings, work: Workdir) -> None:
-    with Path(settings.place).open("a") as file:
+def _slow(work: Workdir) -> None:
+    with Path(work.context["place"]).open("a") as file:
         file.write(f"{os.getpid()}\n")
     time.sleep(1.0)
 
 
 ACTS = {
-    "work": lambda settings, work: None,
+    "work": lambda work: None,
     "report": _report,
     "fail": _fail,
     "crash": _crash,
@@ -117,52 +150,26 @@ ACTS = {
 }
 
 
-def still_true(record: Made, context: Mapping[str, str]) -> str | None:
-    """Say whether the file that the context names is there."""
-    return None if Path(context["effect"]).exists() else "the effect is gone"
-
-
-def run_with_effect(
-    inputs: Inputs, section: Section, work: Workdir, context: Mapping[str, str]
-) -> Made:
-    """Write a file outside of the store, too."""
-    Path(context["effect"]).write_text("there")
-    return run(inputs, section, work)
-
-
-TINY: Stage[Made] = Stage(
-    name="tiny",
-    version=1,
-    function=f"{__name__}:run",
-    inputs=Inputs,
-    section=Section,
-    output=Made,
-    libraries=("pydantic",),
-    not_identity=("tiny.shown", "tiny.place"),
-)
-EFFECTIVE: Stage[Made] = Stage(
-    name="effective",
-    version=1,
-    function=f"{__name__}:run_with_effect",
-    inputs=Inputs,
-    section=Section,
-    output=Made,
-    still_true=f"{__name__}:still_true",
-)
-STAGES: dict[str, Stage[Any]] = {stage.name: stage for stage in (TINY, EFFECTIVE)}
+def settings_of(**config: Any) -> TinySettings:
+    """Take the settings out of a section."""
+    return TinySettings.of(SimpleNamespace(tiny=TinyConfig(**config)))
 
 
 def request(
-    store: Path, stage: Stage[Made] = TINY, context: dict[str, str] | None = None, **settings: Any
+    store: Path,
+    stage: Stage[..., Made] = tiny,
+    context: dict[str, str] | None = None,
+    place: str = "here",
+    **config: Any,
 ) -> StageRequest:
     """Build the request of one of the stages here."""
     inputs = Inputs(source=Source(digest="d1", path=Path("in.txt")))
-    section = Section(tiny=Settings(**settings))
+    settings = settings_of(**config)
     return StageRequest(
         stage=stage.name,
-        key=stage_key(key_parts(stage, inputs, section)),
+        key=stage_key(key_parts(stage, inputs, settings)),
         inputs=inputs.model_dump(mode="json"),
-        section=section.model_dump(mode="json"),
+        section=settings.by_name(),
         store=store,
-        context=context or {},
+        context={"place": place} | (context or {}),
     )

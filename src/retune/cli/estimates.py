@@ -24,6 +24,7 @@ from retune.pages.numbers import show_bytes
 from retune.recipe.loading import LoadedRecipe
 from retune.recipe.recipe import Recipe
 from retune.records import ModelRef
+from retune.training.stages import TrainSettings
 
 if TYPE_CHECKING:
     from tasks.run import RecipeRun
@@ -95,7 +96,6 @@ def estimate_run(
         reference_perplexity=0.0,
         base_reference_perplexity=0.0,
     )
-    sections = ("seed", "model", "quantization", "method", "training", "prompt", "scoring")
     request = {
         "inputs": {
             "train": data.chat.side("train").model_dump(mode="json"),
@@ -103,7 +103,7 @@ def estimate_run(
             "base": source.base.model_dump(mode="json"),
             "model": model.model_dump(mode="json"),
         },
-        "section": {name: _as_json(getattr(recipe, name)) for name in sections},
+        "settings": TrainSettings.of(recipe).by_name(),
         "device": device,
         "capacity_bytes": parse_memory(recipe.device.memory),
         "calibration": read_calibration(run.store.root),
@@ -131,10 +131,6 @@ def coverage_notes(recipe: Recipe) -> list[str]:
 def parse_memory(text: str | None) -> int | None:
     """Return the bytes of a size such as ``24GB``, in units of 1,000; None for None."""
     return None if text is None else int(text[:-2]) * _UNITS[text[-2:]]
-
-
-def _as_json(value: Any) -> Any:
-    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
 
 def _ask(request: dict[str, Any]) -> TrainingEstimate:

@@ -14,11 +14,11 @@ from retune.data.formats.schemas import create_statements, describe_database
 from retune.data.jsonl import read_jsonl
 from retune.data.reading.locating import DATABASE_ENDINGS, databases_digest
 from retune.data.schemas import DATABASE_SCHEMA
+from retune.data.stages import DatabasesInputs
 from retune.data.tables import write_table
 from retune.digests import digest_folder
 from retune.errors import DataError
 from retune.records import LOG_FOLDER, DatabasesRef
-from retune.requests import DatabasesInputs, NoSection
 from retune.stage import Workdir
 from retune.text_files import read_text_file
 
@@ -26,12 +26,11 @@ _MOST_BYTES = 64 * 1024 * 1024
 _TRANSACTION = ("BEGIN TRANSACTION;", "COMMIT;")
 
 
-def load_databases(inputs: DatabasesInputs, section: NoSection, work: Workdir) -> DatabasesRef:
+def load_databases(inputs: DatabasesInputs, work: Workdir) -> DatabasesRef:
     """Read databases and bring them to one table.
 
     Args:
         inputs: A file, or SQLite files.
-        section: Nothing.
         work: `databases.parquet` goes to its artifact folder.
 
     Returns:

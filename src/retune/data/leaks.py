@@ -23,11 +23,11 @@ from retune.data.copies import Copies, Hashes, SideRows, find_copies
 from retune.data.equal_queries import hash_queries
 from retune.data.findings import LEAK_PAIRS_FILE, LEAKS_FILE, LeakFinding, LeakReport
 from retune.data.splitting import SIDES, copy_rows, count_shared_groups, hash_name
+from retune.data.stages import LeaksInputs, LeaksSettings
 from retune.data.tables import read_table
 from retune.digests import digest_folder
 from retune.errors import DataError
 from retune.records import LOG_FOLDER, Share, Side, SplitRef
-from retune.requests import LeaksInputs, LeaksSection
 from retune.stage import Workdir
 
 PAIRS_KEPT = 5_000
@@ -42,12 +42,12 @@ _FIRST = 5
 _ROW_BITS = 40  # place in a source, below the number of the source
 
 
-def remove_leaks(inputs: LeaksInputs, section: LeaksSection, work: Workdir) -> SplitRef:
+def remove_leaks(inputs: LeaksInputs, settings: LeaksSettings, work: Workdir) -> SplitRef:
     """Compare the sides, and drop what repeats a held-out row where the recipe says so.
 
     Args:
         inputs: Sides, index and signatures, and the texts they stand for.
-        section: What is near, the SQL dialect, and whether copies are dropped; a row of the test
+        settings: What is near, the SQL dialect, and whether copies are dropped; a row of the test
             side never is, and one of the validation side only for a test row.
         work: `<side>.parquet`, `log/leaks.json` and `log/leaks.jsonl` go to its artifact folder.
 
@@ -58,7 +58,7 @@ def remove_leaks(inputs: LeaksInputs, section: LeaksSection, work: Workdir) -> S
         DataError: Dropping copies leaves a side without rows.
     """
     sides = _read_sides(inputs)
-    sides, uncompared = _with_queries(sides, inputs, section, work)
+    sides, uncompared = _with_queries(sides, inputs, settings, work)
     kept = {side: np.ones(len(rows.places), bool) for side, rows in sides.items()}
     leaked = np.zeros(len(sides["test"].places), bool)
     findings = []
@@ -66,8 +66,8 @@ def remove_leaks(inputs: LeaksInputs, section: LeaksSection, work: Workdir) -> S
     with open(work.artifact / LEAK_PAIRS_FILE, "w", encoding="utf-8") as file:
         for held, other in _COMPARED:
             # A validation row that was dropped for a test row needs no more protection.
-            copies = _compare(sides[held].only(kept[held]), sides[other], inputs, section, work)
-            dropped = copies.repeating() & kept[other] & section.quality.drop_leaked
+            copies = _compare(sides[held].only(kept[held]), sides[other], inputs, settings, work)
+            dropped = copies.repeating() & kept[other] & settings.drop_leaked
             kept[other] &= ~dropped
             if held == "test":
                 leaked |= copies.repeated()
@@ -80,7 +80,7 @@ def remove_leaks(inputs: LeaksInputs, section: LeaksSection, work: Workdir) -> S
         uncompared=uncompared,
     )
     (work.artifact / LEAKS_FILE).write_text(report.model_dump_json(indent=2), encoding="utf-8")
-    if section.quality.drop_leaked:
+    if settings.drop_leaked:
         leaked[:] = False
     return _write_sides(inputs, work, sides, kept, leaked)
 
@@ -122,13 +122,13 @@ def _hash_column(column: pa.ChunkedArray) -> Hashes:
 
 
 def _with_queries(
-    sides: dict[Side, SideRows], inputs: LeaksInputs, section: LeaksSection, work: Workdir
+    sides: dict[Side, SideRows], inputs: LeaksInputs, settings: LeaksSettings, work: Workdir
 ) -> tuple[dict[Side, SideRows], int]:
     hashes, uncompared = hash_queries(
         list(sides.values()),
         inputs.rows,
         inputs.databases,
-        dialect=section.scoring.sql_dialect,
+        dialect=settings.sql_dialect,
         progress=lambda done, total: work.reporter.progress("queries read", done, total),
     )
     for side, hashed in zip(sides, hashes, strict=True):
@@ -137,14 +137,14 @@ def _with_queries(
 
 
 def _compare(
-    held: SideRows, other: SideRows, inputs: LeaksInputs, section: LeaksSection, work: Workdir
+    held: SideRows, other: SideRows, inputs: LeaksInputs, settings: LeaksSettings, work: Workdir
 ) -> Copies:
     what = f"{other.side} rows compared with {held.side}"
     return find_copies(
         held,
         other,
         signatures=np.load(inputs.clean.folder / "signatures.npy", mmap_mode="r"),
-        near_threshold=section.quality.near_threshold,
+        near_threshold=settings.near_threshold,
         rows=inputs.rows,
         progress=lambda done, total: work.reporter.progress(what, done, total),
     )

@@ -15,11 +15,11 @@ from retune.data.reading.files import RawRow, read_files
 from retune.data.reading.hub import read_hub
 from retune.data.reading.locating import files_digest, hub_digest, nothing_readable
 from retune.data.schemas import DATABASE_SCHEMA, ROW_SCHEMA
+from retune.data.stages import LoadInputs
 from retune.data.tables import iterate_rows, write_table
 from retune.digests import digest_folder
 from retune.errors import DataError
 from retune.records import LOG_FOLDER, DatasetRef, RowSource
-from retune.requests import LoadInputs, NoSection
 from retune.stage import Workdir
 
 _ROWS_BETWEEN_REPORTS = 2000
@@ -30,12 +30,11 @@ _NO_TABLE = (
 )
 
 
-def load_rows(inputs: LoadInputs, section: NoSection, work: Workdir) -> DatasetRef:
+def load_rows(inputs: LoadInputs, work: Workdir) -> DatasetRef:
     """Read the rows of one source and bring them to one layout.
 
     Args:
         inputs: The source, and how its rows are read.
-        section: Nothing.
         work: `rows.parquet` and `databases.parquet` go to its artifact folder; what could not be
             read and what the columns hold go to the log folder there.
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from retune.data.formats.cells import Row, as_list, ascii_of, is_blank, kind_of, name_keys
 from retune.data.formats.classes import find_labels, refuse_doubt
@@ -71,19 +70,6 @@ class LocatedRows:
     max_row_bytes: int
     max_rows: int | None
     ignore: tuple[str, ...] = ()
-
-    def as_inputs(self) -> dict[str, Any]:
-        """Return the fields of `LoadInputs` but for the databases."""
-        return {
-            "source": self.source,
-            "format": self.format,
-            "columns": self.columns,
-            "labels": self.labels,
-            "encoding": self.encoding,
-            "max_row_bytes": self.max_row_bytes,
-            "max_rows": self.max_rows,
-            "ignore": self.ignore,
-        }
 
 
 def locate_rows(

@@ -22,12 +22,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retune.data.schemas import INDEX_SCHEMA
+from retune.data.stages import SplitInputs, SplitSettings
 from retune.data.tables import count_rows, iterate_rows
 from retune.digests import digest_folder
 from retune.errors import DataError
 from retune.recipe.sections import SplitConfig
 from retune.records import Side, SplitRef
-from retune.requests import SplitInputs, SplitSection
 from retune.stage import Workdir
 
 SIDES: tuple[Side, ...] = ("train", "validation", "test")
@@ -63,12 +63,12 @@ def choose_side(name: str, *, seed: int, validation_fraction: float, test_fracti
     return "validation" if place < test_fraction + validation_fraction else "train"
 
 
-def split_rows(inputs: SplitInputs, section: SplitSection, work: Workdir) -> SplitRef:
+def split_rows(inputs: SplitInputs, settings: SplitSettings, work: Workdir) -> SplitRef:
     """Put each row on one side.
 
     Args:
         inputs: The index of the kept rows.
-        section: Shares, seed and limits; rows of a fixed test source always are on the test side.
+        settings: Shares, seed and limits; rows of a fixed test source always are on the test side.
         work: `<side>.parquet` goes to its artifact folder, rows in the order of the index.
 
     Returns:
@@ -78,7 +78,7 @@ def split_rows(inputs: SplitInputs, section: SplitSection, work: Workdir) -> Spl
         DataError: A side is empty, a group is larger than the split can bear, a label stands only
             where it is not learned, or a fixed test source shares a group with the training rows.
     """
-    config = section.split
+    config = settings.split
     path = inputs.rows.folder / "index.parquet"
     rows = _read_index(path, config, inputs.rows.test_rows > 0, work)
     _refuse_large_group(path, rows, config)
@@ -94,7 +94,9 @@ def split_rows(inputs: SplitInputs, section: SplitSection, work: Workdir) -> Spl
         digest=digest_folder(work.artifact),
         folder=work.artifact,
         groups_shared=count_shared_groups(rows.groups, rows.places),
-        **counts,
+        train=counts["train"],
+        validation=counts["validation"],
+        test=counts["test"],
     )
 
 

@@ -15,9 +15,9 @@ from retune.linking import link_or_copy
 from retune.modeling.devices import choose_device
 from retune.modeling.loading import SLOT, LoadedModel, load_parts
 from retune.modeling.snapshots import WEIGHT_PATTERNS
+from retune.modeling.stages import BundleSettings, MergeInputs
 from retune.modeling.views import Difference, compare_views, look
 from retune.records import LOG_FOLDER, BaseRef, MergedRef, locate_bundle
-from retune.requests import BundleSection, MergeInputs
 from retune.stage import Workdir
 from retune.store import MANIFEST
 
@@ -27,7 +27,7 @@ _ROUNDING = 1e-4
 device that adds up in another order makes one at all."""
 
 
-def bundle_adapter(inputs: MergeInputs, section: BundleSection, work: Workdir) -> MergedRef:
+def bundle_adapter(inputs: MergeInputs, settings: BundleSettings, work: Workdir) -> MergedRef:
     """Put the unquantized base and the adapter into one folder, load it and compare.
 
     ``weights/`` is a snapshot of the base, with the tokenizer and template in use; ``adapter/`` is
@@ -36,7 +36,7 @@ def bundle_adapter(inputs: MergeInputs, section: BundleSection, work: Workdir) -
 
     Args:
         inputs: Adapter, base, rows, and the chat template that is saved with the tokenizer.
-        section: How many rows are compared.
+        settings: How many rows are compared.
         work: The folders go to its artifact.
 
     Returns:
@@ -46,7 +46,7 @@ def bundle_adapter(inputs: MergeInputs, section: BundleSection, work: Workdir) -
         StageError: The bundle says something else.
     """
     SLOT.clear()
-    rows = read_rows(inputs.rows.folder / "rows.parquet")[: section.merge.check_rows]
+    rows = read_rows(inputs.rows.folder / "rows.parquet")[: settings.check_rows]
     tokenizer = load_tokenizer(inputs.base.folder, inputs.template)
     end_ids = end_token_ids(tokenizer, inputs.base.folder)
     before = look(_load(inputs.base.folder, inputs.adapter.folder, tokenizer, end_ids), rows)
@@ -104,5 +104,5 @@ def _refuse_difference(difference: Difference) -> None:
         f"bundle_adapter: loaded again, base and adapter say something else than before: their "
         f"logits differ {difference}, expected at most {_ROUNDING:.2%}; "
         f"{difference.answers_equal} of {rows} answers are equal. Nothing was released. A weight "
-        "of the adapter was lost in saving; if it stays so, report it with the method's section."
+        "of the adapter was lost in saving; if it stays so, report it with the method's settings."
     )

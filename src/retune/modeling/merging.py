@@ -18,10 +18,10 @@ from retune.digests import digest_folder
 from retune.errors import StageError
 from retune.modeling.devices import choose_device
 from retune.modeling.loading import SLOT, LoadedModel, load_parts
+from retune.modeling.stages import MergeInputs, MergeSettings
 from retune.modeling.views import Difference, View, compare_views, look
 from retune.recipe.sections import MergeConfig
 from retune.records import MergedRef
-from retune.requests import MergeInputs, MergeSection
 from retune.stage import Workdir
 
 _NOISE = 1e-4
@@ -33,7 +33,7 @@ thousand layers that is lost is about as much."""
 _SHOWN = 3
 
 
-def merge_adapter(inputs: MergeInputs, section: MergeSection, work: Workdir) -> MergedRef:
+def merge_adapter(inputs: MergeInputs, settings: MergeSettings, work: Workdir) -> MergedRef:
     """Merge, save, load again, and prove each step by itself.
 
     The merge is into the *unquantized* base, in float32. What the adapter says over that base
@@ -53,7 +53,7 @@ def merge_adapter(inputs: MergeInputs, section: MergeSection, work: Workdir) -> 
 
     Args:
         inputs: Adapter, base, rows, and the chat template that is saved with the weights.
-        section: Number type, shard limit, tolerance, how many rows are compared.
+        settings: Number type, shard limit, tolerance, how many rows are compared.
         work: The snapshot goes to its artifact folder.
 
     Returns:
@@ -69,14 +69,14 @@ def merge_adapter(inputs: MergeInputs, section: MergeSection, work: Workdir) -> 
             "of the base's shape. Release it beside its base: bundle_adapter."
         )
     SLOT.clear()
-    device, settings = choose_device(), section.merge
+    device, merge = choose_device(), settings.merge
     tokenizer = load_tokenizer(inputs.base.folder, inputs.template)
     end_ids = end_token_ids(tokenizer, inputs.base.folder)
-    rows = read_rows(inputs.rows.folder / "rows.parquet")[: settings.check_rows]
+    rows = read_rows(inputs.rows.folder / "rows.parquet")[: merge.check_rows]
     adapted = _load_trained(inputs, tokenizer, end_ids, device)
     before = look(adapted, rows)
-    dtype = _choose_dtype(settings.dtype, inputs.base.folder)
-    expected = _merge_and_save(adapted, before, rows, inputs.base.folder, dtype, work, settings)
+    dtype = _choose_dtype(merge.dtype, inputs.base.folder)
+    expected = _merge_and_save(adapted, before, rows, inputs.base.folder, dtype, work, merge)
     tokenizer.save_pretrained(work.artifact)
     # Two models of this size need not be held at once.
     del adapted
@@ -91,7 +91,7 @@ def merge_adapter(inputs: MergeInputs, section: MergeSection, work: Workdir) -> 
     )
     difference = compare_views(before, look(reloaded, rows))
     _refuse_lost(expected, _digest_weights(reloaded.model, dtype), difference)
-    _refuse_rounding(difference, settings.tolerance, dtype)
+    _refuse_rounding(difference, merge.tolerance, dtype)
     return MergedRef(
         digest=digest_folder(work.artifact), folder=work.artifact, **difference.figures()
     )
@@ -197,7 +197,7 @@ def _refuse_wrong_merge(difference: Difference, effect: float) -> None:
         f"the adapter's {difference}; expected at most {allowed:.3g}, where the adapter as a whole "
         f"moves them by up to {effect:.3g}. Nothing was released. A part of the adapter was lost "
         "or scaled otherwise: take out of method what is special (dora, target_parameters, "
-        "modules_to_save, trainable_tokens), and report it with the method's section."
+        "modules_to_save, trainable_tokens), and report it with the method's settings."
     )
 
 

@@ -14,8 +14,8 @@ from retune.modeling.devices import choose_compute_dtype, choose_device, choose_
 from retune.modeling.loading import load_causal_model, load_plain_model
 from retune.modeling.prequantized import MXFP4, NF4, check_quantization, quantized_as
 from retune.modeling.reference import read_references, reference_perplexity
+from retune.modeling.stages import QuantizeInputs, QuantizeSettings
 from retune.records import ModelRef
-from retune.requests import QuantizeInputs, QuantizeSection
 from retune.stage import Workdir
 
 _MATRIX = 2
@@ -44,12 +44,12 @@ def as_bitsandbytes(
     )
 
 
-def quantize_model(inputs: QuantizeInputs, section: QuantizeSection, work: Workdir) -> ModelRef:
+def quantize_model(inputs: QuantizeInputs, settings: QuantizeSettings, work: Workdir) -> ModelRef:
     """Write the checkpoint that training starts from, and measure what quantizing costs.
 
     Args:
         inputs: The base and the reference text.
-        section: Kind and dtypes; kind ``none`` writes no weights, training then uses the base.
+        settings: Kind and dtypes; kind ``none`` writes no weights, training then uses the base.
         work: The checkpoint goes to its artifact folder.
 
     Returns:
@@ -59,9 +59,9 @@ def quantize_model(inputs: QuantizeInputs, section: QuantizeSection, work: Workd
         ConfigError: The model cannot be loaded or quantized, or is quantized in another way.
         DataError: The reference text is empty.
     """
-    check_quantization(inputs.base.folder, section.quantization.kind)
+    check_quantization(inputs.base.folder, settings.kind)
     device = choose_device()
-    dtype = choose_dtype(section.model.dtype, device)
+    dtype = choose_dtype(settings.dtype, device)
     _tell_stored(inputs.base.folder, dtype, work)
     tokenizer = load_tokenizer(inputs.base.folder)
     references = read_references(inputs.reference_text.path)
@@ -73,7 +73,7 @@ def quantize_model(inputs: QuantizeInputs, section: QuantizeSection, work: Workd
         base.save_pretrained(work.artifact)
         return _model_ref(work, parameters, (base_bytes,) * 2, (base_perplexity,) * 2)
     del base
-    if section.quantization.kind == "none":
+    if settings.kind == "none":
         return ModelRef(
             digest=digest_json({"base": inputs.base.digest, "quantization": "none"}),
             folder=work.artifact,
@@ -84,7 +84,7 @@ def quantize_model(inputs: QuantizeInputs, section: QuantizeSection, work: Workd
             reference_perplexity=base_perplexity,
             base_reference_perplexity=base_perplexity,
         )
-    quantized = write_quantized(inputs.base.folder, section, device, work)
+    quantized = write_quantized(inputs.base.folder, settings, device, work)
     return _model_ref(
         work,
         parameters,
@@ -94,13 +94,13 @@ def quantize_model(inputs: QuantizeInputs, section: QuantizeSection, work: Workd
 
 
 def write_quantized(
-    folder: Path, section: QuantizeSection, device: torch.device, work: Workdir
+    folder: Path, settings: QuantizeSettings, device: torch.device, work: Workdir
 ) -> PreTrainedModel:
     """Quantize a base and write it.
 
     Args:
         folder: The base.
-        section: Kind and dtypes.
+        settings: Kind and dtypes.
         device: Where it is quantized.
         work: The checkpoint goes to its artifact folder.
 
@@ -110,7 +110,7 @@ def write_quantized(
     Raises:
         ConfigError: It cannot be loaded, or no layer could be quantized.
     """
-    quantized = _quantize(folder, section, device, work)
+    quantized = _quantize(folder, settings, device, work)
     quantized.save_pretrained(work.artifact)
     return quantized
 
@@ -157,17 +157,17 @@ def _tell_unquantized(model: PreTrainedModel, work: Workdir) -> None:
 
 
 def _quantize(
-    folder: Path, section: QuantizeSection, device: torch.device, work: Workdir
+    folder: Path, settings: QuantizeSettings, device: torch.device, work: Workdir
 ) -> PreTrainedModel:
     if quantized_as(folder) == MXFP4:
-        folder = _write_plain(folder, section, work)
-    compute = choose_compute_dtype(section.quantization.compute_dtype, device)
+        folder = _write_plain(folder, settings, work)
+    compute = choose_compute_dtype(settings.compute_dtype, device)
     config = as_bitsandbytes(
-        double=section.quantization.double, compute_dtype=compute, storage_dtype=torch.uint8
+        double=settings.double, compute_dtype=compute, storage_dtype=torch.uint8
     )
     model = load_causal_model(
         folder,
-        dtype=choose_dtype(section.model.dtype, device),
+        dtype=choose_dtype(settings.dtype, device),
         device=device,
         quantization_config=config,
     )
@@ -177,9 +177,9 @@ def _quantize(
     return model
 
 
-def _write_plain(folder: Path, section: QuantizeSection, work: Workdir) -> Path:
+def _write_plain(folder: Path, settings: QuantizeSettings, work: Workdir) -> Path:
     """Write the dequantized form of a snapshot, which bitsandbytes takes no other way."""
     cpu, target = torch.device("cpu"), work.scratch / "dequantized"
-    dtype = choose_dtype(section.model.dtype, choose_device())
+    dtype = choose_dtype(settings.dtype, choose_device())
     load_plain_model(folder, dtype=dtype, device=cpu).save_pretrained(target)
     return target

@@ -17,7 +17,7 @@ from retune.data.chats.messages import build_messages
 from retune.data.chats.rendering import ChatRenderer, render_prompt
 from retune.data.tokenizers import Tokenizer, load_tokenizer
 from retune.modeling.reference import read_references
-from retune.requests import MethodInputs, MethodSection
+from retune.modeling.stages import MethodInputs, MethodSettings
 from retune.scoring.counterfactual import expand_pairs, load_counterfactuals
 from retune.scoring.probes import load_probes
 
@@ -47,17 +47,17 @@ class Reading:
     cut: bool = False
 
 
-def list_readings(inputs: MethodInputs, section: MethodSection) -> Iterator[Reading]:
+def list_readings(inputs: MethodInputs, settings: MethodSettings) -> Iterator[Reading]:
     """Return all that a run gives the model to read.
 
     Args:
         inputs: Chats, pairs, probes and texts.
-        section: How much is written behind prompts, and what probes are asked with.
+        settings: How much is written behind prompts, and what probes are asked with.
 
     Yields:
         One entry for each kind; texts are encoded, chats are already.
     """
-    has_head = section.head is not None
+    has_head = inputs.has_head
     for name, side in (("train", inputs.train), ("validation", inputs.validation)):
         yield _rows(f"a row of the {name} side", side.folder, _CHAT[:1] if has_head else _CHAT)
     if inputs.test is not None:
@@ -66,14 +66,14 @@ def list_readings(inputs: MethodInputs, section: MethodSection) -> Iterator[Read
     if has_head:
         return
     if inputs.test is not None and inputs.writes:
-        most = section.scoring.max_new_tokens
+        most = settings.max_new_tokens
         yield _prompts("a prompt of the test side", inputs.test.folder, most, "scoring")
-    if section.grpo is not None:
-        most = section.grpo.max_new_tokens
+    if settings.reward_tokens is not None:
+        most = settings.reward_tokens
         yield _prompts("a prompt of the train side", inputs.train.folder, most, "grpo")
     if inputs.pairs is not None:
         yield _pairs(inputs.pairs.folder / "pairs.parquet", inputs.pairs.longest_tokens)
-    yield from _asked(inputs, section)
+    yield from _asked(inputs, settings)
     yield from _texts(inputs)
 
 
@@ -104,19 +104,20 @@ def _pairs(path: Path, longest: int) -> Reading:
     return Reading("a pair of dpo.pairs", longest, largest_id=_largest(table))
 
 
-def _asked(inputs: MethodInputs, section: MethodSection) -> Iterator[Reading]:
+def _asked(inputs: MethodInputs, settings: MethodSettings) -> Iterator[Reading]:
     """Encode the questions of probes, as `retune.scoring.probing` asks them."""
-    if section.probes is None or (inputs.probes is None and inputs.counterfactuals is None):
+    most = settings.probe_tokens
+    if most is None or (inputs.probes is None and inputs.counterfactuals is None):
         return
     tokenizer = load_tokenizer(inputs.base.folder, inputs.template)
-    renderer = ChatRenderer(tokenizer, effort=section.prompt.reasoning_effort)
-    prompt = section.prompt.model_copy(update={"user": "{question}"})
+    renderer = ChatRenderer(tokenizer, effort=settings.reasoning_effort)
 
     def encode(questions: Iterable[str]) -> list[list[int]]:
-        messages = (build_messages(prompt, question=question) for question in questions)
+        messages = (
+            build_messages(question=question, system=settings.system) for question in questions
+        )
         return _encode(tokenizer, [renderer.render_prompt(each) for each in messages])
 
-    most = section.probes.max_new_tokens
     if inputs.probes is not None:
         ids = encode(case.input for case in load_probes(inputs.probes.path))
         yield _answered("a question of probes.file", ids, most)

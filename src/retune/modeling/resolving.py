@@ -32,7 +32,7 @@ from retune.records import (
     is_bundle,
     locate_bundle,
 )
-from retune.registry import locate_version
+from retune.registry.versions import locate_version
 from retune.tracking import check_tracking
 
 ModelKind = Literal["base", "snapshot", "adapter", "bundle", "registered"]

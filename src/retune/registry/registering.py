@@ -19,6 +19,7 @@ from retune.errors import ArtifactError
 from retune.records import MergedRef, RegisteredRef
 from retune.registry.forms import form_of
 from retune.registry.saving import create_version, reload_version
+from retune.registry.stages import RegisterInputs, RegisterSettings
 from retune.registry.versions import (
     CHALLENGER,
     CHAMPION,
@@ -33,7 +34,6 @@ from retune.registry.versions import (
     opponent_version,
     patience,
 )
-from retune.requests import RegisterInputs, RegisterSection
 from retune.stage import Workdir
 from retune.tracking import connect
 
@@ -42,15 +42,15 @@ if TYPE_CHECKING:
 
 
 def register_model(
-    inputs: RegisterInputs, section: RegisterSection, work: Workdir, context: dict[str, str]
+    inputs: RegisterInputs, settings: RegisterSettings, work: Workdir
 ) -> RegisteredRef:
     """Make a release a version, check that it answers the same, and move an alias to it.
 
     Args:
         inputs: The release, the gate's decision and held-out chats.
-        section: The registered model's name and how many rows are checked.
-        work: Its scratch folder takes what is sent to, and reloaded from, a remote store.
-        context: `tracking_uri`, `artifact_root`, `experiment`, `run_id`.
+        settings: The registered model's name and how many rows are checked.
+        work: Its scratch folder takes what is sent to, and reloaded from, a remote store; its
+            context has `tracking_uri`, `artifact_root`, `experiment` and `run_id`.
 
     Returns:
         The version and the alias that it got.
@@ -60,9 +60,9 @@ def register_model(
             the one that the gate compared with; no alias was moved.
         ServiceError: MLflow does not answer.
     """
-    name = section.registry.model_name
-    uri = context["tracking_uri"]
-    rows = read_rows(inputs.rows.folder / "rows.parquet")[: section.registry.check_rows]
+    name = settings.registry.model_name
+    uri = work.context["tracking_uri"]
+    rows = read_rows(inputs.rows.folder / "rows.parquet")[: settings.registry.check_rows]
     with as_service_error(uri), patience():
         client = connect(uri)
         expected = _released_answers(inputs.merged, rows)
@@ -73,7 +73,7 @@ def register_model(
             inputs.merged.folder,
             prompt=rows[0]["prompt"],
             tags={DIGEST_TAG: inputs.merged.digest, "retune.base_model": inputs.base.model_id},
-            context=context,
+            context=work.context,
             scratch=work.scratch / "saved",
         )
         work.reporter.progress("steps", 2, 3)

@@ -15,7 +15,7 @@ from retune.recipe.sections import GateConfig
 from retune.records import Comparison, GateDecision, ModelScores
 from retune.release.pairing import pair_metric
 from retune.release.showing import note_groups
-from retune.requests import DecideInputs, DecideSection
+from retune.release.stages import DecideInputs, DecideSettings
 from retune.scoring.exchanging import FEWEST_UNITS
 from retune.scoring.figures import FIGURES, figure_that_decides
 from retune.scoring.resampling import count_units
@@ -27,12 +27,12 @@ FORGETTING = "general_text_bits_per_byte"
 """Fine-tuning nearly always costs some of it, so it is bounded by a setting and not by zero."""
 
 
-def decide(inputs: DecideInputs, section: DecideSection, work: Workdir) -> GateDecision:
+def decide(inputs: DecideInputs, settings: DecideSettings, work: Workdir) -> GateDecision:
     """Say whether the challenger may become champion, and why.
 
     Args:
         inputs: Scores.
-        section: What has to be shown.
+        settings: What has to be shown.
         work: Unused; the decision is its record.
 
     Returns:
@@ -41,13 +41,11 @@ def decide(inputs: DecideInputs, section: DecideSection, work: Workdir) -> GateD
     Raises:
         ScoringError: Two reports are not over the same rows.
     """
-    metric = deciding_metric(section.gate, inputs.challenger)
-    gate = section.gate.model_copy(update={"metric": metric})
-    comparisons = compare(inputs.challenger, inputs.base, "base", section.scoring.resamples)
+    metric = deciding_metric(settings.gate, inputs.challenger)
+    gate = settings.gate.model_copy(update={"metric": metric})
+    comparisons = compare(inputs.challenger, inputs.base, "base", settings.resamples)
     if inputs.champion is not None:
-        comparisons += compare(
-            inputs.challenger, inputs.champion, "champion", section.scoring.resamples
-        )
+        comparisons += compare(inputs.challenger, inputs.champion, "champion", settings.resamples)
     refusals = [
         *_unmet_bounds(inputs.challenger, gate),
         *_uncompared(comparisons, inputs, gate),

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from retune.modeling.loading import SLOT, LoadedModel
-from retune.requests import RobustnessInputs, RobustnessSection
 from retune.scoring.generation import write_answers
 from retune.scoring.held_out import read_sql_rows
 from retune.scoring.label_predictions import find_label_answers, predict_labels
 from retune.scoring.sql.records import SqlLimits, SqlOutcome
 from retune.scoring.sql.score import extract_sql, score_sql
+from retune.scoring.stages import RobustnessInputs, RobustnessSettings
 from retune.stage import Workdir
 
 GOLD_NOT_A_LABEL = "gold_not_a_label"
@@ -53,7 +53,7 @@ class AnswerJudge:
 
     Args:
         inputs: Model, the rows' side, classes.
-        section: Lengths, dialect, how a class is named.
+        settings: Lengths, dialect, how a class is named.
         work: Where progress goes.
         rows: All rows of the side: how classes are written is read from them.
     """
@@ -61,11 +61,11 @@ class AnswerJudge:
     def __init__(
         self,
         inputs: RobustnessInputs,
-        section: RobustnessSection,
+        settings: RobustnessSettings,
         work: Workdir,
         rows: Sequence[Row],
     ) -> None:
-        self._inputs, self._scoring, self._work, self._rows = inputs, section.scoring, work, rows
+        self._inputs, self._settings, self._work, self._rows = inputs, settings, work, rows
         self._loaded: LoadedModel = SLOT.get(inputs.model)
 
     def judge(self, asked: Sequence[Asked]) -> list[Judged]:
@@ -101,8 +101,8 @@ class AnswerJudge:
         answers = write_answers(
             self._loaded,
             self._encode(asked),
-            max_new_tokens=self._scoring.max_new_tokens,
-            batch_size=self._scoring.runtime.batch_size,
+            max_new_tokens=self._settings.max_new_tokens,
+            batch_size=self._settings.batch_size,
             progress=self._report("answers"),
         )
         return [Judged(answer.text, answer.text, answer.unscored_reason) for answer in answers]
@@ -113,9 +113,9 @@ class AnswerJudge:
             self._loaded,
             self._encode(asked),
             find_label_answers(self._rows, labels, self._loaded),
-            classify_by=self._scoring.classify_by,
-            max_new_tokens=self._scoring.max_new_tokens,
-            batch_size=self._scoring.runtime.batch_size,
+            classify_by=self._settings.classify_by,
+            max_new_tokens=self._settings.max_new_tokens,
+            batch_size=self._settings.batch_size,
             progress=self._report("classes"),
         )
         judged = []
@@ -153,8 +153,8 @@ class AnswerJudge:
         scores = score_sql(
             read_sql_rows(list(queries.values()), self._inputs.rows),
             [query for _, query in queries],
-            dialect=self._scoring.sql_dialect,
-            limits=SqlLimits(deadline_s=self._scoring.sql_timeout_seconds),
+            dialect=self._settings.sql_dialect,
+            limits=SqlLimits(deadline_s=self._settings.sql_timeout_seconds),
             report_progress=self._report("queries"),
         )
         return dict(zip(queries, scores.outcomes, strict=True))

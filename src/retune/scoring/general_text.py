@@ -25,10 +25,10 @@ from retune.digests import digest_folder
 from retune.modeling.loading import SLOT, LoadedModel
 from retune.modeling.reference import Reference, read_references
 from retune.records import Metric, ScoreReport
-from retune.requests import ScoreSection, TextInputs
 from retune.scoring.outcomes import write_outcomes
 from retune.scoring.perplexity import answer_losses, text_losses
 from retune.scoring.resampling import Statistic, bits_of_ratio, exp_of_ratio
+from retune.scoring.stages import LossSettings, TextInputs
 from retune.scoring.token_losses import RowLoss, context_limit
 from retune.scoring.uncertainty import estimate_ratio
 from retune.stage import Workdir
@@ -40,12 +40,12 @@ Outcome = RowLoss | str
 """A text's loss, or why it has none."""
 
 
-def score_general_text(inputs: TextInputs, section: ScoreSection, work: Workdir) -> ScoreReport:
+def score_general_text(inputs: TextInputs, settings: LossSettings, work: Workdir) -> ScoreReport:
     """Score how surprised a model is by general texts.
 
     Args:
         inputs: Model and texts.
-        section: Bootstrap draws; the batch size changes no figure.
+        settings: Bootstrap draws; the batch size changes no figure.
         work: `rows.jsonl` with NLL, tokens and bytes per text goes to its artifact folder.
 
     Returns:
@@ -57,7 +57,7 @@ def score_general_text(inputs: TextInputs, section: ScoreSection, work: Workdir)
     """
     references = read_references(inputs.text.path)
     loaded = SLOT.get(inputs.model)
-    outcomes = _score_references(loaded, references, section.scoring.runtime.batch_size, work)
+    outcomes = _score_references(loaded, references, settings.batch_size, work)
     write_outcomes(work.artifact, (_describe(at, one) for at, one in enumerate(outcomes, 1)))
     scored = [one for one in outcomes if isinstance(one, RowLoss)]
 
@@ -66,7 +66,7 @@ def score_general_text(inputs: TextInputs, section: ScoreSection, work: Workdir)
             [loss.nll_sum_nats for loss in scored],
             weights,
             statistic=statistic,
-            resamples=section.scoring.resamples,
+            resamples=settings.resamples,
         )
 
     return ScoreReport(

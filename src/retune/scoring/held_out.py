@@ -19,13 +19,19 @@ from retune.digests import digest_folder
 from retune.errors import ScoringError
 from retune.modeling.loading import SLOT, LoadedModel
 from retune.records import Metric, ScoreReport, SideRef
-from retune.requests import ScoreInputs, ScoreSection
 from retune.scoring.generation import Answer, write_answers
 from retune.scoring.outcomes import write_outcomes
 from retune.scoring.resampling import Statistic, bits_of_ratio, exp_of_ratio
 from retune.scoring.sql.records import SqlLimits, SqlOutcome, SqlRow, SqlScores
 from retune.scoring.sql.score import extract_sql, score_sql
 from retune.scoring.sql.summary import summarize_sql
+from retune.scoring.stages import (
+    AnswerSettings,
+    LossSettings,
+    SampleSettings,
+    ScoreInputs,
+    SqlSettings,
+)
 from retune.scoring.token_losses import (
     LOSS_NOT_FINITE,
     RowLoss,
@@ -60,12 +66,12 @@ class RowScore(NamedTuple):
     """Prompt and answer, all but the first token."""
 
 
-def score_perplexity(inputs: ScoreInputs, section: ScoreSection, work: Workdir) -> ScoreReport:
+def score_perplexity(inputs: ScoreInputs, settings: LossSettings, work: Workdir) -> ScoreReport:
     """Score the reference answers, as `retune.scoring.perplexity` defines it.
 
     Args:
         inputs: Model and rows.
-        section: Bootstrap draws; the batch size changes no figure.
+        settings: Bootstrap draws; the batch size changes no figure.
         work: `rows.jsonl` with NLL, tokens and bytes per row goes to its artifact folder.
 
     Returns:
@@ -80,7 +86,7 @@ def score_perplexity(inputs: ScoreInputs, section: ScoreSection, work: Workdir) 
     loaded = SLOT.get(inputs.model)
     rows = read_rows(inputs.rows.folder / "rows.parquet")
     refuse_other_tokenizer(loaded.tokenizer, rows)
-    scores = _score_rows(loaded, rows, section.scoring.runtime.batch_size, work)
+    scores = _score_rows(loaded, rows, settings.batch_size, work)
     write_outcomes(
         work.artifact,
         (_describe_loss(row, score) for row, score in zip(rows, scores, strict=True)),
@@ -95,7 +101,7 @@ def score_perplexity(inputs: ScoreInputs, section: ScoreSection, work: Workdir) 
             [denominator for _, denominator in losses],
             statistic=statistic,
             groups=[row["group"] for row, _ in scored],
-            resamples=section.scoring.resamples,
+            resamples=settings.resamples,
         )
 
     answers, wholes = [one.answer for _, one in scored], [one.whole for _, one in scored]
@@ -183,12 +189,12 @@ def _describe_loss(row: Row, found: RowScore | str) -> dict[str, Any]:
     }
 
 
-def score_generated_sql(inputs: ScoreInputs, section: ScoreSection, work: Workdir) -> ScoreReport:
+def score_generated_sql(inputs: ScoreInputs, settings: SqlSettings, work: Workdir) -> ScoreReport:
     """Let the model answer each held-out question, and compare its SQL with the reference.
 
     Args:
         inputs: Model and rows with their databases.
-        section: Length limit, dialect, time limit.
+        settings: Length limit, dialect, time limit.
         work: `rows.jsonl` with each answer and verdict, and `summary.json` with counts by reason
             and the table by hardness, go to its artifact folder.
 
@@ -204,7 +210,7 @@ def score_generated_sql(inputs: ScoreInputs, section: ScoreSection, work: Workdi
     rows = _rows_with_database(read_rows(inputs.rows.folder / "rows.parquet"))
     loaded = SLOT.get(inputs.model)
     refuse_other_tokenizer(loaded.tokenizer, rows)
-    answers = _answer(loaded, rows, section, work)
+    answers = _answer(loaded, rows, settings, work)
     asked = [at for at, answer in enumerate(answers) if answer.text is not None]
     predictions = [extract_sql(answer.text or "") for answer in answers]
     references = read_sql_rows([rows[at] for at in asked], inputs.rows)
@@ -212,8 +218,8 @@ def score_generated_sql(inputs: ScoreInputs, section: ScoreSection, work: Workdi
         score_sql(
             references,
             [predictions[at] for at in asked],
-            dialect=section.scoring.sql_dialect,
-            limits=SqlLimits(deadline_s=section.scoring.sql_timeout_seconds),
+            dialect=settings.sql_dialect,
+            limits=SqlLimits(deadline_s=settings.sql_timeout_seconds),
             report_progress=lambda done, total: work.reporter.progress("queries", done, total),
         )
         if asked
@@ -265,12 +271,12 @@ def _write_sql_summary(folder: Path, scores: SqlScores, unscored: Mapping[str, i
     (folder / SUMMARY_FILE).write_text(text + "\n", "utf-8")
 
 
-def sample_answers(inputs: ScoreInputs, section: ScoreSection, work: Workdir) -> ScoreReport:
+def sample_answers(inputs: ScoreInputs, settings: SampleSettings, work: Workdir) -> ScoreReport:
     """Let the model answer a few questions, spread evenly over the side, for a person to read.
 
     Args:
         inputs: Model and rows; rows without a question (plain text) are passed over.
-        section: How many answers, and their length limit.
+        settings: How many answers, and their length limit.
         work: `rows.jsonl` with question, reference and answer goes to its artifact folder.
 
     Returns:
@@ -282,9 +288,9 @@ def sample_answers(inputs: ScoreInputs, section: ScoreSection, work: Workdir) ->
     rows = [row for row in read_rows(inputs.rows.folder / "rows.parquet") if row["question"]]
     loaded = SLOT.get(inputs.model)
     refuse_other_tokenizer(loaded.tokenizer, rows)
-    count = min(section.scoring.samples, len(rows))
+    count = min(settings.samples, len(rows))
     shown = [rows[number * len(rows) // count] for number in range(count)]
-    answers = _answer(loaded, shown, section, work)
+    answers = _answer(loaded, shown, settings, work)
     write_outcomes(
         work.artifact,
         (
@@ -314,13 +320,13 @@ def _rows_with_database(rows: list[Row]) -> list[Row]:
 
 
 def _answer(
-    loaded: LoadedModel, rows: Sequence[Row], section: ScoreSection, work: Workdir
+    loaded: LoadedModel, rows: Sequence[Row], settings: AnswerSettings, work: Workdir
 ) -> list[Answer]:
     return write_answers(
         loaded,
         [row["prompt_ids"] for row in rows],
-        max_new_tokens=section.scoring.max_new_tokens,
-        batch_size=section.scoring.runtime.batch_size,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
         progress=lambda done, total: work.reporter.progress("answers", done, total),
     )
 

@@ -22,7 +22,6 @@ from retune.data.tables import read_rows
 from retune.digests import digest_folder
 from retune.errors import ScoringError
 from retune.records import Metric, ScoreReport, SideRef
-from retune.requests import BaselineInputs, LabelInputs, ScoreSection
 from retune.scoring.classification.baselines import score_baselines
 from retune.scoring.classification.picture import (
     UNPARSABLE_COLUMN,
@@ -38,17 +37,18 @@ from retune.scoring.label_predictions import (
     predict_labels,
 )
 from retune.scoring.outcomes import write_outcomes
+from retune.scoring.stages import BaselineInputs, BaselineSettings, LabelInputs, LabelSettings
 from retune.stage import Workdir
 
 NO_LABEL = "no_label"
 
 
-def score_labels(inputs: LabelInputs, section: ScoreSection, work: Workdir) -> ScoreReport:
+def score_labels(inputs: LabelInputs, settings: LabelSettings, work: Workdir) -> ScoreReport:
     """Score which class a model puts each held-out row into.
 
     Args:
         inputs: Model, rows and classes.
-        section: How a class is named, bootstrap draws; the batch size changes no figure.
+        settings: How a class is named, bootstrap draws; the batch size changes no figure.
         work: `rows.jsonl`, `confusion.json`, `confusion.png` and `confusion.svg` go to its artifact
             folder.
 
@@ -71,9 +71,9 @@ def score_labels(inputs: LabelInputs, section: ScoreSection, work: Workdir) -> S
         loaded,
         [row["prompt_ids"] for row in rows],
         find_label_answers(rows, inputs.labels, loaded),
-        classify_by=section.scoring.classify_by,
-        max_new_tokens=section.scoring.max_new_tokens,
-        batch_size=section.scoring.runtime.batch_size,
+        classify_by=settings.classify_by,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
         progress=lambda done, total: work.reporter.progress("answers", done, total),
     )
     scores = score_classification(
@@ -82,7 +82,7 @@ def score_labels(inputs: LabelInputs, section: ScoreSection, work: Workdir) -> S
         found.probabilities,
         [row["group"] for row in rows],
         labels=inputs.labels,
-        resamples=section.scoring.resamples,
+        resamples=settings.resamples,
     )
     write_outcomes(work.artifact, _describe(rows, found, scores))
     _write_confusion(work.artifact, scores)
@@ -92,13 +92,13 @@ def score_labels(inputs: LabelInputs, section: ScoreSection, work: Workdir) -> S
 
 
 def score_label_baselines(
-    inputs: BaselineInputs, section: ScoreSection, work: Workdir
+    inputs: BaselineInputs, settings: BaselineSettings, work: Workdir
 ) -> ScoreReport:
     """Score what any model of labels has to beat: the largest class, and TF-IDF with regression.
 
     Args:
         inputs: Rows to learn from, rows to score, classes.
-        section: Bootstrap draws.
+        settings: Bootstrap draws.
         work: `rows.jsonl` with both predictions per row goes to its artifact folder.
 
     Returns:
@@ -116,7 +116,7 @@ def score_label_baselines(
         [row["question"] for row in rows],
         labels=inputs.labels,
         groups=[row["group"] for row in rows],
-        resamples=section.scoring.resamples,
+        resamples=settings.resamples,
     )
     write_outcomes(
         work.artifact,

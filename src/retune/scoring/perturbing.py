@@ -33,9 +33,7 @@ from typing import Any
 from retune.data.tables import read_rows
 from retune.digests import digest_folder
 from retune.modeling.loading import SLOT
-from retune.recipe.sections import RobustnessConfig
 from retune.records import ScoreReport
-from retune.requests import RobustnessInputs, RobustnessSection
 from retune.scoring.answer_judging import AnswerJudge, Asked, Judged, Key, Row
 from retune.scoring.held_out import refuse_other_tokenizer
 from retune.scoring.outcomes import write_outcomes
@@ -48,6 +46,7 @@ from retune.scoring.robustness import (
     perturb,
     score_flips,
 )
+from retune.scoring.stages import RobustnessInputs, RobustnessSettings
 from retune.stage import Workdir
 
 FLIPS_FILE = "flips.json"
@@ -78,13 +77,13 @@ class Change:
 
 
 def probe_robustness(
-    inputs: RobustnessInputs, section: RobustnessSection, work: Workdir
+    inputs: RobustnessInputs, settings: RobustnessSettings, work: Workdir
 ) -> ScoreReport:
     """Ask held-out questions again, spoilt on purpose, and count the outcomes that turn.
 
     Args:
         inputs: Model, rows, classes, questions in other words.
-        section: Kinds of change, how many rows, seed; lengths and dialect as on held-out rows.
+        settings: Kinds of change, how many rows, seed; lengths and dialect as on held-out rows.
         work: `rows.jsonl` with each row and kind, and `flips.json` with the counts of each kind, go
             to its artifact folder.
 
@@ -97,22 +96,21 @@ def probe_robustness(
         ScoringError: The model has another tokenizer than the rows, its loss is not finite, or no
             SQL worker can start.
     """
-    config = section.probes.robustness or RobustnessConfig()
     rows = read_rows(inputs.rows.folder / "rows.parquet")
-    drawn = draw_rows(rows, config.rows, config.seed)
+    drawn = draw_rows(rows, settings.rows, settings.seed)
     if drawn:
         refuse_other_tokenizer(SLOT.get(inputs.model).tokenizer, drawn)
     found = inputs.paraphrases
     options = PerturbationOptions(
-        typo_rate=config.typo_rate, paraphrases=load_paraphrases(found.path) if found else {}
+        typo_rate=settings.typo_rate, paraphrases=load_paraphrases(found.path) if found else {}
     )
-    kinds: tuple[Kind, ...] = tuple(dict.fromkeys(config.kinds))
-    changes = make_changes(drawn, kinds, config.seed, options)
+    kinds: tuple[Kind, ...] = tuple(dict.fromkeys(settings.kinds))
+    changes = make_changes(drawn, kinds, settings.seed, options)
     asked = list_prompts(changes)
-    judged = AnswerJudge(inputs, section, work, rows).judge(list(asked.values()))
+    judged = AnswerJudge(inputs, settings, work, rows).judge(list(asked.values()))
     by_key = dict(zip(asked, judged, strict=True))
     trials = [_make_trial(change, by_key) for change in changes]
-    scores = score_flips(trials, kinds=kinds, resamples=section.scoring.resamples)
+    scores = score_flips(trials, kinds=kinds, resamples=settings.resamples)
     outcomes = [_describe(change, by_key) for change in changes]
     write_outcomes(work.artifact, outcomes)
     _write_flips(work, scores)

@@ -33,7 +33,6 @@ from retune.digests import digest_folder
 from retune.errors import ConfigError
 from retune.modeling.loading import SLOT, LoadedModel
 from retune.records import Metric, ScoreReport
-from retune.requests import ProbeInputs, ProbeSection
 from retune.scoring.counterfactual import (
     CounterfactualPair,
     CounterfactualScores,
@@ -49,6 +48,7 @@ from retune.scoring.generation import PROMPT_TOO_LONG, Answer, write_answers
 from retune.scoring.outcomes import write_outcomes
 from retune.scoring.perplexity import answer_losses
 from retune.scoring.probes import ProbeScores, judge_probes, load_probes
+from retune.scoring.stages import CounterfactualSettings, ProbeInputs, ProbeSettings
 from retune.scoring.token_losses import context_limit
 from retune.stage import Workdir
 
@@ -59,12 +59,12 @@ Ids = Sequence[int]
 Progress = Callable[[int, int], None]
 
 
-def probe_model(inputs: ProbeInputs, section: ProbeSection, work: Workdir) -> ScoreReport:
+def probe_model(inputs: ProbeInputs, settings: ProbeSettings, work: Workdir) -> ScoreReport:
     """Let the model answer every case and judge its words.
 
     Args:
         inputs: Model, cases, and the chat template when it is not the model's own.
-        section: System message, length limit.
+        settings: System message, length limit.
         work: `rows.jsonl` with each answer and verdict goes to its artifact folder.
 
     Returns:
@@ -75,7 +75,7 @@ def probe_model(inputs: ProbeInputs, section: ProbeSection, work: Workdir) -> Sc
         ConfigError: The file of cases is broken.
     """
     cases = load_probes(inputs.cases.path)
-    asking = _Asking(inputs, section, work)
+    asking = _Asking(inputs, settings, work)
     answers = asking.write([case.input for case in cases], "cases")
     scores = judge_probes(cases, [answer.text for answer in answers])
     write_outcomes(
@@ -103,12 +103,14 @@ def probe_model(inputs: ProbeInputs, section: ProbeSection, work: Workdir) -> Sc
     )
 
 
-def probe_counterfactuals(inputs: ProbeInputs, section: ProbeSection, work: Workdir) -> ScoreReport:
+def probe_counterfactuals(
+    inputs: ProbeInputs, settings: CounterfactualSettings, work: Workdir
+) -> ScoreReport:
     """Ask the model the same of two groups, and compare what it makes of them.
 
     Args:
         inputs: Model, sets of pairs, and the chat template when it is not the model's own.
-        section: System message, length limit, bootstrap draws.
+        settings: System message, length limit, bootstrap draws.
         work: `rows.jsonl` with each side of each pair, and `differences.json` with rates, tests and
             verdict of each set, go to its artifact folder.
 
@@ -125,11 +127,11 @@ def probe_counterfactuals(inputs: ProbeInputs, section: ProbeSection, work: Work
             f"{inputs.cases.path}: found no counterfactuals; expected a section `counterfactuals` "
             "with at least one set. Name such a file in probes.counterfactuals, or set it to null."
         )
-    asking = _Asking(inputs, section, work)
+    asking = _Asking(inputs, settings, work)
     # A set with both is taken apart: a hit is judged once per input, not once per continuation.
     asked = [one.model_copy(update={"continuations": ()}) for one in sets if one.hit_words]
     read = [one.model_copy(update={"hit_words": ()}) for one in sets if one.continuations]
-    resamples = section.scoring.resamples
+    resamples = settings.resamples
     hits = _answer_sides(expand_pairs(*asked), asking)
     likelihoods = _read_sides(expand_pairs(*read), asking)
     found = [
@@ -156,19 +158,18 @@ class _Asking:
 
     Args:
         inputs: Model, and the chat template when it is not the model's own.
-        section: System message, length limit, batch size.
+        settings: System message, length limit, batch size.
         work: Where progress goes.
     """
 
-    def __init__(self, inputs: ProbeInputs, section: ProbeSection, work: Workdir) -> None:
+    def __init__(self, inputs: ProbeInputs, settings: ProbeSettings, work: Workdir) -> None:
         self.loaded: LoadedModel = SLOT.get(inputs.model)
         self.tokenizer = self.loaded.tokenizer
         if inputs.template is not None:
             self.tokenizer = load_tokenizer(inputs.model.tokenizer, inputs.template)
-        # The task's own words around a question (`prompt.user`) are not for probes.
-        self._prompt = section.prompt.model_copy(update={"user": "{question}"})
-        self._max_new_tokens = section.probes.max_new_tokens
-        self.batch_size = section.scoring.runtime.batch_size
+        self._system, self._effort = settings.system, settings.reasoning_effort
+        self._max_new_tokens = settings.max_new_tokens
+        self.batch_size = settings.batch_size
         self._reporter = work.reporter
 
     def report(self, what: str) -> Progress:
@@ -200,8 +201,10 @@ class _Asking:
         return [(one.prompt, one.answer) for one in encode_chats(self.tokenizer, texts)]
 
     def _render(self, questions: Sequence[str]) -> tuple[list[str], str]:
-        renderer = ChatRenderer(self.tokenizer, effort=self._prompt.reasoning_effort)
-        messages = [build_messages(self._prompt, question=question) for question in questions]
+        renderer = ChatRenderer(self.tokenizer, effort=self._effort)
+        messages = [
+            build_messages(question=question, system=self._system) for question in questions
+        ]
         return [renderer.render_prompt(each) for each in messages], renderer.lead
 
     def write(self, questions: Sequence[str], what: str) -> list[Answer]:

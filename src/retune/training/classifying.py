@@ -25,7 +25,6 @@ from retune.modeling.devices import choose_compute_dtype, choose_device
 from retune.modeling.loading import SLOT
 from retune.recipe.sections import TrainingConfig
 from retune.records import AdapterRef, SideRef
-from retune.requests import ClassifierInputs, ClassifierSection
 from retune.scoring.batching import pad_sequences
 from retune.scoring.classification.metrics import compute_figures
 from retune.scoring.head_predictions import class_figures
@@ -33,6 +32,7 @@ from retune.stage import Workdir
 from retune.training.class_weights import count_labels, weigh_classes
 from retune.training.course import CHECKPOINTS, run_course
 from retune.training.refusing import refuse_unfit_training
+from retune.training.stages import ClassifierInputs, ClassifierSettings
 from retune.training.steps import count_steps
 from retune.training.supervised import as_sft
 from retune.training.task_scores import set_aside, spread_rows
@@ -43,13 +43,13 @@ Batch = dict[str, torch.Tensor]
 
 
 def train_classifier(
-    inputs: ClassifierInputs, section: ClassifierSection, work: Workdir
+    inputs: ClassifierInputs, settings: ClassifierSettings, work: Workdir
 ) -> AdapterRef:
     """Train a head, and what the method says, from the latest sealed checkpoint if there is one.
 
     Args:
         inputs: Rows with labels, and the model.
-        section: Method, head and training settings.
+        settings: Method, head and training settings.
         work: Checkpoints go to its scratch folder, what was trained to its artifact folder.
 
     Returns:
@@ -62,20 +62,20 @@ def train_classifier(
         Interrupted: A stop was asked for; a checkpoint was sealed first.
     """
     labels = sorted(inputs.labels)
-    refuse_unfit_training(section.training, section.quantization.kind, inputs.validation)
-    weights = weigh_classes(section.head.class_weights, labels, count_labels(inputs.train))
+    refuse_unfit_training(settings.training, settings.quantization, inputs.validation)
+    weights = weigh_classes(settings.head.class_weights, labels, count_labels(inputs.train))
     SLOT.clear()
-    set_seed(section.seed)
-    trained = prepare_classifier(inputs, section)
-    trainer = _build_trainer(trained, inputs, section, work, weights)
+    set_seed(settings.seed)
+    trained = prepare_classifier(inputs, settings)
+    trainer = _build_trainer(trained, inputs, settings, work, weights)
     return run_course(
         trainer,
         trained,
-        kind=section.method.kind,
-        training=section.training,
-        seed=section.seed,
+        kind=settings.method.kind,
+        training=settings.training,
+        seed=settings.seed,
         work=work,
-        task_score=make_class_score(trainer, inputs.validation, labels, section.training),
+        task_score=make_class_score(trainer, inputs.validation, labels, settings.training),
     )
 
 
@@ -106,7 +106,7 @@ def make_class_score(
 def _build_trainer(
     trained: Trained,
     inputs: ClassifierInputs,
-    section: ClassifierSection,
+    settings: ClassifierSettings,
     work: Workdir,
     weights: Mapping[str, float] | None,
 ) -> Trainer:
@@ -114,11 +114,11 @@ def _build_trainer(
     labels = sorted(inputs.labels)
     rows = load_labelled(inputs.train, labels)
     arguments = as_sft(
-        section.training,
+        settings.training,
         output=work.scratch / CHECKPOINTS,
-        total_steps=count_steps(len(rows), section.training),
-        seed=section.seed,
-        compute_dtype=choose_compute_dtype(section.quantization.compute_dtype, device),
+        total_steps=count_steps(len(rows), settings.training),
+        seed=settings.seed,
+        compute_dtype=choose_compute_dtype(settings.compute_dtype, device),
         on_cpu=device.type == "cpu",
     )
     arguments.label_names = ["labels"]
@@ -130,7 +130,7 @@ def _build_trainer(
         data_collator=partial(collate, pad_token_id=int(tokenizer.pad_token_id)),
         train_dataset=rows,
         eval_dataset=load_labelled(
-            inputs.validation, labels, limit=section.training.evaluation_rows
+            inputs.validation, labels, limit=settings.training.evaluation_rows
         ),
         processing_class=tokenizer,
         compute_loss_func=class_loss([weights[name] for name in labels] if weights else None),

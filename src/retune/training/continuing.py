@@ -16,9 +16,9 @@ from retune.modeling.devices import choose_compute_dtype, choose_device
 from retune.recipe.sections import LowRankConfig, TrainingConfig
 from retune.recipe.sections.method import CONTINUABLE, MethodConfig
 from retune.records import AdapterRef
-from retune.requests import StartInputs, TrainSection
 from retune.stage import Workdir
 from retune.training.course import CHECKPOINTS
+from retune.training.stages import StartInputs, StartSettings
 from retune.training.steps import count_steps
 from retune.training.supervised import as_sft, project_answers_only
 from retune.training.trained import Trained, prepare_model
@@ -97,13 +97,15 @@ def _is_copy(name: str) -> bool:
     return f".{REFERENCE}." in name
 
 
-def continue_training(inputs: StartInputs, adapter: AdapterRef, section: TrainSection) -> Continued:
+def continue_training(
+    inputs: StartInputs, adapter: AdapterRef, settings: StartSettings
+) -> Continued:
     """Load what was trained before, to be trained further.
 
     Args:
         inputs: The model that it was trained over.
         adapter: What was trained.
-        section: Its method, dtypes and attention.
+        settings: Its method, dtypes and attention.
 
     Returns:
         The model, with the trained weights in it.
@@ -111,11 +113,11 @@ def continue_training(inputs: StartInputs, adapter: AdapterRef, section: TrainSe
     Raises:
         ConfigError: The method cannot be trained further.
     """
-    refuse_method(section.method)
-    method = section.method
+    refuse_method(settings.method)
+    method = settings.method
     if isinstance(method, LowRankConfig):
-        section = section.model_copy(update={"method": as_saved(method)})
-    trained = prepare_model(inputs, section)
+        settings = settings.model_copy(update={"method": as_saved(method)})
+    trained = prepare_model(inputs, settings)
     trained.load(adapter.folder)
     return Continued(trained)
 
@@ -194,13 +196,13 @@ def training_of(
 
 
 def shared_arguments(
-    training: TrainingConfig, section: TrainSection, work: Workdir, total_steps: int
+    training: TrainingConfig, settings: StartSettings, work: Workdir, total_steps: int
 ) -> dict[str, Any]:
     """Return what TRL's trainers have in common, as supervised fine-tuning would have it.
 
     Args:
         training: From `training_of`.
-        section: Seed and compute dtype.
+        settings: Seed and compute dtype.
         work: Checkpoints go to its scratch folder.
         total_steps: Planned optimizer steps.
 
@@ -213,8 +215,8 @@ def shared_arguments(
         training,
         output=work.scratch / CHECKPOINTS,
         total_steps=total_steps,
-        seed=section.seed,
-        compute_dtype=choose_compute_dtype(section.quantization.compute_dtype, device),
+        seed=settings.seed,
+        compute_dtype=choose_compute_dtype(settings.compute_dtype, device),
         on_cpu=device.type == "cpu",
     )
     return {name: getattr(like, name) for name in _SHARED}

@@ -24,11 +24,11 @@ from retune.modeling.memory.estimates import (
 )
 from retune.modeling.memory.estimating import Plan, estimate_memory
 from retune.records import Record
-from retune.requests import TrainInputs, TrainSection
 from retune.training.checkpoints import write_atomically
 from retune.training.lengths import row_lengths
 from retune.training.measuring import read_status
 from retune.training.planning import make_plan
+from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.steps import count_sequences, count_steps
 from retune.training.timing import time_steps
 
@@ -41,7 +41,7 @@ class EstimateRequest(Record):
 
     inputs: TrainInputs
     """Its model need not be quantized yet."""
-    section: TrainSection
+    settings: TrainSettings
     device: str | None
     """cpu or cuda; None is what this machine has."""
     capacity_bytes: int | None
@@ -68,13 +68,13 @@ def estimate_training(request: EstimateRequest) -> TrainingEstimate:
     """
     device = request.device or choose_device().type
     tokens, learned = row_lengths(request.inputs.train)
-    plan = make_plan(request.inputs, request.section, tokens, learned, device=device)
+    plan = make_plan(request.inputs, request.settings, tokens, learned, device=device)
     memory = estimate_memory(plan, runtime=_runtime(request.inputs, device))
     capacity = request.capacity_bytes or _capacity(device)
     ratio = request.calibration.get(calibration_name(device, plan.method.kind))
     peak = calibrated(memory, ratio)
-    training = request.section.training
-    sequences = count_sequences(request.inputs.train, training, request.section.prompt.max_length)
+    training = request.settings.training
+    sequences = count_sequences(request.inputs.train, training, request.settings.max_length)
     steps = count_steps(sequences, training)
     advice: tuple[Advice, ...] = ()
     if peak > capacity and request.advise:
@@ -86,7 +86,7 @@ def estimate_training(request: EstimateRequest) -> TrainingEstimate:
         capacity_bytes=capacity,
         steps=steps,
         tokens=round(sum(tokens) / max(1, sequences) * steps * training.batch_size),
-        times=time_steps(request.inputs, request.section) if request.timed else None,
+        times=time_steps(request.inputs, request.settings) if request.timed else None,
         advice=advice,
         notes=(*_notes(request, device), *heap_notes(memory, peak, capacity)),
     )
@@ -194,7 +194,7 @@ def _notes(request: EstimateRequest, device: str) -> Iterable[str]:
         yield "counted for a GPU on a machine without one: its kernels may hold other memory"
     if device == "cuda":
         yield "the GPU's driver and context take some hundred megabytes more"
-    if request.section.training.torch_compile:
+    if request.settings.training.torch_compile:
         yield "torch.compile plans memory its own way: the estimate is of the plain model"
 
 

@@ -26,9 +26,8 @@ from trl import DPOConfig, DPOTrainer
 from retune.data.chats.pairs import Row, read_pairs
 from retune.data.tokenizers import Tokenizer, load_tokenizer
 from retune.modeling.loading import SLOT
-from retune.recipe.sections import DpoConfig, TrainingConfig
+from retune.recipe.sections import TrainingConfig
 from retune.records import LOG_FOLDER, AdapterRef
-from retune.requests import PreferenceInputs, PreferenceSection
 from retune.scoring.token_losses import score_tokens
 from retune.stage import Workdir
 from retune.training.continuing import (
@@ -41,6 +40,7 @@ from retune.training.continuing import (
     training_of,
 )
 from retune.training.course import run_course
+from retune.training.stages import PreferenceInputs, PreferenceSettings
 from retune.training.steps import count_steps
 
 _COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -59,13 +59,13 @@ class PairTrainer(DPOTrainer):
 
 
 def train_preferences(
-    inputs: PreferenceInputs, section: PreferenceSection, work: Workdir
+    inputs: PreferenceInputs, settings: PreferenceSettings, work: Workdir
 ) -> AdapterRef:
     """Train what was trained before to prefer the chosen answers.
 
     Args:
         inputs: Pairs, what was trained before, and the model under it.
-        section: Method, training settings, and those of the preferences.
+        settings: Method, training settings, and those of the preferences.
         work: Checkpoints go to its scratch folder, what was trained to its artifact folder.
 
     Returns:
@@ -77,41 +77,39 @@ def train_preferences(
         Interrupted: A stop was asked for; a checkpoint was sealed first.
     """
     SLOT.clear()
-    set_seed(section.seed)
+    set_seed(settings.seed)
     tokenizer = load_tokenizer(inputs.base.folder)
     held_back = read_pairs(inputs.pairs, validation=True)
-    continued = continue_training(inputs, inputs.adapter, section)
-    training = _training_of(section.training, section.dpo, inputs)
+    continued = continue_training(inputs, inputs.adapter, settings)
+    training = _training_of(settings, inputs)
     size = training.rows_per_pass
     before = log_probs(continued, held_back, tokenizer, batch_size=size)
-    trainer = build_trainer(continued, inputs, section, training, work)
+    trainer = build_trainer(continued, inputs, settings, training, work)
     adapter = run_course(
         trainer,
         continued,
-        kind=section.method.kind,
+        kind=settings.method.kind,
         training=training,
-        seed=section.seed,
+        seed=settings.seed,
         work=work,
     )
     # The best weights, which need not be those of the last step.
     continued.load(work.artifact)
     after = log_probs(continued, held_back, tokenizer, batch_size=size)
     _write_pairs(work, held_back, before, after)
-    figures = measure_preferences(before, after, section.dpo.beta)
+    figures = measure_preferences(before, after, settings.beta)
     counts = {"pairs": inputs.pairs.train, "pairs_held_back": inputs.pairs.validation}
     return adapter.model_copy(update={"figures": {**counts, **figures}})
 
 
-def _training_of(
-    training: TrainingConfig, dpo: DpoConfig, inputs: PreferenceInputs
-) -> TrainingConfig:
+def _training_of(settings: PreferenceSettings, inputs: PreferenceInputs) -> TrainingConfig:
     return training_of(
-        training,
-        batch_size=dpo.batch_size,
-        learning_rate=dpo.learning_rate,
+        settings.training,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
         examples=inputs.pairs.train,
-        max_steps=dpo.max_steps,
-        epochs=dpo.epochs,
+        max_steps=settings.max_steps,
+        epochs=settings.epochs,
         evaluations=bool(inputs.pairs.validation),
     )
 
@@ -119,7 +117,7 @@ def _training_of(
 def build_trainer(
     continued: Continued,
     inputs: PreferenceInputs,
-    section: PreferenceSection,
+    settings: PreferenceSettings,
     training: TrainingConfig,
     work: Workdir,
 ) -> PairTrainer:
@@ -128,7 +126,7 @@ def build_trainer(
     Args:
         continued: What was trained before: at this moment the reference.
         inputs: Pairs and tokenizer.
-        section: Form of the loss.
+        settings: Form of the loss.
         training: From `training_of`.
         work: Checkpoints go to its scratch folder.
 
@@ -139,9 +137,9 @@ def build_trainer(
     trainer = PairTrainer(
         model=continued.model,
         args=DPOConfig(
-            **shared_arguments(training, section, work, count_steps(inputs.pairs.train, training)),
-            beta=section.dpo.beta,
-            loss_type=[section.dpo.loss],
+            **shared_arguments(training, settings, work, count_steps(inputs.pairs.train, training)),
+            beta=settings.beta,
+            loss_type=[settings.loss],
             max_length=None,
             pad_to_multiple_of=None,
             precompute_ref_log_probs=True,

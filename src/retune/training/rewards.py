@@ -30,7 +30,6 @@ from retune.errors import DataError
 from retune.modeling.loading import SLOT
 from retune.recipe.sections import GrpoConfig, TrainingConfig
 from retune.records import LOG_FOLDER, AdapterRef
-from retune.requests import RewardInputs, RewardSection
 from retune.scoring.generation import read_answer
 from retune.scoring.held_out import read_sql_rows
 from retune.scoring.sql.records import SqlLimits
@@ -48,6 +47,7 @@ from retune.training.continuing import (
 from retune.training.course import run_course
 from retune.training.metrics import read_metrics
 from retune.training.sql_reward import SqlReward
+from retune.training.stages import RewardInputs, RewardSettings
 
 Row = dict[str, Any]
 _PROMPTS = pa.schema([("prompt", pa.string()), ("place", pa.int64())])
@@ -82,12 +82,12 @@ class AnswerTrainer(GRPOTrainer):
         super().log(logs, start_time)
 
 
-def train_rewards(inputs: RewardInputs, section: RewardSection, work: Workdir) -> AdapterRef:
+def train_rewards(inputs: RewardInputs, settings: RewardSettings, work: Workdir) -> AdapterRef:
     """Train what was trained before by rewards on its own answers.
 
     Args:
         inputs: Training chats with their databases, what was trained before, the model under it.
-        section: Method, training settings, those of the rewards, and how SQL is scored.
+        settings: Method, training settings, those of the rewards, and how SQL is scored.
         work: Checkpoints go to its scratch folder, what was trained to its artifact folder.
 
     Returns:
@@ -100,29 +100,29 @@ def train_rewards(inputs: RewardInputs, section: RewardSection, work: Workdir) -
         Interrupted: A stop was asked for; a checkpoint was sealed first.
     """
     SLOT.clear()
-    set_seed(section.seed)
-    limits = SqlLimits(deadline_s=section.scoring.sql_timeout_seconds)
-    rows = _read_rows(inputs, section.grpo.max_rows)
+    set_seed(settings.seed)
+    limits = SqlLimits(deadline_s=settings.sql_timeout_seconds)
+    rows = _read_rows(inputs, settings.grpo.max_rows)
     with SqlSandbox(limits) as sandbox:
-        dialect = section.scoring.sql_dialect
+        dialect = settings.sql_dialect
         rows = _leave_out_unscorable(rows, inputs, sandbox, dialect, limits, work)
         reward = SqlReward(
             sandbox, read_sql_rows(rows, inputs.train), dialect=dialect, limits=limits
         )
-        continued = continue_training(inputs, inputs.adapter, section)
-        _refuse_long(rows, continued, section.grpo)
-        training = _training_of(section.training, section.grpo)
-        trainer = build_trainer(continued, rows, reward, inputs, section, training, work)
+        continued = continue_training(inputs, inputs.adapter, settings)
+        _refuse_long(rows, continued, settings.grpo)
+        training = _training_of(settings.training, settings.grpo)
+        trainer = build_trainer(continued, rows, reward, inputs, settings, training, work)
         adapter = run_course(
             trainer,
             continued,
-            kind=section.method.kind,
+            kind=settings.method.kind,
             training=training,
-            seed=section.seed,
+            seed=settings.seed,
             work=work,
         )
     points = read_metrics(work.artifact / LOG_FOLDER / "metrics.jsonl")
-    figures = {"rows": float(len(rows)), **measure_rewards(points, section.grpo.max_steps)}
+    figures = {"rows": float(len(rows)), **measure_rewards(points, settings.grpo.max_steps)}
     if not figures.get("groups_with_signal"):
         work.reporter.log(
             "no prompt got answers of different reward, so nothing was learned: raise "
@@ -202,7 +202,7 @@ def build_trainer(
     rows: Sequence[Row],
     reward: SqlReward,
     inputs: RewardInputs,
-    section: RewardSection,
+    settings: RewardSettings,
     training: TrainingConfig,
     work: Workdir,
 ) -> AnswerTrainer:
@@ -213,14 +213,14 @@ def build_trainer(
         rows: Whose prompts are answered.
         reward: Of answers, by the places of `rows`.
         inputs: For the tokenizer.
-        section: Settings of the rewards.
+        settings: Settings of the rewards.
         training: From `training_of`.
         work: Checkpoints go to its scratch folder.
 
     Returns:
         The trainer, whose model is as it was given.
     """
-    grpo = section.grpo
+    grpo = settings.grpo
     tokenizer = load_tokenizer(inputs.base.folder)
     end_ids = end_token_ids(tokenizer, inputs.base.folder)
     as_given = remember_weights(continued.model)
@@ -230,7 +230,7 @@ def build_trainer(
         model=continued.model,
         reward_funcs=[_as_function(reward, tokenizer, end_ids)],
         args=GRPOConfig(
-            **shared_arguments(training, section, work, grpo.max_steps),
+            **shared_arguments(training, settings, work, grpo.max_steps),
             num_generations=grpo.answers,
             max_completion_length=grpo.max_new_tokens,
             temperature=grpo.temperature,
@@ -241,7 +241,7 @@ def build_trainer(
             disable_dropout=True,
             pad_to_multiple_of=None,
         ),
-        train_dataset=_prompts(rows, grpo, section.seed),
+        train_dataset=_prompts(rows, grpo, settings.seed),
         processing_class=tokenizer,
     )
     restore_weights(continued.model, as_given)

@@ -24,7 +24,6 @@ from retune.modeling.devices import choose_compute_dtype, choose_device
 from retune.modeling.loading import SLOT
 from retune.recipe.sections import TrainingConfig
 from retune.records import AdapterRef, SideRef
-from retune.requests import TrainInputs, TrainSection
 from retune.stage import Workdir
 from retune.training.course import CHECKPOINTS, run_course
 from retune.training.packing import (
@@ -37,6 +36,7 @@ from retune.training.packing import (
 )
 from retune.training.planning import note_estimate
 from retune.training.refusing import refuse_unfit_training
+from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.steps import count_steps
 from retune.training.task_scores import make_task_score
 from retune.training.trained import Trained, learn_in_float32, prepare_model
@@ -49,12 +49,12 @@ _CHECKED_ROWS = 8  # for the loss mask, before training starts
 _LABELLED = pa.schema([("input_ids", pa.list_(pa.int64())), ("labels", pa.list_(pa.int64()))])
 
 
-def train_adapter(inputs: TrainInputs, section: TrainSection, work: Workdir) -> AdapterRef:
+def train_adapter(inputs: TrainInputs, settings: TrainSettings, work: Workdir) -> AdapterRef:
     """Train an adapter or all weights, from the latest sealed checkpoint where there is one.
 
     Args:
         inputs: Chats and model.
-        section: Method and training settings.
+        settings: Method and training settings.
         work: Checkpoints go to its scratch folder, what was trained to its artifact folder.
 
     Returns:
@@ -66,30 +66,29 @@ def train_adapter(inputs: TrainInputs, section: TrainSection, work: Workdir) -> 
         Interrupted: A stop was asked for; a checkpoint was sealed first.
     """
     SLOT.clear()
-    set_seed(section.seed)
-    training = section.training
-    refuse_unfit_training(training, section.quantization.kind, inputs.validation)
-    trained = prepare_model(inputs, section)
+    set_seed(settings.seed)
+    training = settings.training
+    refuse_unfit_training(training, settings.quantization, inputs.validation)
+    trained = prepare_model(inputs, settings)
     if inputs.start is not None:
         trained.load(inputs.start.path)
     task_score = make_task_score(
         trained.model,
-        training=training,
-        scoring=section.scoring,
+        settings=settings,
         validation=inputs.validation,
         tokenizer=inputs.base.folder,
     )
-    trainer = _build_trainer(trained, inputs, section, work)
+    trainer = _build_trainer(trained, inputs, settings, work)
     adapter = run_course(
         trainer,
         trained,
-        kind=section.method.kind,
+        kind=settings.method.kind,
         training=training,
-        seed=section.seed,
+        seed=settings.seed,
         work=work,
         task_score=task_score,
     )
-    note_estimate(inputs, section, work)
+    note_estimate(inputs, settings, work)
     return adapter.model_copy(
         update={"started_from": inputs.start.digest if inputs.start else None}
     )
@@ -107,7 +106,7 @@ def as_sft(
     """Return TRL's form of the training settings.
 
     Args:
-        training: The recipe's section.
+        training: The recipe's settings.
         output: Folder of the checkpoints.
         total_steps: Planned optimizer steps.
         seed: Seeds order, dropout and noise.
@@ -180,28 +179,28 @@ def project_answers_only() -> None:
 
 
 def _build_trainer(
-    trained: Trained, inputs: TrainInputs, section: TrainSection, work: Workdir
+    trained: Trained, inputs: TrainInputs, settings: TrainSettings, work: Workdir
 ) -> SFTTrainer:
-    device, training = choose_device(), section.training
+    device, training = choose_device(), settings.training
     tokenizer = load_tokenizer(inputs.base.folder)
     rows, collator = _dataset(inputs.train), None
     if training.packing:
         collator = PackedCollator(int(tokenizer.pad_token_id), attention_of(trained.model))
         refuse_leaks(trained.model, rows, collator)
-        rows = pack_rows(rows, section.prompt.max_length)
+        rows = pack_rows(rows, settings.max_length)
     project_answers_only()
     trainer = SFTTrainer(
         model=trained.model,
         args=as_sft(
-            section.training,
+            settings.training,
             output=work.scratch / CHECKPOINTS,
-            total_steps=count_steps(len(rows), section.training),
-            seed=section.seed,
-            compute_dtype=choose_compute_dtype(section.quantization.compute_dtype, device),
+            total_steps=count_steps(len(rows), settings.training),
+            seed=settings.seed,
+            compute_dtype=choose_compute_dtype(settings.compute_dtype, device),
             on_cpu=device.type == "cpu",
         ),
         train_dataset=rows,
-        eval_dataset=_dataset(inputs.validation, limit=section.training.evaluation_rows),
+        eval_dataset=_dataset(inputs.validation, limit=settings.training.evaluation_rows),
         data_collator=collator,
         processing_class=tokenizer,
     )

@@ -17,7 +17,7 @@ from retune.data.tables import iterate_rows
 from retune.data.tokenizers import end_token_ids, load_tokenizer
 from retune.errors import ConfigError, ScoringError
 from retune.modeling.loading import LoadedModel
-from retune.recipe.sections import ScoringConfig, TrainingConfig
+from retune.recipe.sections import TrainingConfig
 from retune.records import SideRef
 from retune.scoring.classification.records import ClassificationRow
 from retune.scoring.classification.score import score_classification
@@ -27,6 +27,7 @@ from retune.scoring.held_out import read_sql_rows
 from retune.scoring.label_predictions import find_label_answers, predict_labels
 from retune.scoring.sql.records import SqlLimits
 from retune.scoring.sql.score import extract_sql, score_sql
+from retune.training.stages import TrainSettings
 
 Row = dict[str, Any]
 _FEWEST_DRAWS = 1  # the interval of a watched figure is shown nowhere
@@ -35,8 +36,7 @@ _FEWEST_DRAWS = 1  # the interval of a watched figure is shown nowhere
 def make_task_score(
     model: torch.nn.Module,
     *,
-    training: TrainingConfig,
-    scoring: ScoringConfig,
+    settings: TrainSettings,
     validation: SideRef,
     tokenizer: Path,
 ) -> Callable[[], float] | None:
@@ -44,8 +44,7 @@ def make_task_score(
 
     Args:
         model: In training.
-        training: What is watched, and on how many rows.
-        scoring: How queries are scored.
+        settings: What is watched, on how many rows, and how queries are scored.
         validation: Rows to score on.
         tokenizer: Folder of the model's tokenizer.
 
@@ -55,6 +54,7 @@ def make_task_score(
     Raises:
         ConfigError: The rows have nothing that the watched score could be measured on.
     """
+    training = settings.training
     if training.watch == "loss":
         return None
     sql = FIGURES[training.watch].rows == "text_to_sql"
@@ -62,9 +62,9 @@ def make_task_score(
     found = load_tokenizer(tokenizer)
     loaded = LoadedModel(cast(PreTrainedModel, model), found, end_token_ids(found, tokenizer))
     if sql:
-        score = partial(_score_sql, loaded, rows, validation, scoring, training.watch)
+        score = partial(_score_sql, loaded, rows, validation, settings, training.watch)
     else:
-        score = partial(_score_labels, loaded, rows, scoring, training.watch)
+        score = partial(_score_labels, loaded, rows, settings, training.watch)
     return partial(_score_aside, model, score)
 
 
@@ -120,7 +120,7 @@ def set_aside(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _score_labels(
-    loaded: LoadedModel, rows: list[Row], scoring: ScoringConfig, watched: str
+    loaded: LoadedModel, rows: list[Row], settings: TrainSettings, watched: str
 ) -> float:
     labels = sorted({row["label"] for row in rows})
     found = predict_labels(
@@ -128,8 +128,8 @@ def _score_labels(
         [row["prompt_ids"] for row in rows],
         find_label_answers(rows, labels, loaded),
         classify_by="likelihood",
-        max_new_tokens=scoring.max_new_tokens,
-        batch_size=scoring.runtime.batch_size,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
     )
     scores = score_classification(
         [
@@ -144,13 +144,13 @@ def _score_labels(
 
 
 def _score_sql(
-    loaded: LoadedModel, rows: list[Row], side: SideRef, scoring: ScoringConfig, watched: str
+    loaded: LoadedModel, rows: list[Row], side: SideRef, settings: TrainSettings, watched: str
 ) -> float:
     answers = write_answers(
         loaded,
         [row["prompt_ids"] for row in rows],
-        max_new_tokens=scoring.max_new_tokens,
-        batch_size=scoring.runtime.batch_size,
+        max_new_tokens=settings.max_new_tokens,
+        batch_size=settings.batch_size,
     )
     asked = [at for at, answer in enumerate(answers) if answer.text is not None]
     if not asked:
@@ -158,8 +158,8 @@ def _score_sql(
     scores = score_sql(
         read_sql_rows([rows[at] for at in asked], side),
         [extract_sql(answers[at].text or "") for at in asked],
-        dialect=scoring.sql_dialect,
-        limits=SqlLimits(deadline_s=scoring.sql_timeout_seconds),
+        dialect=settings.sql_dialect,
+        limits=SqlLimits(deadline_s=settings.sql_timeout_seconds),
     )
     name = watched.removeprefix("sql_")
     verdicts = [getattr(outcome, name) for outcome in scores.outcomes]

@@ -9,38 +9,39 @@ from pathlib import Path
 from retune.modeling.devices import choose_device
 from retune.modeling.memory.estimates import StepTimes
 from retune.modeling.quantizing import write_quantized
+from retune.modeling.stages import QuantizeSettings
 from retune.records import ModelRef
-from retune.requests import QuantizeSection, TrainInputs, TrainSection
 from retune.stage import SilentReporter, Workdir
 from retune.training.measured import read_measured
+from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.supervised import train_adapter
 
 _TIMED_STEPS = 4
 
 
-def time_steps(inputs: TrainInputs, section: TrainSection) -> StepTimes:
+def time_steps(inputs: TrainInputs, settings: TrainSettings) -> StepTimes:
     """Run a few real steps on the training rows.
 
     Args:
         inputs: Rows and model; the weights must be there.
-        section: Of the training.
+        settings: Of the training.
 
     Returns:
         Seconds per step, and the peak.
     """
     few: dict[str, object] = {"max_steps": _TIMED_STEPS, "warmup_steps": 0.0, "evaluations": 0}
     few |= {"checkpoint_every_steps": None, "early_stopping": None, "watch": "loss"}
-    training = section.training.model_copy(update=few)
-    section = section.model_copy(update={"training": training})
+    training = settings.training.model_copy(update=few)
+    settings = settings.model_copy(update={"training": training})
     clock = _StepClock()
     with tempfile.TemporaryDirectory(prefix="retune-estimate-") as name:
         folders = [Path(name) / each for each in ("artifact", "scratch", "model")]
         for folder in folders:
             folder.mkdir()
         inputs = inputs.model_copy(
-            update={"model": quantized(inputs, section, Workdir(folders[2], folders[1]))}
+            update={"model": quantized(inputs, settings, Workdir(folders[2], folders[1]))}
         )
-        train_adapter(inputs, section, Workdir(folders[0], folders[1], clock))
+        train_adapter(inputs, settings, Workdir(folders[0], folders[1], clock))
         measured = read_measured(folders[0])
     assert measured is not None
     return StepTimes(
@@ -66,21 +67,26 @@ class _StepClock(SilentReporter):
         return (self._ends[-1] - self._ends[0]) / max(1, len(self._ends) - 1)
 
 
-def quantized(inputs: TrainInputs, section: TrainSection, work: Workdir) -> ModelRef:
+def quantized(inputs: TrainInputs, settings: TrainSettings, work: Workdir) -> ModelRef:
     """Return the model that training starts from, quantized now where the settings ask for it.
 
     Args:
         inputs: Whose base is quantized.
-        section: Of the training.
+        settings: Of the training.
         work: The quantized model goes to its artifact.
 
     Returns:
         The given model, or the quantized one, whose figures are not measured.
     """
-    if section.quantization.kind == "none" or inputs.model.quantization != "none":
+    if settings.quantization == "none" or inputs.model.quantization != "none":
         return inputs.model
-    settings = QuantizeSection(model=section.model, quantization=section.quantization)
-    write_quantized(inputs.base.folder, settings, choose_device(), work)
+    form = QuantizeSettings(
+        dtype=settings.dtype,
+        kind=settings.quantization,
+        double=settings.double,
+        compute_dtype=settings.compute_dtype,
+    )
+    write_quantized(inputs.base.folder, form, choose_device(), work)
     return inputs.model.model_copy(
-        update={"folder": work.artifact, "quantization": section.quantization.kind}
+        update={"folder": work.artifact, "quantization": settings.quantization}
     )

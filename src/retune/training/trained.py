@@ -26,7 +26,7 @@ from retune.modeling.methods.applying import apply_method
 from retune.modeling.methods.prompt_checks import PromptConfig, check_room
 from retune.modeling.methods.prompt_learning import ENCODER_FILE, Prompted
 from retune.recipe.sections import FullConfig
-from retune.requests import StartInputs, TrainInputs, TrainSection
+from retune.training.stages import StartInputs, StartSettings, TrainInputs
 
 
 class Trained(Protocol):
@@ -151,12 +151,14 @@ def learn_in_float32(model: torch.nn.Module) -> None:
             weight.data = weight.data.float()
 
 
-def prepare_model(inputs: StartInputs, section: TrainSection, kind: ModelKind = CAUSAL) -> Trained:
+def prepare_model(
+    inputs: StartInputs, settings: StartSettings, kind: ModelKind = CAUSAL
+) -> Trained:
     """Load the model that training starts from, and make what is trained.
 
     Args:
         inputs: The base, quantized or not.
-        section: Method, dtypes and attention.
+        settings: Method, dtypes and attention.
         kind: What kind of model it is.
 
     Returns:
@@ -165,34 +167,34 @@ def prepare_model(inputs: StartInputs, section: TrainSection, kind: ModelKind = 
     Raises:
         ConfigError: The method does not fit the model.
     """
-    whole_model = isinstance(section.method, FullConfig)
+    whole_model = isinstance(settings.method, FullConfig)
     # Steps are smaller than what 16 bits can add to a weight, on every device.
-    dtype = torch.float32 if whole_model else choose_dtype(section.model.dtype, choose_device())
-    model = _load(inputs, section, dtype, kind)
-    if isinstance(section.method, PromptConfig) and isinstance(inputs, TrainInputs):
+    dtype = torch.float32 if whole_model else choose_dtype(settings.dtype, choose_device())
+    model = _load(inputs, settings, dtype, kind)
+    if isinstance(settings.method, PromptConfig) and isinstance(inputs, TrainInputs):
         columns = ["prompt_ids", *(["answer_ids"] if kind is CAUSAL else [])]
-        check_room(model, section.method, inputs.train.folder / "rows.parquet", *columns)
+        check_room(model, settings.method, inputs.train.folder / "rows.parquet", *columns)
     adapted = apply_method(
         model,
-        section.method,
+        settings.method,
         task_type=kind.task_type,
         whole=kind.whole,
         tokenizer=inputs.base.folder,
-        gradient_checkpointing=section.training.gradient_checkpointing,
+        gradient_checkpointing=settings.training.gradient_checkpointing,
     )
     if isinstance(adapted, PeftModel):
-        return TrainedAdapter(adapted, section.model.id, initial_update(adapted))
+        return TrainedAdapter(adapted, inputs.base.model_id, initial_update(adapted))
     return TrainedWeights(adapted, inputs.base.folder)
 
 
 def _load(
-    inputs: StartInputs, section: TrainSection, dtype: torch.dtype, kind: ModelKind
+    inputs: StartInputs, settings: StartSettings, dtype: torch.dtype, kind: ModelKind
 ) -> PreTrainedModel:
     device, folder = choose_device(), inputs.model.weights(inputs.base)
     family = read_architecture(folder).model_class
-    attention = choose_attention(section.model.attention, family, dtype=dtype, device=device)
+    attention = choose_attention(settings.attention, family, dtype=dtype, device=device)
     model = kind.load(folder, dtype=dtype, device=device, attn_implementation=attention)
-    compute = choose_compute_dtype(section.quantization.compute_dtype, device)
+    compute = choose_compute_dtype(settings.compute_dtype, device)
     use_plain_4bit_kernels(model, compute)
     return model
 

@@ -17,7 +17,7 @@ from retune.errors import StageError
 from retune.modeling.architectures import plain_config
 from retune.modeling.head_files import write_head
 from retune.modeling.heads import HEAD, add_head, load_classifier, save_head
-from retune.requests import ClassifierInputs, ClassifierSection
+from retune.training.stages import ClassifierInputs, ClassifierSettings
 from retune.training.trained import ModelKind, Trained, prepare_model
 
 
@@ -140,12 +140,12 @@ def write_config(model: PreTrainedModel, base: Path, folder: Path, dtype: torch.
     config.save_pretrained(folder)
 
 
-def prepare_classifier(inputs: ClassifierInputs, section: ClassifierSection) -> Trained:
+def prepare_classifier(inputs: ClassifierInputs, settings: ClassifierSettings) -> Trained:
     """Load the model that training starts from with a new head, and make what is trained.
 
     Args:
         inputs: The base, quantized or not, and the labels.
-        section: Method, dtypes, dropout of the head.
+        settings: Method, dtypes, dropout of the head.
 
     Returns:
         The model with what is trainable.
@@ -159,14 +159,14 @@ def prepare_classifier(inputs: ClassifierInputs, section: ClassifierSection) -> 
             add_head,
             labels=labels,
             pad_token_id=int(load_tokenizer(inputs.base.folder).pad_token_id),
-            seed=section.seed,
-            dropout=section.head.dropout,
+            seed=settings.seed,
+            dropout=settings.head.dropout,
         ),
         task_type="SEQ_CLS",
         whole=(HEAD,),
     )
-    trained = prepare_model(inputs, section, kind)
-    return _with_labels(trained, section.method.kind, labels, inputs.base.folder)
+    trained = prepare_model(inputs, settings, kind)
+    return _with_labels(trained, settings.method.kind, labels, inputs.base.folder)
 
 
 def _with_labels(trained: Trained, method: str, labels: Sequence[str], base: Path) -> Trained:

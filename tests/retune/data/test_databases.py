@@ -11,9 +11,9 @@ import pytest
 
 from retune.data.databases import load_databases
 from retune.data.sources import locate_databases
+from retune.data.stages import DatabasesInputs
 from retune.data.tables import read_rows
 from retune.errors import DataError
-from retune.requests import DatabasesInputs, NoSection
 from retune.stage import Workdir
 
 MADE = "CREATE TABLE t (a);"
@@ -22,7 +22,7 @@ FILLED = f"{MADE}\nINSERT INTO t VALUES (1);"
 
 def load(work: Workdir, path: Path) -> list[dict[str, Any]]:
     inputs = DatabasesInputs(source=locate_databases(path))
-    found = load_databases(inputs, NoSection(), work)
+    found = load_databases(inputs, work)
     rows = read_rows(found.folder / "databases.parquet")
     assert found.databases == len(rows)
     return rows
@@ -126,4 +126,4 @@ def test_databases_that_changed_meanwhile_are_refused(tmp_path: Path, work: Work
     inputs = DatabasesInputs(source=locate_databases(path))
     write_lines(path, {"db_id": "e", "schema": MADE})
     with pytest.raises(DataError, match="changed since the run began"):
-        load_databases(inputs, NoSection(), work)
+        load_databases(inputs, work)

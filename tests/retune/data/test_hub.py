@@ -22,8 +22,8 @@ from retune.data.tables import read_rows
 from retune.errors import ConfigError, DataError
 from retune.recipe.sections.data import DataConfig
 from retune.records import HubDataset
-from retune.requests import LoadInputs, NoSection
 from retune.stage import Workdir
+from tests.making import load_inputs
 
 COMMIT = "c" * 40
 ROWS = [{"text": "oi", "label": 0}, {"text": "compre", "label": 1}, {"text": "?", "label": -1}]
@@ -98,7 +98,7 @@ def test_numbers_of_classes_become_their_names(
     """The dataset says that 0 is ham; -1 is a row without a label, and is read as it stands."""
     hub()
     found = locate({"hub": "owner/name", "max_rows": 2})
-    loaded = load_rows(LoadInputs(**found.as_inputs()), NoSection(), work)
+    loaded = load_rows(load_inputs(found), work)
     assert (loaded.format, loaded.labels) == ("text_label", ("ham", "spam"))
     rows = read_rows(loaded.folder / "rows.parquet")
     assert [(row["line"], row["answer"]) for row in rows] == [(1, "ham"), (2, "spam")]
@@ -110,7 +110,7 @@ def test_the_recipes_names_go_before_the_datasets(
     """data.labels names number 0; -1 is none of them, and is a bad row."""
     hub()
     found = locate({"hub": "owner/name"}, labels=["bom", "ruim"])
-    loaded = load_rows(LoadInputs(**found.as_inputs()), NoSection(), work)
+    loaded = load_rows(load_inputs(found), work)
     assert (loaded.labels, loaded.rows, loaded.bad_rows) == (("bom", "ruim"), 2, 1)
 
 
@@ -210,7 +210,7 @@ class TestFolder:
         found = locate({"hub": "mine", "split": "test"}, folder.parent)
         assert found.source.hub is not None
         assert found.source.hub.commit is None
-        loaded = load_rows(LoadInputs(**found.as_inputs()), NoSection(), work)
+        loaded = load_rows(load_inputs(found), work)
         (row,) = read_rows(loaded.folder / "rows.parquet")
         assert (row["answer"], loaded.format) == ("b", "instruction")
 
@@ -221,7 +221,7 @@ class TestFolder:
         again = locate({"hub": "mine"}, folder.parent)
         assert again.source.digest != found.source.digest
         with pytest.raises(DataError, match="changed since the run began"):
-            load_rows(LoadInputs(**found.as_inputs()), NoSection(), work)
+            load_rows(load_inputs(found), work)
 
     def test_an_unknown_split_names_those_there_are(self, folder: Path) -> None:
         """In the library's own words."""

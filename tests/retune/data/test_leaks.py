@@ -16,11 +16,11 @@ from retune.data.quality.near import hash_parts, sign_sets
 from retune.data.quality.texts import fold, row_text, text_hash
 from retune.data.schemas import DATABASE_SCHEMA, INDEX_SCHEMA, ROW_SCHEMA
 from retune.data.splitting import SIDES, split_rows
+from retune.data.stages import LeaksInputs, LeaksSettings, SplitInputs, SplitSettings
 from retune.data.tables import read_rows, write_table
 from retune.errors import DataError
 from retune.records import CleanRef, DatabasesRef, DatasetRef, Side, SplitRef
-from retune.requests import LeaksInputs, LeaksSection, SplitInputs, SplitSection
-from tests.making import make_workdir, section_of
+from tests.making import make_workdir, settings_of
 from tests.tiny_models import REPOSITORY
 
 Rows = dict[Side, Sequence[dict[str, Any]]]
@@ -99,7 +99,7 @@ def compare(
     **quality: Any,
 ) -> tuple[SplitRef, LeakReport]:
     inputs = make_inputs(tmp_path, sides, schemas)
-    section = section_of(LeaksSection, quality=quality, scoring={})
+    section = settings_of(LeaksSettings, quality=quality, scoring={})
     found = remove_leaks(inputs, section, make_workdir(tmp_path / "work"))
     return found, LeakReport.model_validate_json((found.folder / LEAKS_FILE).read_bytes())
 
@@ -320,11 +320,11 @@ def test_paraphrases_leak_unless_databases_stay_together(
 ) -> None:
     """Ungrouped, every test row leaks whose query, letter by letter, another side has too."""
     inputs, rows = spider
-    section = section_of(SplitSection, split={"grouped": grouped, "seed": 2})
+    section = settings_of(SplitSettings, split={"grouped": grouped, "seed": 2})
     split = split_rows(SplitInputs(rows=inputs.clean), section, make_workdir(tmp_path / "split"))
     found = remove_leaks(
         inputs.model_copy(update={"split": split}),
-        section_of(LeaksSection, quality={}, scoring={}),
+        settings_of(LeaksSettings, quality={}, scoring={}),
         make_workdir(tmp_path / "leaks"),
     )
     held = set(names(split, "test"))

@@ -15,13 +15,13 @@ import pytest
 from retune.data.databases import load_databases
 from retune.data.rows import load_rows
 from retune.data.sources import locate_databases, locate_rows
+from retune.data.stages import DatabasesInputs, LoadInputs
 from retune.data.tables import iterate_rows, read_rows
 from retune.errors import DataError
 from retune.recipe.sections.data import DataConfig
 from retune.records import DatabasesRef, DatasetRef, Source
-from retune.requests import DatabasesInputs, LoadInputs, NoSection
 from retune.stage import SilentReporter, Workdir
-from tests.making import make_workdir
+from tests.making import load_inputs, make_workdir
 from tests.tiny_models import REPOSITORY
 
 Write = Callable[..., Source]
@@ -43,14 +43,14 @@ def inputs_of(train: Any, databases: DatabasesRef | None = None, **data: Any) ->
         json.dumps({"train": train, **stated, **data}, default=str)
     )
     located = locate_rows(config.train[0], config, lambda path: path, "data.train.0")
-    return LoadInputs(**located.as_inputs(), databases=databases)
+    return load_inputs(located, databases)
 
 
 def load(
     work: Workdir, train: Any, databases: DatabasesRef | None = None, **data: Any
 ) -> DatasetRef:
     train = train.path if isinstance(train, Source) else train
-    return load_rows(inputs_of(train, databases, **data), NoSection(), work)
+    return load_rows(inputs_of(train, databases, **data), work)
 
 
 def bad_rows(found: DatasetRef) -> list[dict[str, Any]]:
@@ -161,7 +161,7 @@ def test_a_source_that_changed_meanwhile_is_refused(write_rows: Write, work: Wor
     inputs = inputs_of(write_rows([row()]).path)
     write_rows([row(), row(2)])
     with pytest.raises(DataError, match="changed since the run began"):
-        load_rows(inputs, NoSection(), work)
+        load_rows(inputs, work)
 
 
 def test_the_first_rows_may_be_all_that_is_read(write_rows: Write, work: Workdir) -> None:
@@ -320,7 +320,6 @@ class TestRealSets:
         folder = shared_data / "spider_train"
         known = load_databases(
             DatabasesInputs(source=locate_databases(folder / databases)),
-            NoSection(),
             make_workdir(tmp_path / "databases"),
         )
         found = load(make_workdir(tmp_path / "rows"), folder / "questions.jsonl", known)
@@ -356,7 +355,7 @@ class TestDatabases:
     ) -> None:
         """Each gold query gives the same rows on the file and on what its context makes."""
         source = locate_databases(folder / "databases")
-        found = load_databases(DatabasesInputs(source=source), NoSection(), work)
+        found = load_databases(DatabasesInputs(source=source), work)
         made = {}
         for one in read_rows(found.folder / "databases.parquet"):
             made[one["db_id"]] = sqlite3.connect(":memory:")
@@ -382,4 +381,4 @@ def _databases(work: Workdir, name: str) -> Path:
     path.write_text(json.dumps({"db_id": name, "schema": "CREATE TABLE t (a);"}) + "\n", "utf-8")
     made = make_workdir(work.scratch / "made")
     inputs = DatabasesInputs(source=locate_databases(path))
-    return load_databases(inputs, NoSection(), made).folder
+    return load_databases(inputs, made).folder

@@ -15,9 +15,11 @@ from retune.data import sources
 from retune.data.reading.files import RawRow, read_files
 from retune.data.reading.locating import locate_source
 from retune.data.sources import LocatedRows, locate_databases, locate_rows
+from retune.data.stages import LoadInputs
 from retune.digests import digest_json
 from retune.errors import DataError
 from retune.recipe.sections.data import ColumnsConfig, DataConfig
+from tests.making import load_inputs
 
 PAIR = b'{"instruction": "i", "output": "o"}\n'
 
@@ -64,16 +66,14 @@ def test_a_file_of_rows_is_found_with_its_layout(tmp_path: Path) -> None:
     """One file has the digest of its bytes; the keys that were found are stated."""
     (tmp_path / "a.jsonl").write_bytes(PAIR)
     found = locate(tmp_path, "a.jsonl", max_row_bytes=500)
-    assert found.as_inputs() == {
-        "source": found.source,
-        "format": "instruction",
-        "columns": ColumnsConfig(question="instruction", answer="output"),
-        "labels": None,
-        "encoding": None,
-        "max_row_bytes": 500,
-        "max_rows": None,
-        "ignore": (),
-    }
+    assert load_inputs(found) == LoadInputs(
+        source=found.source,
+        format="instruction",
+        columns=ColumnsConfig(question="instruction", answer="output"),
+        labels=None,
+        max_row_bytes=500,
+        max_rows=None,
+    )
     assert (found.detected, found.source.name) == (True, "a.jsonl")
     assert (found.source.digest, found.source.files) == (sha256(PAIR), (tmp_path / "a.jsonl",))
 

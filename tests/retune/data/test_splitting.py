@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from retune.data.schemas import INDEX_SCHEMA
 from retune.data.splitting import SIDES, choose_side, share_out, split_rows
+from retune.data.stages import SplitInputs, SplitSettings
 from retune.data.tables import read_rows, write_table
 from retune.errors import DataError
 from retune.records import CleanRef, Side, SplitRef
-from retune.requests import SplitInputs, SplitSection
-from tests.making import make_workdir, section_of
+from tests.making import make_workdir, settings_of
 
 
 def row(name: str, group: str | None = None, **more: Any) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def split(rows: list[dict[str, Any]], **config: Any) -> tuple[SplitRef, dict[Sid
     write_table(folder / "index.parquet", rows, INDEX_SCHEMA)
     fixed = sum(one["held_out"] for one in rows)
     clean = CleanRef(digest="d", folder=folder, rows=len(rows), test_rows=fixed, faults={})
-    section = section_of(SplitSection, split=config)
+    section = settings_of(SplitSettings, split=config)
     found = split_rows(SplitInputs(rows=clean), section, make_workdir(folder / "w"))
     sides = {
         side: {one["row_id"] for one in read_rows(found.folder / f"{side}.parquet")}

@@ -29,11 +29,11 @@ from retune.modeling.loading import load_causal_model, load_scored_model
 from retune.modeling.merging import merge_adapter
 from retune.modeling.methods.applying import apply_method
 from retune.modeling.snapshots import locate_base
+from retune.modeling.stages import BundleSettings, MergeInputs, MergeSettings
 from retune.recipe.sections.method import BottleneckConfig, MethodKind
 from retune.records import AdapterRef, BaseRef, ChatRef, MergedRef, SideRef, Source
-from retune.requests import BundleSection, MergeInputs, MergeSection
 from retune.stage import Workdir
-from tests.making import section_of
+from tests.making import settings_of
 
 CPU = torch.device("cpu")
 TOKENS = 4
@@ -80,7 +80,7 @@ def bundle(
     base: BaseRef, adapter: AdapterRef, rows: SideRef, work: Workdir, template: Source | None = None
 ) -> MergedRef:
     inputs = MergeInputs(adapter=adapter, base=base, rows=rows, template=template)
-    return bundle_adapter(inputs, section_of(BundleSection, merge={"check_rows": 3}), work)
+    return bundle_adapter(inputs, settings_of(BundleSettings, merge={"check_rows": 3}), work)
 
 
 def logits_of(model: torch.nn.Module) -> torch.Tensor:
@@ -177,4 +177,4 @@ def test_merging_refuses_what_cannot_be_merged(
     adapter = write_prompt_adapter(base.folder, tmp_path / "adapter", "prefix")
     inputs = MergeInputs(adapter=adapter, base=base, rows=held_out, template=None)
     with pytest.raises(StageError, match=r"trained by prefix.*bundle_adapter"):
-        merge_adapter(inputs, section_of(MergeSection, merge={}), work)
+        merge_adapter(inputs, settings_of(MergeSettings, merge={}), work)

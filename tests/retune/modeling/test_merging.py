@@ -21,10 +21,10 @@ from retune.modeling.loading import load_causal_model
 from retune.modeling.merging import merge_adapter
 from retune.modeling.methods.adapting import as_peft
 from retune.modeling.snapshots import locate_base
+from retune.modeling.stages import MergeInputs, MergeSettings
 from retune.records import AdapterRef, BaseRef, ChatRef, MergedRef, SideRef
-from retune.requests import MergeInputs, MergeSection
 from retune.stage import Workdir
-from tests.making import section_of
+from tests.making import settings_of
 
 CPU = torch.device("cpu")
 FIGURES: dict[str, Any] = {
@@ -57,7 +57,7 @@ def write_adapter(
 def merge(base: BaseRef, side: SideRef, work: Workdir, folder: Path, **config: Any) -> MergedRef:
     return merge_adapter(
         MergeInputs(adapter=write_adapter(base, folder), base=base, rows=side, template=None),
-        section_of(MergeSection, merge={"check_rows": 3, **config}),
+        settings_of(MergeSettings, merge={"check_rows": 3, **config}),
         work,
     )
 
@@ -74,7 +74,7 @@ def test_the_snapshot_holds_the_template_in_use(
             rows=held_out,
             template=template,
         ),
-        section_of(MergeSection, merge={"check_rows": 1}),
+        settings_of(MergeSettings, merge={"check_rows": 1}),
         work,
     )
     assert load_tokenizer(work.artifact).chat_template == read_template(template)
@@ -179,7 +179,7 @@ def test_an_honest_merge_is_released_in_the_bases_own_type(
     inputs = MergeInputs(
         adapter=adapter, base=base, rows=format_for(base).side("test"), template=None
     )
-    merged = merge_adapter(inputs, section_of(MergeSection, merge={"check_rows": 3}), work)
+    merged = merge_adapter(inputs, settings_of(MergeSettings, merge={"check_rows": 3}), work)
     assert load_file(merged.folder / "model.safetensors")[FIRST[family]].dtype == dtype
     assert merged.divergence_nats is not None
     assert 0 <= merged.divergence_nats < 0.01
@@ -308,7 +308,7 @@ def test_a_wrong_merge_fails(
         rows=held_out,
         template=None,
     )
-    section = section_of(MergeSection, merge={"check_rows": 3, "dtype": "bfloat16"})
+    section = settings_of(MergeSettings, merge={"check_rows": 3, "dtype": "bfloat16"})
     with pytest.raises(StageError, match=r"Nothing was released"):
         merge_adapter(inputs, section, work)
 
@@ -335,7 +335,7 @@ def test_an_adapter_beside_one_of_two_tied_ends_is_not_merged(
         adapter=adapter, base=base, rows=format_for(base).side("test"), template=None
     )
     with pytest.raises(StageError, match="before any rounding"):
-        merge_adapter(inputs, section_of(MergeSection, merge={"check_rows": 3}), work)
+        merge_adapter(inputs, settings_of(MergeSettings, merge={"check_rows": 3}), work)
 
 
 def test_weights_are_cut_into_shards(

@@ -14,10 +14,10 @@ from retune.errors import ScoringError
 from retune.records import GateDecision, Metric, ModelScores, ScoreReport
 from retune.release.gate import decide
 from retune.release.pairing import pair_metric
-from retune.requests import DecideInputs, DecideSection
+from retune.release.stages import DecideInputs, DecideSettings
 from retune.scoring.outcomes import read_outcomes, write_outcomes
 from retune.stage import Workdir
-from tests.making import section_of
+from tests.making import settings_of
 
 Outcomes = Sequence[bool | None]
 MakeScores = Callable[..., ModelScores]
@@ -101,7 +101,7 @@ def gate(
     **config: Any,
 ) -> GateDecision:
     inputs = DecideInputs(challenger=challenger, base=base, champion=champion)
-    section = section_of(DecideSection, gate=config, scoring={"resamples": 500})
+    section = settings_of(DecideSettings, gate=config, scoring={"resamples": 500})
     return decide(inputs, section, work)
 
 

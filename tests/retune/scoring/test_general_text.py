@@ -15,20 +15,20 @@ import pytest
 from retune.modeling.loading import SLOT
 from retune.modeling.reference import REFERENCE_TEXT
 from retune.records import BaseRef, Source
-from retune.requests import ScoreSection, TextInputs
 from retune.scoring import general_text as general_text_module
 from retune.scoring.general_text import score_general_text
 from retune.scoring.outcomes import read_outcomes
 from retune.scoring.perplexity import answer_losses, bits_per_byte, perplexity, text_losses
+from retune.scoring.stages import LossSettings, TextInputs
 from retune.stage import Workdir
-from tests.making import make_workdir, section_of, source_of
+from tests.making import make_workdir, settings_of, source_of
 
 TEXTS = ["Quantas cidades há na tabela?", "The library lends five books.", "A feira abre às seis."]
 
 
-def section(batch_size: int = 2) -> ScoreSection:
+def section(batch_size: int = 2) -> LossSettings:
     scoring = {"resamples": 100, "runtime": {"batch_size": batch_size}}
-    found: ScoreSection = section_of(ScoreSection, scoring=scoring)
+    found: LossSettings = settings_of(LossSettings, scoring=scoring)
     return found
 
 

@@ -17,7 +17,6 @@ from retune.data.tables import read_rows
 from retune.errors import ScoringError
 from retune.modeling.loading import SLOT
 from retune.records import BaseRef, ScoreReport, SideRef
-from retune.requests import ScoreInputs, ScoreSection
 from retune.scoring import held_out as held_out_module
 from retune.scoring import token_losses
 from retune.scoring.generation import Answer, write_answers
@@ -29,14 +28,14 @@ from retune.scoring.perplexity import (
     full_sequence_losses,
     perplexity,
 )
-from retune.stage import Workdir
-from tests.making import make_workdir, section_of
+from retune.scoring.stages import LossSettings, SampleSettings, ScoreInputs, SqlSettings
+from retune.stage import Settings, Workdir
+from tests.making import make_workdir, settings_of
 
 
-def section(batch_size: int = 4, **settings: Any) -> ScoreSection:
+def section(kind: type[Settings] = LossSettings, batch_size: int = 4, **settings: Any) -> Any:
     scoring = {"max_new_tokens": 4, "resamples": 100, "runtime": {"batch_size": batch_size}}
-    found: ScoreSection = section_of(ScoreSection, scoring=scoring | settings)
-    return found
+    return settings_of(kind, scoring=scoring | settings)
 
 
 def test_perplexity_is_that_of_its_rows(base: BaseRef, held_out: SideRef, work: Workdir) -> None:
@@ -110,7 +109,7 @@ def test_a_large_vocabulary_makes_batches_smaller(
     values = []
     for most in (1, 2**28):
         monkeypatch.setattr(held_out_module, "_MOST_LOGITS", most)
-        report = score_perplexity(inputs, section(8), make_workdir(tmp_path / str(most)))
+        report = score_perplexity(inputs, section(batch_size=8), make_workdir(tmp_path / str(most)))
         values.append(report.metrics["perplexity"].value)
     assert values[0] == pytest.approx(values[1], rel=1e-6)
 
@@ -188,7 +187,7 @@ def test_the_batch_size_changes_no_perplexity(
     """It is a runtime field: not part of the key, so it must not be part of the result."""
     inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
     values = [
-        score_perplexity(inputs, section(size), make_workdir(tmp_path / str(size)))
+        score_perplexity(inputs, section(batch_size=size), make_workdir(tmp_path / str(size)))
         .metrics["perplexity"]
         .value
         for size in (1, 3, 8)
@@ -210,7 +209,7 @@ def score_answers(
     ]
     monkeypatch.setattr(held_out_module, "write_answers", lambda *_, **__: answers)
     inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
-    return score_generated_sql(inputs, section(), work)
+    return score_generated_sql(inputs, section(SqlSettings), work)
 
 
 def test_the_reference_answers_score_all(
@@ -298,7 +297,7 @@ def test_samples_are_spread_over_the_side(base: BaseRef, held_out: SideRef, work
     rows = read_rows(held_out.folder / "rows.parquet")
     assert len(rows) == 5
     inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
-    report = sample_answers(inputs, section(samples=3), work)
+    report = sample_answers(inputs, section(SampleSettings, samples=3), work)
     outcomes = read_outcomes(report)
     assert [one["row_id"] for one in outcomes] == [rows[at]["row_id"] for at in (0, 1, 3)]
     loaded = SLOT.get(base.as_scored())
@@ -316,7 +315,7 @@ def test_no_row_is_shown_twice(
 ) -> None:
     """More samples than rows are all rows, and none is none."""
     inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
-    report = sample_answers(inputs, section(samples=samples), work)
+    report = sample_answers(inputs, section(SampleSettings, samples=samples), work)
     assert len({one["row_id"] for one in read_outcomes(report)}) == report.rows == shown
 
 
@@ -325,7 +324,7 @@ def test_a_random_model_is_scored_from_end_to_end(
 ) -> None:
     """It writes no SQL, and every row says what it wrote."""
     inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
-    report = score_generated_sql(inputs, section(), work)
+    report = score_generated_sql(inputs, section(SqlSettings), work)
     assert report.metrics["sql_execution_match"].value == 0.0
     assert all("prediction" in one for one in read_outcomes(report))
 

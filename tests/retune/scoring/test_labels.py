@@ -20,7 +20,6 @@ from retune.data.tokenizers import load_tokenizer
 from retune.errors import ConfigError, ScoringError
 from retune.modeling.loading import LoadedModel, load_scored_model
 from retune.records import BaseRef, ScoreReport, SideRef
-from retune.requests import BaselineInputs, LabelInputs, ScoreSection
 from retune.scoring import generation
 from retune.scoring.classification.baselines import score_baselines
 from retune.scoring.classification.records import ClassificationRow
@@ -28,8 +27,9 @@ from retune.scoring.classification.score import score_classification
 from retune.scoring.label_predictions import Predictions, find_label_answers, predict_labels
 from retune.scoring.labels import score_label_baselines, score_labels
 from retune.scoring.outcomes import read_outcomes
+from retune.scoring.stages import BaselineInputs, BaselineSettings, LabelInputs, LabelSettings
 from retune.stage import Workdir
-from tests.making import make_workdir, section_of
+from tests.making import make_workdir, settings_of
 
 LABELS = ("negativo", "neutro", "positivo")
 TEXTS = [
@@ -41,9 +41,9 @@ TEXTS = [
 ]
 
 
-def section(batch_size: int = 4, **scoring: Any) -> ScoreSection:
+def section(batch_size: int = 4, **scoring: Any) -> LabelSettings:
     settings = {"max_new_tokens": 6, "resamples": 100, "runtime": {"batch_size": batch_size}}
-    found: ScoreSection = section_of(ScoreSection, scoring=settings | scoring)
+    found: LabelSettings = settings_of(LabelSettings, scoring=settings | scoring)
     return found
 
 
@@ -375,7 +375,9 @@ def test_baselines_are_those_of_the_classification_room(
 ) -> None:
     """The commonest in training is positivo: right on 2 of 5. Figures are direct calls' own."""
     sides = {"train": make_side([*TRAINING, ("?", None)]), "rows": make_side([*TEXTS, ("?", None)])}
-    report = score_label_baselines(BaselineInputs(**sides, labels=LABELS), section(), work)
+    report = score_label_baselines(
+        BaselineInputs(**sides, labels=LABELS), BaselineSettings(resamples=100), work
+    )
     expected = score_baselines(
         [text for text, _ in TRAINING],
         [label for _, label in TRAINING],

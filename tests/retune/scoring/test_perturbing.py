@@ -15,15 +15,15 @@ from retune.data.tables import read_rows, write_table
 from retune.digests import digest_folder
 from retune.modeling.loading import SLOT, LoadedModel
 from retune.records import BaseRef, ScoreReport, SideRef
-from retune.requests import RobustnessInputs, RobustnessSection
 from retune.scoring import answer_judging
 from retune.scoring import labels as labels_module
 from retune.scoring.generation import Answer, write_answers
 from retune.scoring.outcomes import read_outcomes
 from retune.scoring.perturbing import draw_rows, probe_robustness, replace_question
 from retune.scoring.robustness import Kind, perturb
+from retune.scoring.stages import RobustnessInputs, RobustnessSettings
 from retune.stage import Workdir
-from tests.making import make_workdir, section_of, source_of
+from tests.making import make_workdir, settings_of, source_of
 
 CREATE = "CREATE TABLE frutas (nome TEXT, preco INT);"
 CONTEXT = CREATE + "INSERT INTO frutas VALUES ('caju', 3), ('uva', 5);"
@@ -37,8 +37,8 @@ def section(*kinds: Kind, batch_size: int = 4, rows: int = 100, **scoring: Any) 
     robustness: dict[str, Any] = {"kinds": kinds, "rows": rows}
     if "paraphrase" in kinds:
         robustness["paraphrases"] = "paraphrases.yaml"
-    return section_of(
-        RobustnessSection,
+    return settings_of(
+        RobustnessSettings,
         probes={"robustness": robustness},
         scoring={
             "max_new_tokens": 4,
@@ -82,7 +82,7 @@ def probe(base: BaseRef, work: Workdir) -> Callable[..., ScoreReport]:
     """Run the stage on the tiny Llama."""
 
     def run(
-        side: SideRef, settings: RobustnessSection, folder: Workdir = work, **more: Any
+        side: SideRef, settings: RobustnessSettings, folder: Workdir = work, **more: Any
     ) -> ScoreReport:
         given = {"labels": (), "paraphrases": None, **more}
         inputs = RobustnessInputs(model=base.as_scored(), rows=side, **given)

@@ -13,13 +13,13 @@ import torch
 from retune.errors import ConfigError
 from retune.modeling.loading import SLOT, LoadedModel
 from retune.records import BaseRef, ScoreReport
-from retune.requests import ProbeInputs, ProbeSection
 from retune.scoring import probing
 from retune.scoring.generation import Answer
 from retune.scoring.outcomes import read_outcomes
 from retune.scoring.probing import probe_counterfactuals, probe_model
+from retune.scoring.stages import CounterfactualSettings, ProbeInputs
 from retune.stage import Workdir
-from tests.making import make_workdir, section_of, source_of
+from tests.making import make_workdir, settings_of, source_of
 
 CASES = """
 language: pt
@@ -52,9 +52,9 @@ INFLECTED = SET + '    continuations: [" médic{o} e diretor{o}."]\n'
 Answerer = Callable[[str], str | None]
 
 
-def section(batch_size: int = 4, **prompt: Any) -> ProbeSection:
-    found: ProbeSection = section_of(
-        ProbeSection,
+def section(batch_size: int = 4, **prompt: Any) -> CounterfactualSettings:
+    found: CounterfactualSettings = settings_of(
+        CounterfactualSettings,
         prompt={"max_length": 1024, **prompt},
         probes={"file": "probes.yaml", "max_new_tokens": 4},
         scoring={"resamples": 100, "runtime": {"batch_size": batch_size}},

@@ -17,21 +17,13 @@ from safetensors.torch import load_file
 from retune.errors import DataError, ScoringError
 from retune.modeling.loading import load_scored_model
 from retune.modeling.merging import merge_adapter
+from retune.modeling.stages import MergeInputs, MergeSettings
 from retune.recipe.sections import TrainingConfig
 from retune.records import AdapterRef, BaseRef, ModelRef, SideRef
-from retune.requests import (
-    ClassifierInputs,
-    ClassifierSection,
-    LabelInputs,
-    MergeInputs,
-    MergeSection,
-    RobustnessInputs,
-    RobustnessSection,
-    ScoreSection,
-)
 from retune.scoring.head_predictions import class_figures, predict_by_head
 from retune.scoring.labels import score_labels
 from retune.scoring.perturbing import probe_robustness
+from retune.scoring.stages import LabelInputs, LabelSettings, RobustnessInputs, RobustnessSettings
 from retune.stopping import STOP
 from retune.training.classifying import (
     class_loss,
@@ -39,8 +31,9 @@ from retune.training.classifying import (
     make_class_score,
     train_classifier,
 )
+from retune.training.stages import ClassifierInputs, ClassifierSettings
 from tests.labelled_sides import write_labelled_side
-from tests.making import make_workdir, section_of
+from tests.making import make_workdir, settings_of
 
 LABELS = ("bom", "ruim")
 PLACES = ("praia", "serra", "cidade", "rio", "ilha", "feira")
@@ -69,8 +62,8 @@ def train(
     def run(method: dict[str, Any], **training: Any) -> AdapterRef:
         kind = "nf4" if method["kind"] == "qlora" else "none"
         settings = {"max_steps": 12, "batch_size": 4, "evaluations": 2, "learning_rate": 1.0e-2}
-        section = section_of(
-            ClassifierSection,
+        section = settings_of(
+            ClassifierSettings,
             seed=7,  # type: ignore[arg-type]
             model={"id": "tiny"},
             quantization={"kind": kind},
@@ -128,7 +121,7 @@ def test_a_head_learns_under_every_method_and_is_loaded_with_its_labels(
     scored = adapter.as_scored(quantize("nf4" if name == "qlora" else "none"), base)
     loaded = load_scored_model(scored)
     assert loaded.labels == LABELS
-    section = section_of(ScoreSection, scoring={"resamples": 100})
+    section = settings_of(LabelSettings, scoring={"resamples": 100})
     inputs = LabelInputs(model=scored, rows=side, labels=LABELS)
     report = score_labels(inputs, section, make_workdir(tmp_path / "work"))
     assert report.metrics["accuracy"].n == len(TEXTS)
@@ -163,7 +156,7 @@ def test_a_merged_head_is_a_plain_classifier_that_says_the_same(
     name: str,
 ) -> None:
     """Compared by class figures and predicted labels; config.json has the labels."""
-    section = section_of(MergeSection, merge={"check_rows": 8})
+    section = settings_of(MergeSettings, merge={"check_rows": 8})
     inputs = MergeInputs(adapter=trained(name), base=base, rows=side, template=None)
     merged = merge_adapter(inputs, section, make_workdir(tmp_path / "work"))
     assert merged.rows_checked == merged.answers_equal == 8
@@ -181,8 +174,8 @@ def test_spoilt_questions_are_asked_of_a_head_too(
     tmp_path: Path,
 ) -> None:
     """The outcome is whether the class is right, before and after; no text is written."""
-    section = section_of(
-        RobustnessSection,
+    section = settings_of(
+        RobustnessSettings,
         probes={"robustness": {"kinds": ["upper"], "rows": 5}},
         scoring={"resamples": 100},
     )
@@ -202,8 +195,8 @@ def test_a_resumed_head_equals_an_uninterrupted_one(
     base: BaseRef, side: SideRef, quantize: Callable[[str], ModelRef], tmp_path: Path
 ) -> None:
     """A checkpoint in mid-training is resumed from: same digest, bit for bit."""
-    section = section_of(
-        ClassifierSection,
+    section = settings_of(
+        ClassifierSettings,
         seed=7,  # type: ignore[arg-type]
         model={"id": "tiny"},
         quantization={},
@@ -254,8 +247,8 @@ def test_a_label_without_training_rows_stops_before_the_model_is_loaded(
     base: BaseRef, side: SideRef, quantize: Callable[[str], ModelRef], tmp_path: Path
 ) -> None:
     """`neutro` is a class of the held-out rows alone."""
-    section = section_of(
-        ClassifierSection,
+    section = settings_of(
+        ClassifierSettings,
         seed=7,  # type: ignore[arg-type]
         model={"id": "tiny"},
         quantization={},

@@ -16,9 +16,9 @@ from retune.errors import ConfigError
 from retune.recipe.sections import TrainingConfig
 from retune.recipe.sections.optimizers import MISSING, OPTIMIZERS, RENAMED
 from retune.records import BaseRef, ChatRef
-from retune.requests import TrainInputs
 from retune.stage import Workdir
 from retune.training import refusing, supervised
+from retune.training.stages import TrainInputs
 from retune.training.supervised import as_sft, train_adapter
 from retune.training.trained import prepare_model
 from tests.making import make_workdir

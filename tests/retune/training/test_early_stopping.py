@@ -21,13 +21,13 @@ from retune.digests import digest_folder
 from retune.errors import ConfigError, DataError, ScoringError
 from retune.recipe.sections import EarlyStoppingConfig
 from retune.records import AdapterRef, BaseRef, ChatRef, SideRef
-from retune.requests import TrainInputs, TrainSection
 from retune.scoring.generation import Answer
 from retune.stage import SilentReporter, Workdir
 from retune.training import task_scores
 from retune.training.callbacks import BestWeights, MetricsLog
 from retune.training.early_stopping import EarlyStopping, TaskScore, is_over, watched_figures
 from retune.training.metrics import read_metrics
+from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.supervised import train_adapter
 from retune.training.task_scores import set_aside, spread_rows
 from retune.training.trained import TrainedAdapter
@@ -121,7 +121,7 @@ def test_measuring_leaves_modes_and_random_numbers_as_they_were() -> None:
     assert [torch.rand(1).item(), random.random(), np.random.rand()] == expected
 
 
-def hopeless(**training: Any) -> TrainSection:
+def hopeless(**training: Any) -> TrainSettings:
     """Evaluated at 2, 4, 6 and 8 of 8 steps; no gain of 5 nats, so that the second one ends it."""
     early = {"patience": 1, "min_gain": 5.0}
     settings = {"max_steps": 8, "evaluations": 4, "early_stopping": early, **training}
@@ -249,8 +249,7 @@ def test_watched_rows_whose_prompts_are_all_too_long_say_so(
     monkeypatch.setattr(task_scores, "write_answers", lambda *_, **__: unasked)
     score = task_scores.make_task_score(
         torch.nn.Linear(1, 1),
-        training=settings.training,
-        scoring=settings.scoring,
+        settings=settings,
         validation=inputs.validation,
         tokenizer=REPOSITORY / "assets" / "base_tiny",
     )
@@ -275,12 +274,8 @@ def test_early_stopping_without_validation_rows_is_refused(
 def test_what_is_watched_counts_for_the_key_only_where_it_is() -> None:
     """How long answers may be trains nothing again, unless queries are watched."""
 
-    def scoring(watch: str) -> dict[str, Any]:
-        settings = json.loads(section(watch=watch).model_dump_json())
-        settings["scoring"]["max_new_tokens"] = 32
-        kept = TrainSection.model_validate_json(json.dumps(settings)).scoring
-        return {"max_new_tokens": kept.max_new_tokens}
+    def kept(watch: str) -> int:
+        settings = section(watch=watch).by_name() | {"scoring.max_new_tokens": 32}
+        return TrainSettings.model_validate_json(json.dumps(settings)).max_new_tokens
 
-    assert scoring("loss") == {"max_new_tokens": 128}
-    assert scoring("accuracy") == {"max_new_tokens": 128}
-    assert scoring("sql_exact_match") == {"max_new_tokens": 32}
+    assert [kept("loss"), kept("accuracy"), kept("sql_exact_match")] == [128, 128, 32]

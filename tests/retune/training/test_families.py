@@ -19,21 +19,15 @@ from retune.modeling.merging import merge_adapter
 from retune.modeling.prequantized import quantized_as
 from retune.modeling.quantizing import quantize_model
 from retune.modeling.snapshots import locate_base
+from retune.modeling.stages import MergeInputs, MergeSettings, QuantizeInputs, QuantizeSettings
 from retune.recipe.sections import FullConfig
 from retune.records import ChatRef, Source
-from retune.requests import (
-    MergeInputs,
-    MergeSection,
-    QuantizeInputs,
-    QuantizeSection,
-    TrainInputs,
-    TrainSection,
-)
 from retune.stage import SilentReporter, Workdir
 from retune.training import supervised
+from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.supervised import train_adapter
 from retune.training.trained import Trained
-from tests.making import make_workdir, section_of
+from tests.making import make_workdir, settings_of
 
 CPU = torch.device("cpu")
 IDS = torch.arange(3, 43).view(2, 20)
@@ -85,7 +79,7 @@ def inputs_of(
             chats = format_for(base)
             model = quantize_model(
                 QuantizeInputs(base=base, reference_text=reference_text),
-                section_of(QuantizeSection, model={"id": "tiny"}, quantization={"kind": kind}),
+                settings_of(QuantizeSettings, model={"id": "tiny"}, quantization={"kind": kind}),
                 make_workdir(tmp_path_factory.mktemp("quantize") / "work"),
             )
             made[family, kind] = TrainInputs(
@@ -99,11 +93,11 @@ def inputs_of(
     return make
 
 
-def section(kind: str, method: dict[str, Any]) -> TrainSection:
+def section(kind: str, method: dict[str, Any]) -> TrainSettings:
     settings = {"max_steps": 6, "batch_size": 4, "learning_rate": 0.02, "evaluations": 2}
-    found: TrainSection = section_of(
-        TrainSection,
-        seed=11,  # type: ignore[arg-type]
+    found: TrainSettings = settings_of(
+        TrainSettings,
+        seed=11,
         model={"id": "tiny"},
         quantization={"kind": kind, "compute_dtype": "float32"},
         method={"kind": "lora", "r": 4, "alpha": 8, **method},
@@ -165,7 +159,7 @@ def test_a_family_is_trained_saved_merged_and_reloaded(
 
     merged = merge_adapter(
         MergeInputs(adapter=adapter, base=inputs.base, rows=inputs.validation, template=None),
-        section_of(MergeSection, merge={"check_rows": 2, "tolerance": 0.05}),
+        settings_of(MergeSettings, merge={"check_rows": 2, "tolerance": 0.05}),
         make_workdir(tmp_path / "merge"),
     )
     over = put_adapter(
@@ -253,7 +247,7 @@ def test_what_is_not_quantized_is_told(
         QuantizeInputs(
             base=locate_base(str(snapshot("gpt_oss_mxfp4")), None), reference_text=reference_text
         ),
-        section_of(QuantizeSection, model={"id": "tiny"}, quantization={"kind": "nf4"}),
+        settings_of(QuantizeSettings, model={"id": "tiny"}, quantization={"kind": "nf4"}),
         Workdir(work.artifact, work.scratch, Told()),
     )
     assert "is stored in MXFP4" in said[0] and "float32" in said[0]

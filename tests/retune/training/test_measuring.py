@@ -10,13 +10,13 @@ import torch
 
 from retune.data.tables import read_rows
 from retune.records import BaseRef, ChatRef
-from retune.requests import TrainInputs, TrainSection
 from retune.stage import Workdir
 from retune.training import measuring
 from retune.training.measured import read_measured
 from retune.training.measuring import count_tokens, tensor_bytes, watch_memory
+from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.supervised import train_adapter
-from tests.making import section_of
+from tests.making import settings_of
 
 MIB = 1024 * 1024
 
@@ -37,8 +37,8 @@ def test_a_training_says_what_it_took(
         base=base,
         model=quantize("none"),  # type: ignore[operator]
     )
-    section: TrainSection = section_of(
-        TrainSection,
+    section: TrainSettings = settings_of(
+        TrainSettings,
         seed=1,  # type: ignore[arg-type]
         model={"id": "tiny"},
         quantization={"kind": "none"},

@@ -22,21 +22,15 @@ from retune.modeling.loading import SLOT, load_scored_model
 from retune.modeling.merging import merge_adapter
 from retune.modeling.quantizing import quantize_model
 from retune.modeling.snapshots import locate_base
+from retune.modeling.stages import MergeInputs, MergeSettings, QuantizeInputs, QuantizeSettings
 from retune.records import AdapterRef, ChatRef, Source
-from retune.requests import (
-    MergeInputs,
-    MergeSection,
-    QuantizeInputs,
-    QuantizeSection,
-    TrainInputs,
-    TrainSection,
-)
 from retune.stage import Workdir
 from retune.training import supervised
 from retune.training.metrics import read_metrics
+from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.supervised import train_adapter
 from retune.training.trained import Trained
-from tests.making import make_workdir, section_of
+from tests.making import make_workdir, settings_of
 
 REPOSITORY = Path(__file__).parents[3]
 EMBEDDED = REPOSITORY / "assets" / "base_tiny"
@@ -45,15 +39,15 @@ LOW_RANK = {"kind": "lora", "r": 4, "alpha": 8}
 Inputs = Callable[[str, str], TrainInputs]
 
 
-def section(method: dict[str, Any], kind: str = "none", **training: Any) -> TrainSection:
+def section(method: dict[str, Any], kind: str = "none", **training: Any) -> TrainSettings:
     """Six steps of four rows, evaluated at 3 and 6, with a checkpoint every 2."""
     rate = {"full": 0.003, "prefix": 0.2, "prompt": 0.2}.get(method["kind"], 0.02)
     rate = 0.003 if method.get("projection") else rate
     settings = {"max_steps": 6, "batch_size": 4, "learning_rate": rate, "evaluations": 2}
     settings |= {"evaluation_rows": 4, "checkpoint_every_steps": 2, "warmup_steps": 0.0}
-    found: TrainSection = section_of(
-        TrainSection,
-        seed=11,  # type: ignore[arg-type]
+    found: TrainSettings = settings_of(
+        TrainSettings,
+        seed=11,
         model={"id": "tiny"},
         # In bfloat16 the trainer's own forward would give other logits than a scorer's.
         quantization={"kind": kind, "compute_dtype": "float32"},
@@ -80,7 +74,7 @@ def inputs_of(
             chats = format_for(base)
             model = quantize_model(
                 QuantizeInputs(base=base, reference_text=reference_text),
-                section_of(QuantizeSection, model={"id": "tiny"}, quantization={"kind": kind}),
+                settings_of(QuantizeSettings, model={"id": "tiny"}, quantization={"kind": kind}),
                 make_workdir(tmp_path_factory.mktemp("quantize") / "work"),
             )
             made[family, kind] = TrainInputs(
@@ -112,7 +106,7 @@ class Watched:
 def watch(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Watched]:
     """Train, and keep the model and its first weights."""
 
-    def train(inputs: TrainInputs, settings: TrainSection, work: Workdir) -> Watched:
+    def train(inputs: TrainInputs, settings: TrainSettings, work: Workdir) -> Watched:
         seen: dict[str, Any] = {}
         prepare = supervised.prepare_model
 
@@ -307,7 +301,7 @@ def test_whole_weights_are_released_in_the_dtype_of_the_base(
     assert {weight.dtype for weight in trained.values()} == {torch.float32}
     merged = merge_adapter(
         MergeInputs(adapter=adapter, base=base, rows=inputs.validation, template=None),
-        section_of(MergeSection, merge={"check_rows": 2}),
+        settings_of(MergeSettings, merge={"check_rows": 2}),
         make_workdir(tmp_path / "merge"),
     )
     released = load_file(merged.folder / "model.safetensors")
@@ -336,7 +330,7 @@ def test_each_kind_of_adapter_merges(
     )
     merged = merge_adapter(
         MergeInputs(adapter=adapter, base=inputs.base, rows=inputs.validation, template=None),
-        section_of(MergeSection, merge={"check_rows": 2}),
+        settings_of(MergeSettings, merge={"check_rows": 2}),
         make_workdir(tmp_path / "merge"),
     )
     assert merged.max_logit_difference < 1e-3 * merged.logit_spread
@@ -345,7 +339,7 @@ def test_each_kind_of_adapter_merges(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from retune.requests import TrainInputs, TrainSection
+from retune.training.stages import TrainInputs, TrainSettings
 from retune.stage import SilentReporter, Workdir
 from retune.training.supervised import train_adapter
 
@@ -355,7 +349,7 @@ class Killing(SilentReporter):
             os.kill(os.getpid(), signal.SIGKILL)
 
 inputs = TrainInputs.model_validate_json(sys.argv[1])
-section = TrainSection.model_validate_json(sys.argv[2])
+section = TrainSettings.model_validate_json(sys.argv[2])
 folder = Path(sys.argv[3])
 train_adapter(inputs, section, Workdir(folder / "artifact", folder / "scratch", Killing()))
 """

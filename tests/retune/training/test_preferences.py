@@ -13,23 +13,17 @@ import torch
 from safetensors.torch import load_file
 
 from retune.data.chats.pairs import format_pairs
+from retune.data.stages import PairsInputs, PairsSettings
 from retune.data.tables import read_rows
 from retune.digests import digest_folder
 from retune.records import AdapterRef, BaseRef, ChatRef, ModelRef, PairsRef, Source
-from retune.requests import (
-    PairsInputs,
-    PairsSection,
-    PreferenceInputs,
-    PreferenceSection,
-    TrainInputs,
-    TrainSection,
-)
 from retune.stage import Workdir
 from retune.training import course, preferences
 from retune.training.metrics import read_metrics
 from retune.training.preferences import measure_preferences, train_preferences
+from retune.training.stages import PreferenceInputs, PreferenceSettings, TrainInputs, TrainSettings
 from retune.training.supervised import train_adapter
-from tests.making import make_workdir, section_of, source_of
+from tests.making import make_workdir, settings_of, source_of
 
 Quantize = Callable[[str], ModelRef]
 TRAINING = {
@@ -46,12 +40,12 @@ TRAINING = {
 
 def section(
     kind: str = "nf4", method: dict[str, Any] | None = None, keep_best: bool = False, **dpo: Any
-) -> PreferenceSection:
+) -> PreferenceSettings:
     """Six steps of four pairs, evaluated at 3 and 6, with a checkpoint every 2."""
     settings = {"pairs": "pairs.jsonl", "max_steps": 6, "batch_size": 4, "learning_rate": 0.003}
-    found: PreferenceSection = section_of(
-        PreferenceSection,
-        seed=11,  # type: ignore[arg-type]
+    found: PreferenceSettings = settings_of(
+        PreferenceSettings,
+        seed=11,
         model={"id": "tiny"},
         quantization={"kind": kind},
         method={"r": 4, "alpha": 8, **(method or {})},
@@ -84,8 +78,8 @@ def format_from(source: Source, chats: ChatRef, base: BaseRef, work: Workdir) ->
     """Write pairs as token ids, a fifth held back."""
     return format_pairs(
         PairsInputs(pairs=source, base=base, template=None, held_out=chats.side("test")),
-        section_of(
-            PairsSection,
+        settings_of(
+            PairsSettings,
             prompt={"max_length": 1024},
             dpo={"pairs": "pairs.jsonl", "validation_fraction": 0.2},
         ),
@@ -104,9 +98,9 @@ def train_before(
             base=base,
             model=model,
         ),
-        section_of(
-            TrainSection,
-            seed=11,  # type: ignore[arg-type]
+        settings_of(
+            TrainSettings,
+            seed=11,
             model={"id": "tiny"},
             quantization={"kind": kind},
             method={"r": 4, "alpha": 8, **method},
@@ -275,32 +269,26 @@ def test_other_methods_start_from_what_was_trained(
         TrainInputs(
             train=chats.side("train"), validation=chats.side("validation"), base=base, model=model
         ),
-        TrainSection.model_validate_json(
-            json.dumps(
-                {
-                    "seed": 11,
-                    "model": {"id": "tiny"},
-                    "quantization": {"kind": "none"},
-                    "method": settings,
-                    "training": {**TRAINING, "max_steps": 2, "learning_rate": 0.003},
-                }
-            )
+        settings_of(
+            TrainSettings,
+            seed=11,
+            model={"id": "tiny"},
+            quantization={"kind": "none"},
+            method=settings,
+            training={**TRAINING, "max_steps": 2, "learning_rate": 0.003},
         ),
         make_workdir(tmp_path / "sft"),
     )
     found = train_preferences(
         PreferenceInputs(pairs=pairs, adapter=adapter, base=base, model=model),
-        PreferenceSection.model_validate_json(
-            json.dumps(
-                {
-                    "seed": 11,
-                    "model": {"id": "tiny"},
-                    "quantization": {"kind": "none"},
-                    "method": settings,
-                    "training": TRAINING,
-                    "dpo": {"pairs": "p", "max_steps": 4, "batch_size": 4, "learning_rate": 0.003},
-                }
-            )
+        settings_of(
+            PreferenceSettings,
+            seed=11,
+            model={"id": "tiny"},
+            quantization={"kind": "none"},
+            method=settings,
+            training=TRAINING,
+            dpo={"pairs": "p", "max_steps": 4, "batch_size": 4, "learning_rate": 0.003},
         ),
         make_workdir(tmp_path / "dpo"),
     )

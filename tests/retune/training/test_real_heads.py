@@ -15,20 +15,14 @@ from typing import Any
 import pytest
 
 from retune.modeling.snapshots import locate_base
+from retune.modeling.stages import QuantizeInputs, QuantizeSettings
 from retune.records import BaseRef, ModelRef, ScoredModel, SideRef
-from retune.requests import (
-    BaselineInputs,
-    ClassifierInputs,
-    ClassifierSection,
-    LabelInputs,
-    QuantizeInputs,
-    QuantizeSection,
-    ScoreSection,
-)
 from retune.scoring.labels import score_label_baselines, score_labels
+from retune.scoring.stages import BaselineInputs, BaselineSettings, LabelInputs, LabelSettings
 from retune.training.classifying import train_classifier
+from retune.training.stages import ClassifierInputs, ClassifierSettings
 from tests.labelled_sides import write_labelled_side
-from tests.making import make_workdir, section_of, source_of
+from tests.making import make_workdir, settings_of, source_of
 from tests.shared_sets import shared_set
 from tests.tiny_models import REPOSITORY
 
@@ -55,7 +49,7 @@ def make_model(base: BaseRef, folder: Path) -> ModelRef:
 
     text = folder / "text.jsonl"
     text.write_text('{"text": "Quantas cidades há na tabela?"}\n', "utf-8")
-    section = section_of(QuantizeSection, model={"id": "base"}, quantization={"kind": "none"})
+    section = settings_of(QuantizeSettings, model={"id": "base"}, quantization={"kind": "none"})
     inputs = QuantizeInputs(base=base, reference_text=source_of(text))
     return quantize_model(inputs, section, make_workdir(folder / "quantize"))
 
@@ -80,8 +74,8 @@ def test_a_head_beats_the_largest_class_and_the_base(
         for start, end in pairwise(ends)
     )
     labels = tuple(sorted({label for _, label in texts}))
-    section = section_of(
-        ClassifierSection,
+    section = settings_of(
+        ClassifierSettings,
         seed=7,  # type: ignore[arg-type]
         model={"id": "base"},
         quantization={},
@@ -106,7 +100,7 @@ def test_a_head_beats_the_largest_class_and_the_base(
     writer = macro_f1(base.as_scored(), test, labels, tmp_path / "base")
     plain = score_label_baselines(
         BaselineInputs(train=train, rows=test, labels=labels),
-        section_of(ScoreSection, scoring={"resamples": 100}),
+        BaselineSettings(resamples=100),
         make_workdir(tmp_path / "plain"),
     ).metrics
     majority = plain["majority.macro_f1"].value
@@ -124,7 +118,7 @@ def test_a_head_beats_the_largest_class_and_the_base(
 def macro_f1(model: ScoredModel, rows: SideRef, labels: tuple[str, ...], folder: Path) -> float:
     report = score_labels(
         LabelInputs(model=model, rows=rows, labels=labels),
-        section_of(ScoreSection, scoring={"resamples": 100}),
+        settings_of(LabelSettings, scoring={"resamples": 100}),
         make_workdir(folder),
     )
     value = report.metrics["macro_f1"].value

@@ -18,7 +18,6 @@ from retune.digests import digest_folder
 from retune.errors import ConfigError, DataError
 from retune.recipe.loading import load_recipe
 from retune.records import AdapterRef, BaseRef, ChatRef, ModelRef, SideRef
-from retune.requests import RewardInputs, RewardSection, TrainInputs, TrainSection
 from retune.scoring.sql.records import SqlLimits, SqlRow
 from retune.scoring.sql.sandbox import SqlSandbox
 from retune.stage import Workdir
@@ -26,8 +25,9 @@ from retune.training import course, rewards
 from retune.training.measured import read_measured
 from retune.training.rewards import measure_rewards, train_rewards
 from retune.training.sql_reward import SqlReward
+from retune.training.stages import RewardInputs, RewardSettings, TrainInputs, TrainSettings
 from retune.training.supervised import train_adapter
-from tests.making import make_workdir, section_of
+from tests.making import make_workdir, settings_of
 
 Quantize = Callable[[str], ModelRef]
 CONTEXT = (
@@ -91,12 +91,12 @@ def test_figures_by_hand() -> None:
     }
 
 
-def section(kind: str = "nf4", **grpo: Any) -> RewardSection:
+def section(kind: str = "nf4", **grpo: Any) -> RewardSettings:
     """Four steps of two prompts of three rows, with four answers each, and a checkpoint every 2."""
     settings = {"max_steps": 4, "prompts_per_step": 2, "answers": 4, "learning_rate": 0.01}
-    found: RewardSection = section_of(
-        RewardSection,
-        seed=11,  # type: ignore[arg-type]
+    found: RewardSettings = settings_of(
+        RewardSettings,
+        seed=11,
         model={"id": "tiny"},
         quantization={"kind": kind},
         method={"r": 4, "alpha": 8, "dropout": 0.1},
@@ -117,9 +117,9 @@ def inputs(
         TrainInputs(
             train=chats.side("train"), validation=chats.side("validation"), base=base, model=model
         ),
-        section_of(
-            TrainSection,
-            seed=11,  # type: ignore[arg-type]
+        settings_of(
+            TrainSettings,
+            seed=11,
             model={"id": "tiny"},
             quantization={"kind": "nf4"},
             method={"r": 4, "alpha": 8, "dropout": 0.1},

@@ -18,23 +18,23 @@ from retune.modeling.methods.applying import apply_method
 from retune.modeling.methods.starting import check_start, locate_start
 from retune.recipe.sections import LoraConfig
 from retune.records import AdapterRef, BaseRef, ChatRef, ModelRef
-from retune.requests import TrainInputs, TrainSection
 from retune.stage import key_parts
-from retune.stages import TRAIN_ADAPTER
+from retune.training.stages import TrainInputs, TrainSettings
+from retune.training.stages import train_adapter as train_adapter_stage
 from retune.training.supervised import train_adapter
-from tests.making import make_workdir, section_of
+from tests.making import make_workdir, settings_of
 
 CPU = torch.device("cpu")
 WEIGHTS = "adapter_model.safetensors"
 
 
-def section(**training: Any) -> TrainSection:
+def section(**training: Any) -> TrainSettings:
     """Two steps at a constant rate, measured before and behind them, without dropout."""
     settings = {"max_steps": 2, "batch_size": 4, "learning_rate": 0.02, "evaluations": 1}
     settings |= {"warmup_steps": 0.0, "schedule": "constant", "keep_best": False, **training}
-    found: TrainSection = section_of(
-        TrainSection,
-        seed=11,  # type: ignore[arg-type]
+    found: TrainSettings = settings_of(
+        TrainSettings,
+        seed=11,
         model={"id": "tiny"},
         quantization={"kind": "none"},
         method={"r": 4, "alpha": 8},
@@ -89,7 +89,7 @@ def test_the_key_is_of_what_the_adapter_holds(
     def parts(folder: Path) -> dict[str, Any]:
         start = locate_start(folder, inputs.base, same)
         settings = section(start_from=str(folder))
-        return key_parts(TRAIN_ADAPTER, inputs.model_copy(update={"start": start}), settings)
+        return key_parts(train_adapter_stage, inputs.model_copy(update={"start": start}), settings)
 
     assert parts(first.folder) == parts(copy)
     weights = load_file(copy / WEIGHTS)

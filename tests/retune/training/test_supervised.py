@@ -20,14 +20,14 @@ from retune.data.tables import read_rows
 from retune.digests import digest_folder
 from retune.errors import ConfigError, DataError, StageError
 from retune.records import AdapterRef, BaseRef, ChatRef, ModelRef
-from retune.requests import TrainInputs, TrainSection
 from retune.stage import Workdir
 from retune.training import course, supervised
 from retune.training.callbacks import FiniteLoss
 from retune.training.metrics import read_metrics
+from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.steps import count_steps
 from retune.training.supervised import train_adapter, with_labels
-from tests.making import make_workdir, section_of
+from tests.making import make_workdir, settings_of
 
 REPOSITORY = Path(__file__).parents[3]
 Quantize = Callable[[str], ModelRef]
@@ -35,15 +35,15 @@ Quantize = Callable[[str], ModelRef]
 
 def section(
     method: dict[str, Any] | None = None, kind: str = "nf4", **training: Any
-) -> TrainSection:
+) -> TrainSettings:
     """Six steps of four rows, evaluated at 3 and 6, with a checkpoint every 2."""
     settings = {"max_steps": 6, "batch_size": 4, "learning_rate": 0.03, "evaluations": 2}
     settings |= {"evaluation_rows": 4, "checkpoint_every_steps": 2, "warmup_steps": 0.0}
     # The last weights, so that a resume is compared by what it learned and not by a kept file.
     settings |= {"keep_best": False, **training}
-    found: TrainSection = section_of(
-        TrainSection,
-        seed=11,  # type: ignore[arg-type]
+    found: TrainSettings = settings_of(
+        TrainSettings,
+        seed=11,
         model={"id": "tiny"},
         quantization={"kind": kind},
         method={"r": 4, "alpha": 8, "dropout": 0.1, **(method or {})},
@@ -173,7 +173,7 @@ def test_parts_of_a_step_give_the_same_step(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from retune.requests import TrainInputs, TrainSection
+from retune.training.stages import TrainInputs, TrainSettings
 from retune.stage import SilentReporter, Workdir
 from retune.training.supervised import train_adapter
 
@@ -183,7 +183,7 @@ class Killing(SilentReporter):
             os.kill(os.getpid(), signal.SIGKILL)
 
 inputs = TrainInputs.model_validate_json(sys.argv[1])
-section = TrainSection.model_validate_json(sys.argv[2])
+section = TrainSettings.model_validate_json(sys.argv[2])
 folder = Path(sys.argv[3])
 train_adapter(inputs, section, Workdir(folder / "artifact", folder / "scratch", Killing()))
 """
@@ -312,7 +312,7 @@ def test_an_unquantized_base_trains_too(
 ) -> None:
     """With kind none the adapter learns over the base itself, and merges into it."""
     from retune.modeling.merging import merge_adapter
-    from retune.requests import MergeInputs, MergeSection
+    from retune.modeling.stages import MergeInputs, MergeSettings
 
     plain = inputs.model_copy(update={"model": quantize("none")})
     adapter = train_adapter(plain, section(kind="none"), work)
@@ -320,7 +320,7 @@ def test_an_unquantized_base_trains_too(
     assert adapter.validation_loss < adapter.base_validation_loss - 0.1
     merged = merge_adapter(
         MergeInputs(adapter=adapter, base=inputs.base, rows=inputs.validation, template=None),
-        section_of(MergeSection, merge={"check_rows": 2}),
+        settings_of(MergeSettings, merge={"check_rows": 2}),
         make_workdir(tmp_path / "merge"),
     )
     assert merged.max_logit_difference < 1e-3 * merged.logit_spread

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retune.data.schemas import DATABASE_SCHEMA
+from retune.data.stages import ChatInputs
 from retune.data.tables import ROWS_AT_ONCE, read_table
 from retune.records import DatabasesRef, DatasetRef
-from retune.requests import ChatInputs
 
 _FILE = "databases.parquet"
 

@@ -25,13 +25,12 @@ from retune.data.chats.special_tokens import tell_unknown_tags
 from retune.data.chats.thoughts import closes_thought, holds_thought, split_answer
 from retune.data.chats.tokenizing import ChatIds, encode_chats
 from retune.data.schemas import ENCODED_SCHEMA
+from retune.data.stages import EncodeInputs, EncodeSettings
 from retune.data.tables import iterate_rows, write_table
 from retune.data.tokenizers import Tokenizer, end_token_ids, load_tokenizer
 from retune.digests import digest_folder
 from retune.errors import DataError
-from retune.recipe.sections import PromptConfig
 from retune.records import LOG_FOLDER, EncodedRef
-from retune.requests import EncodeInputs, EncodeSection
 from retune.stage import Workdir
 
 CHATS_FILE = "chats.parquet"
@@ -44,12 +43,12 @@ Row = dict[str, Any]
 Fault = tuple[str, str]
 
 
-def format_chat(inputs: EncodeInputs, section: EncodeSection, work: Workdir) -> EncodedRef:
+def format_chat(inputs: EncodeInputs, settings: EncodeSettings, work: Workdir) -> EncodedRef:
     """Render and tokenize every row of a source once, for training and all scoring.
 
     Args:
         inputs: Rows, their databases, the base whose tokenizer is used, and the chat template.
-        section: The prompt's texts, and which tokens carry loss.
+        settings: The prompt's texts, and which tokens carry loss.
         work: `chats.parquet` goes to its artifact folder.
 
     Returns:
@@ -64,7 +63,7 @@ def format_chat(inputs: EncodeInputs, section: EncodeSection, work: Workdir) -> 
     encoder = RowEncoder(
         tokenizer,
         end_ids,
-        section.prompt,
+        settings,
         schemas=SchemaLookup(list_tables(inputs.databases, [inputs.rows])),
         plain=inputs.rows.format == "text",
     )
@@ -123,7 +122,7 @@ class RowEncoder:
     Args:
         tokenizer: With the chat template in use.
         end_ids: Ids that end an answer.
-        config: The recipe's texts, and which tokens carry loss.
+        settings: The recipe's texts, and which tokens carry loss.
         schemas: CREATE statements by database.
         plain: Whether rows are plain text, without a question.
     """
@@ -132,17 +131,22 @@ class RowEncoder:
         self,
         tokenizer: Tokenizer,
         end_ids: Sequence[int],
-        config: PromptConfig,
+        settings: EncodeSettings,
         *,
         schemas: SchemaLookup,
         plain: bool = False,
     ) -> None:
-        self.tokenizer, self.config, self.schemas, self.plain = tokenizer, config, schemas, plain
+        self.tokenizer, self.settings, self.schemas, self.plain = (
+            tokenizer,
+            settings,
+            schemas,
+            plain,
+        )
         self.end_ids = set(end_ids)
         self.end_tokens = [str(tokenizer.convert_ids_to_tokens(i)) for i in end_ids]
-        loss_on = "answer" if plain else config.loss_on
+        loss_on = "answer" if plain else settings.loss_on
         self.renderer = ChatRenderer(
-            tokenizer, self.end_tokens, config.reasoning_effort, loss_on=loss_on
+            tokenizer, self.end_tokens, settings.reasoning_effort, loss_on=loss_on
         )
         self.begin = _begin_token(tokenizer)
         self.control = _control_pattern(tokenizer)
@@ -169,7 +173,7 @@ class RowEncoder:
                 yield self._finish(text, next(ids))
 
     def _finish(self, text: ChatText, ids: ChatIds) -> Row:
-        loss_on = "answer" if self.plain else self.config.loss_on
+        loss_on = "answer" if self.plain else self.settings.loss_on
         mask = mask_tokens(text, ids, loss_on)
         fault = self._end_fault(ids.answer)
         if fault:
@@ -202,8 +206,9 @@ class RowEncoder:
         if not answer.strip() and not calls:
             raise malformed("its answer is empty" + (" behind its thought" if thinking else ""))
         messages = build_messages(
-            self.config,
             question=row["question"],
+            system=self.settings.system,
+            user=self.settings.user,
             context=row["context"],
             schema=self._schema(row["db_id"]),
             history=row["history"] or (),

@@ -13,7 +13,6 @@ from retune.data.chats.auditing import FAULTS, LEFT_OUT, AuditRules, Row, audit_
 from retune.data.findings import Lengths, SideAudit
 from retune.data.quality.lengths import even_edges, measure_lengths
 from retune.errors import DataError
-from retune.recipe.sections import PromptConfig
 from retune.records import Side
 
 FIRST = 5
@@ -121,11 +120,11 @@ class SideFindings:
             text = rules.decode(learned[:_TARGET_TOKENS].tolist())
             targets.append(f"{row['row_id']}: {text}")
 
-    def refuse_empty(self, prompt: PromptConfig) -> None:
+    def refuse_empty(self, max_length: int) -> None:
         """Stop when no row is left.
 
         Args:
-            prompt: For the message.
+            max_length: Of a row; for the message.
 
         Raises:
             DataError: No row of the side can be used; says why.
@@ -135,7 +134,7 @@ class SideFindings:
         if not self.rows:
             raise DataError(f"{self.side}: the side has no rows.")
         name = max(_REMEDIES, key=lambda fault: self.faults[fault])
-        text = _REMEDIES[name].format(max_length=prompt.max_length)
+        text = _REMEDIES[name].format(max_length=max_length)
         example = self.examples.get(name, [""])[0]
         lengths = np.concatenate(self._prompts) + np.concatenate(self._answers)
         raise DataError(

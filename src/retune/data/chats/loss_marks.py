@@ -8,7 +8,7 @@ the same chat. No variant ever writes what is trained on: it may write another c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from retune.data.chats.applying import ChatTemplate, Span, Tools
 from retune.data.chats.faults import ChatFault, malformed
@@ -16,8 +16,8 @@ from retune.data.chats.messages import Message
 from retune.data.chats.templates import has_marks, training_template
 from retune.data.chats.turn_spans import TurnFinder
 from retune.errors import ConfigError
+from retune.recipe.sections.prompt import LossOn
 
-LossOn: TypeAlias = Literal["answer", "assistant", "marked", "all"]
 _PROBE: tuple[Message, ...] = (
     {"role": "user", "content": "\ue000"},
     {"role": "assistant", "content": "\ue001"},

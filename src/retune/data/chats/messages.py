@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from retune.data.chats.faults import malformed
-from retune.recipe.sections import PromptConfig
 
 USER_WITH_CONTEXT = "{question}\n\n{context}"
 USER_WITH_SCHEMA = (
@@ -26,9 +25,10 @@ Call = dict[str, Any]
 
 
 def build_messages(
-    config: PromptConfig,
     *,
     question: str,
+    system: str | None = None,
+    user: str | None = None,
     context: str = "",
     schema: str = "",
     history: Iterable[Mapping[str, Any]] = (),
@@ -40,8 +40,9 @@ def build_messages(
     There is no argument for the answer: whatever the recipe says, none can get into a prompt.
 
     Args:
-        config: The recipe's texts.
         question: What the model is asked.
+        system: Text of the system message; None for no such message.
+        user: Template of the user message; None for the usual ones.
         context: The text beside the question.
         schema: CREATE statements of the row's database.
         history: Turns before; a system message among them is kept in place of the recipe's.
@@ -55,18 +56,18 @@ def build_messages(
         ChatFault: The calls of a turn are no list of names and arguments.
     """
     turns = [_as_message(turn) for turn in history]
-    if config.system and not any(turn["role"] in SYSTEM_ROLES for turn in turns):
-        turns.insert(0, {"role": "system", "content": config.system})
-    if config.user is not None:
-        text = config.user
+    if system and not any(turn["role"] in SYSTEM_ROLES for turn in turns):
+        turns.insert(0, {"role": "system", "content": system})
+    if user is not None:
+        text = user
     elif schema:
         text = USER_WITH_SCHEMA
     elif context:
         text = with_context or USER_WITH_CONTEXT
     else:
         text = "{question}"
-    user = text.format(question=question, context=context, schema=schema)
-    return [*turns, {"role": "user", "content": user}, *(_as_message(turn) for turn in steps)]
+    asked = text.format(question=question, context=context, schema=schema)
+    return [*turns, {"role": "user", "content": asked}, *(_as_message(turn) for turn in steps)]
 
 
 def _as_message(turn: Mapping[str, Any]) -> Message:

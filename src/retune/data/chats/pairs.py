@@ -17,13 +17,12 @@ from retune.data.chats.rendering import ChatRenderer, ChatText
 from retune.data.chats.thoughts import Thought, split_answer
 from retune.data.chats.tokenizing import encode_chats
 from retune.data.preferences import Preference, is_held_back, read_preferences, refuse_lines
+from retune.data.stages import PairsInputs, PairsSettings
 from retune.data.tables import iterate_rows, write_table
 from retune.data.tokenizers import Tokenizer, end_token_ids, load_tokenizer
 from retune.digests import digest_file, digest_folder
 from retune.errors import DataError
-from retune.recipe.sections import PromptConfig
 from retune.records import LOG_FOLDER, PairsRef, SideRef
-from retune.requests import PairsInputs, PairsSection
 from retune.stage import Workdir
 
 PAIRS_FILE = "pairs.parquet"
@@ -41,12 +40,12 @@ _SCHEMA = pa.schema(
 Row = dict[str, Any]
 
 
-def format_pairs(inputs: PairsInputs, section: PairsSection, work: Workdir) -> PairsRef:
+def format_pairs(inputs: PairsInputs, settings: PairsSettings, work: Workdir) -> PairsRef:
     """Render and tokenize every pair, and hold some prompts back for measuring.
 
     Args:
         inputs: The file, the base whose tokenizer is used, its template, and the held-out rows.
-        section: System message, longest row, and the part that is held back.
+        settings: System message, longest row, and the part that is held back.
         work: `pairs.parquet` goes to its artifact folder.
 
     Returns:
@@ -59,13 +58,13 @@ def format_pairs(inputs: PairsInputs, section: PairsSection, work: Workdir) -> P
     if digest_file(inputs.pairs.path) != inputs.pairs.digest:
         raise DataError(f"{inputs.pairs.path}: changed since the run began. Run the recipe again.")
     pairs = read_preferences(inputs.pairs.path, inputs.encoding)
-    rows = _encode(pairs, inputs, section.prompt)
-    _refuse_long(rows, section.prompt.max_length, inputs.pairs.path)
+    rows = _encode(pairs, inputs, settings)
+    _refuse_long(rows, settings.max_length, inputs.pairs.path)
     _refuse_held_out(rows, inputs.held_out, inputs.pairs.path)
     for pair, row in zip(pairs, rows, strict=True):
-        row["validation"] = is_held_back(pair, section.dpo.validation_fraction)
+        row["validation"] = is_held_back(pair, settings.validation_fraction)
     held_back = sum(row["validation"] for row in rows)
-    _refuse_sides(len(rows), held_back, section.dpo.validation_fraction)
+    _refuse_sides(len(rows), held_back, settings.validation_fraction)
     write_table(work.artifact / PAIRS_FILE, rows, _SCHEMA)
     return PairsRef(
         digest=digest_folder(work.artifact, without=(LOG_FOLDER,)),
@@ -83,18 +82,18 @@ def read_pairs(pairs: PairsRef, *, validation: bool) -> list[Row]:
     return [row for row in rows if row["validation"] == validation]
 
 
-def _encode(pairs: Sequence[Preference], inputs: PairsInputs, prompt: PromptConfig) -> list[Row]:
+def _encode(pairs: Sequence[Preference], inputs: PairsInputs, settings: PairsSettings) -> list[Row]:
     tokenizer = load_tokenizer(inputs.base.folder, inputs.template)
     ends = [
         str(tokenizer.convert_ids_to_tokens(token))
         for token in end_token_ids(tokenizer, inputs.base.folder)
     ]
-    renderer = ChatRenderer(tokenizer, ends, effort=prompt.reasoning_effort)
+    renderer = ChatRenderer(tokenizer, ends, effort=settings.reasoning_effort)
     texts: list[tuple[ChatText, ChatText]] = []
     wrong: list[str] = []
     for pair in pairs:
         try:
-            texts.append(_render(renderer, pair, prompt))
+            texts.append(_render(renderer, pair, settings.system))
         except ChatFault as fault:
             wrong.append(f"{inputs.pairs.path}:{pair.line}: {fault}")
     refuse_lines(wrong, "cannot be written as chats", len(pairs), "Mend or delete them.")
@@ -102,12 +101,12 @@ def _encode(pairs: Sequence[Preference], inputs: PairsInputs, prompt: PromptConf
 
 
 def _render(
-    renderer: ChatRenderer, pair: Preference, prompt: PromptConfig
+    renderer: ChatRenderer, pair: Preference, system: str | None
 ) -> tuple[ChatText, ChatText]:
     # A pair's prompt is what the user says, word for word: `prompt.user` is for rows.
     messages = build_messages(
-        prompt.model_copy(update={"user": None}),
         question=pair.question,
+        system=system,
         context=pair.context,
         history=pair.history,
         with_context=renderer.with_context,

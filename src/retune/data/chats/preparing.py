@@ -18,16 +18,15 @@ from retune.data.chats.findings import EXAMPLES, FIRST, SideFindings
 from retune.data.chats.gathering import SourceTables, gather_rows
 from retune.data.findings import AUDIT_FILE, LEFT_OUT_FILE, AuditReport
 from retune.data.schemas import CHAT_SCHEMA
+from retune.data.stages import ChatInputs, ChatSettings
 from retune.digests import digest_folder
-from retune.recipe.sections import PromptConfig
 from retune.records import LOG_FOLDER, ChatRef, Share, Side
-from retune.requests import ChatInputs, ChatSection
 from retune.stage import Workdir
 
 SIDES: tuple[Side, ...] = ("train", "validation", "test")
 
 
-def prepare_sides(inputs: ChatInputs, section: ChatSection, work: Workdir) -> ChatRef:
+def prepare_sides(inputs: ChatInputs, settings: ChatSettings, work: Workdir) -> ChatRef:
     """Gather each side's chats from the sources, and audit every row.
 
     Rows that nothing can be learned from are left out and listed; rows whose prompt carries loss or
@@ -35,7 +34,7 @@ def prepare_sides(inputs: ChatInputs, section: ChatSection, work: Workdir) -> Ch
 
     Args:
         inputs: Rows by side, the sources' texts and chats, databases, and the base.
-        section: The length limit, and which tokens carry loss.
+        settings: The length limit, and which tokens carry loss.
         work: `<side>/rows.parquet`, `<side>/databases.parquet` and the audit go to its artifact
             folder.
 
@@ -49,7 +48,7 @@ def prepare_sides(inputs: ChatInputs, section: ChatSection, work: Workdir) -> Ch
         SourceTables(rows.folder / "rows.parquet", chats.folder / CHATS_FILE)
         for rows, chats in zip(inputs.rows, inputs.chats, strict=True)
     ]
-    rules = _make_rules(inputs, section.prompt)
+    rules = _make_rules(inputs, settings)
     findings: dict[Side, SideFindings] = {}
     (work.artifact / LOG_FOLDER).mkdir()
     total = inputs.split.train + inputs.split.validation + inputs.split.test
@@ -64,24 +63,24 @@ def prepare_sides(inputs: ChatInputs, section: ChatSection, work: Workdir) -> Ch
                     kept = found.audit(table, held)
                     writer.write_table(table.select(CHAT_SCHEMA.names).filter(pa.array(kept)))
                     work.reporter.progress("rows", before + found.rows, total)
-            found.refuse_empty(section.prompt)
+            found.refuse_empty(settings.max_length)
     for side, found in findings.items():
         write_used_databases(work.artifact / side / "databases.parquet", inputs, found.used)
-    _write_report(work.artifact, findings, inputs, section.prompt)
+    _write_report(work.artifact, findings, inputs, settings.max_length)
     return _describe(work.artifact, findings, inputs)
 
 
-def _make_rules(inputs: ChatInputs, prompt: PromptConfig) -> AuditRules:
+def _make_rules(inputs: ChatInputs, settings: ChatSettings) -> AuditRules:
     ends = {
         token
         for chats in inputs.chats
         for token in json.loads((chats.folder / ENDS_FILE).read_text("utf-8"))
     }
     return AuditRules(
-        max_length=prompt.max_length,
+        max_length=settings.max_length,
         end_ids=frozenset(ends),
         decode=_load_decoder(inputs.base.folder),
-        assistant_may=prompt.loss_on in ("assistant", "marked"),
+        assistant_may=settings.loss_on in ("assistant", "marked"),
     )
 
 
@@ -105,7 +104,7 @@ def _open_side(folder: Path) -> pq.ParquetWriter:
 
 
 def _write_report(
-    folder: Path, findings: dict[Side, SideFindings], inputs: ChatInputs, prompt: PromptConfig
+    folder: Path, findings: dict[Side, SideFindings], inputs: ChatInputs, max_length: int
 ) -> None:
     examples: dict[str, tuple[str, ...]] = {}
     for found in findings.values():
@@ -114,7 +113,7 @@ def _write_report(
     report = AuditReport(
         sides={side: found.as_audit() for side, found in findings.items()},
         examples=examples,
-        max_length=prompt.max_length,
+        max_length=max_length,
         repaired=sum(chats.repaired for chats in inputs.chats),
         prompts=_describe_prompts(inputs),
     )

@@ -15,23 +15,22 @@ from retune.data.quality.looking import Facts, look_at_rows
 from retune.data.quality.naming import RowNames, check_ids
 from retune.data.quality.report import Found, find_faults, make_report
 from retune.data.quality.shingle_sets import ShingleSets
+from retune.data.stages import CleanInputs, CleanSettings
 from retune.data.tables import count_rows
 from retune.digests import digest_folder
 from retune.errors import DataError
-from retune.recipe.sections import QualityConfig
 from retune.records import LOG_FOLDER, CleanRef
-from retune.requests import CleanInputs, CleanSection
 from retune.stage import Workdir
 
 _SETS_FOLDER = "shingles"
 
 
-def clean_rows(inputs: CleanInputs, section: CleanSection, work: Workdir) -> CleanRef:
+def clean_rows(inputs: CleanInputs, settings: CleanSettings, work: Workdir) -> CleanRef:
     """Look at all rows, and write down which are kept.
 
     Args:
         inputs: All sources, those to learn from first, then held-out ones.
-        section: What is dropped.
+        settings: What is dropped.
         work: `index.parquet`, `signatures.npy`, the report and the list of dropped rows go to its
             artifact folder.
 
@@ -48,7 +47,7 @@ def clean_rows(inputs: CleanInputs, section: CleanSection, work: Workdir) -> Cle
     facts = Facts.of(sizes, inputs.held_out)
     (work.artifact / LOG_FOLDER).mkdir(parents=True, exist_ok=True)
     with ShingleSets(work.scratch / _SETS_FOLDER, len(facts)) as sets:
-        found = _examine(inputs, section.quality, work, facts, sets, names)
+        found = _examine(inputs, settings, work, facts, sets, names)
         _refuse_nothing(found)
         with facts.timing("writing"):
             kept = np.flatnonzero(found.reasons == 0)
@@ -63,26 +62,26 @@ def clean_rows(inputs: CleanInputs, section: CleanSection, work: Workdir) -> Cle
         folder=work.artifact,
         rows=kept.size,
         test_rows=int(facts.held_out[kept].sum()),
-        faults=find_faults(found, section.quality.languages),
+        faults=find_faults(found, settings.languages),
     )
 
 
 def _examine(
     inputs: CleanInputs,
-    quality: QualityConfig,
+    settings: CleanSettings,
     work: Workdir,
     facts: Facts,
     sets: ShingleSets,
     names: RowNames,
 ) -> Found:
     look_at_rows(
-        inputs.rows, facts, sets, quality.languages or (), _progress(work, "rows looked at", facts)
+        inputs.rows, facts, sets, settings.languages or (), _progress(work, "rows looked at", facts)
     )
     with facts.timing("duplicates"):
         compared = _progress(work, "rows compared", facts)
-        copies = find_repeats(facts, sets, quality.near_threshold, compared)
+        copies = find_repeats(facts, sets, settings.near_threshold, compared)
         texts, conflicts = find_conflicts(facts)
-    reasons = drop_rows(facts, copies, conflicts, quality)
+    reasons = drop_rows(facts, copies, conflicts, settings)
     if any(weight is not None for weight in inputs.weights):
         leave_out_by_weight(facts, reasons, inputs.weights, draw_keys(inputs, facts))
     return Found(inputs, names, facts, copies, texts, conflicts, reasons)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from retune.data.quality.copies import Repeats
 from retune.data.quality.looking import Facts
 from retune.data.quality.mixing import choose_rows, count_by_weight
-from retune.recipe.sections import QualityConfig
+from retune.data.stages import CleanSettings
 
 BAD_ROW = "bad row"
 REASONS = (
@@ -32,7 +32,7 @@ Reasons = NDArray[np.int8]
 
 
 def drop_rows(
-    facts: Facts, copies: Repeats, conflicts: NDArray[np.bool_], quality: QualityConfig
+    facts: Facts, copies: Repeats, conflicts: NDArray[np.bool_], settings: CleanSettings
 ) -> Reasons:
     """Give each row the reason it is dropped for.
 
@@ -40,16 +40,16 @@ def drop_rows(
         facts: All rows.
         copies: What each row repeats.
         conflicts: Rows whose text stands with two labels.
-        quality: What the recipe wants dropped.
+        settings: What the recipe wants dropped.
 
     Returns:
         Places in `REASONS`, 0 for kept rows. The first of several copies is never dropped as a
         copy, and a near copy of a row that is dropped for its label stays.
     """
     reasons = np.zeros(len(facts), dtype=np.int8)
-    conflicting = conflicts & quality.drop_conflicting_labels
+    conflicting = conflicts & settings.drop_conflicting_labels
     repeated = {_EXACT: copies.exact, _FOLDED: copies.folded, _NEAR: copies.near}
-    for kind in _DROPPED_KINDS[quality.drop_duplicates]:  # the closest kind last: it stays
+    for kind in _DROPPED_KINDS[settings.drop_duplicates]:  # the closest kind last: it stays
         first = repeated[kind]
         reasons[(first >= 0) & ~conflicting[first]] = kind
     reasons[conflicting] = _CONFLICT

@@ -17,9 +17,9 @@ from retune.data.quality.looking import Facts
 from retune.data.quality.naming import OnLine, RowNames
 from retune.data.quality.texts import text_hash, write_hash
 from retune.data.schemas import INDEX_SCHEMA
+from retune.data.stages import CleanInputs
 from retune.data.tables import iterate_rows, write_table
 from retune.records import DatasetRef
-from retune.requests import CleanInputs
 
 _COLUMNS = ("row_id", "group", "label", "db_id")
 

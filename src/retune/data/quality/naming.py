@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retune.data.quality.texts import text_hash
+from retune.data.stages import CleanInputs
 from retune.data.tables import iterate_rows
 from retune.errors import DataError
-from retune.requests import CleanInputs
 
 _SHOWN = 5
 _COLUMNS = ("row_id", "file", "line")

@@ -28,8 +28,8 @@ from retune.data.quality.looking import MEASURED, Facts
 from retune.data.quality.naming import RowNames
 from retune.data.quality.sensitive import PERSONAL_KINDS, SECRET_KINDS
 from retune.data.quality.unprintable import KINDS
+from retune.data.stages import CleanInputs
 from retune.records import DatasetRef, Share
-from retune.requests import CleanInputs
 
 _FIRST = 5
 _REASON_CHARS = 160

@@ -28,21 +28,21 @@ from retune.modeling.methods.prompt_checks import PromptConfig, check_room
 from retune.modeling.methods.starting import check_start
 from retune.modeling.reading import list_readings
 from retune.modeling.reading_checks import check_lengths, check_tokens
+from retune.modeling.stages import MethodInputs, MethodSettings
 from retune.modeling.weights import check_weights
 from retune.records import MethodFit
-from retune.requests import MethodInputs, MethodSection
 from retune.stage import Workdir
 
 _LABELS = 2
 
 
-def check_method(inputs: MethodInputs, section: MethodSection, work: Workdir) -> MethodFit:
+def check_method(inputs: MethodInputs, settings: MethodSettings, work: Workdir) -> MethodFit:
     """Refuse a method, a model or rows that do not fit each other.
 
     Args:
         inputs: The base, of which the configuration is read and the weights are looked through
             where they are here; and what it is given to read.
-        section: Method, quantization, head, and how much is written behind prompts.
+        settings: Method, quantization, head, and how much is written behind prompts.
         work: Unused; the result is its record.
 
     Returns:
@@ -52,15 +52,15 @@ def check_method(inputs: MethodInputs, section: MethodSection, work: Workdir) ->
         ConfigError: The method does not fit, a token has no row in the model, a text is over its
             context, or its weights are not what its configuration says.
     """
-    folder, method, has_head = inputs.base.folder, section.method, section.head is not None
-    quantized = section.quantization.kind != "none"
+    folder, method, has_head = inputs.base.folder, settings.method, inputs.has_head
+    quantized = settings.quantization != "none"
     model = _sketch_classifier(folder, quantized) if has_head else _sketch_writer(folder, quantized)
     if isinstance(method, PromptConfig):
         columns = ["prompt_ids"] if has_head else ["prompt_ids", "answer_ids"]
         for side in (inputs.train, inputs.validation):
             check_room(model, method, side.folder / "rows.parquet", *columns)
     check_weights(folder, AutoModelForSequenceClassification if has_head else AutoModelForCausalLM)
-    tokenizer, readings = load_tokenizer(folder), list(list_readings(inputs, section))
+    tokenizer, readings = load_tokenizer(folder), list(list_readings(inputs, settings))
     check_tokens(model, tokenizer, folder, readings)
     check_lengths(model, readings, getattr(method, "virtual_tokens", 0))
     with torch.device("meta"), warnings.catch_warnings():
@@ -72,7 +72,7 @@ def check_method(inputs: MethodInputs, section: MethodSection, work: Workdir) ->
             task_type="SEQ_CLS" if has_head else "CAUSAL_LM",
             whole=(HEAD,) if has_head else (),
             tokenizer=folder,
-            gradient_checkpointing=section.training.gradient_checkpointing,
+            gradient_checkpointing=settings.gradient_checkpointing,
         )
     if inputs.start is not None and isinstance(adapted, PeftModel):
         check_start(inputs.start.path, adapted)

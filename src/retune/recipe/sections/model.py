@@ -7,6 +7,8 @@ from typing import Literal
 from retune.recipe.sections.base import RecipePath, Section, Text
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Attention = Literal["auto", "eager", "sdpa", "flash_attention_2"]
+QuantizationKind = Literal["none", "nf4"]
 
 
 class ModelConfig(Section):
@@ -23,7 +25,7 @@ class ModelConfig(Section):
     """Number type of the weights that are not quantized. auto: on a GPU bfloat16 where it has it,
     else float16; on a CPU float32, where figures do not depend on the batch size."""
 
-    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    attention: Attention = "auto"
     """Implementation of attention in training. auto: flash_attention_2 where it is installed, the
     device is a GPU, the weights are in 16 bits and the family has it; else sdpa where the family
     has it; else eager."""
@@ -32,7 +34,7 @@ class ModelConfig(Section):
 class QuantizationConfig(Section):
     """How the frozen base is compressed while adapters are trained."""
 
-    kind: Literal["none", "nf4"] = "nf4"
+    kind: QuantizationKind = "nf4"
     """nf4: 4-bit NormalFloat, as in QLoRA; a base that is stored so already is taken as it is, and
     needs this. none: the base keeps `model.dtype`. Experts in MXFP4 (gpt-oss) are dequantized under
     both."""

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from retune.recipe.sections.base import Section, Text, conflict
 
 PLACEHOLDERS = ("schema", "context", "question")
+LossOn = Literal["answer", "assistant", "marked", "all"]
 _ANSWER_NAMES = ("answer", "query", "sql", "response", "output", "completion", "label", "target")
 _LOOKS_FILLED = re.compile(r"\{(" + "|".join((*PLACEHOLDERS, *_ANSWER_NAMES)) + r")\}")
 
@@ -41,7 +42,7 @@ class PromptConfig(Section):
     """Most tokens of prompt and answer together. A longer row would lose the end of its answer: it
     is left out and listed, and stops the run above `limits.cut_targets`."""
 
-    loss_on: Literal["answer", "assistant", "marked", "all"] = "answer"
+    loss_on: LossOn = "answer"
     """Tokens that carry loss. answer: the last answer and its end token. assistant: every turn of
     the assistant. marked: what the template puts between its generation marks. all: every token,
     which rows of plain text always have. A turn that its row says is not to be learned has none."""

@@ -19,6 +19,7 @@ from retune.recipe.sections.base import (
 PerturbationKind = Literal[
     "upper", "lower", "title", "no_accents", "typos", "double_space", "paraphrase", "injection"
 ]
+ClassifyBy = Literal["likelihood", "generation"]
 
 
 class ScoringRuntime(Section):
@@ -44,7 +45,7 @@ class ScoringConfig(Section):
     """Longest that one query may run before its process is killed: a prediction that takes longer
     is wrong, a reference that does leaves its row unscored."""
 
-    classify_by: Literal["likelihood", "generation"] = "likelihood"
+    classify_by: ClassifyBy = "likelihood"
     """How a model names a class. likelihood: the label whose tokens it finds most likely, which
     also gives probabilities. generation: it writes, and a label is looked for in its text."""
 

@@ -13,7 +13,7 @@ import pytest
 from retune.data.schemas import DATABASE_SCHEMA, INDEX_SCHEMA, ROW_SCHEMA
 from retune.data.tables import write_table
 from retune.records import BaseRef, ChatRef, DatasetRef, EncodedRef, Side, Source, SplitRef
-from tests.making import make_workdir, section_of
+from tests.making import make_workdir, settings_of
 
 EMPTY = {
     "row_id": None,
@@ -75,11 +75,11 @@ class Bench:
         self, rows: DatasetRef, *, template: Source | None = None, **prompt: Any
     ) -> EncodedRef:
         from retune.data.chats.encoding import format_chat
-        from retune.requests import EncodeInputs, EncodeSection
+        from retune.data.stages import EncodeInputs, EncodeSettings
 
         return format_chat(
             EncodeInputs(rows=rows, databases=None, base=self.base, template=template),
-            section_of(EncodeSection, prompt=prompt),
+            settings_of(EncodeSettings, prompt=prompt),
             make_workdir(self.folder("encode") / "work"),
         )
 
@@ -122,7 +122,7 @@ class Bench:
         **prompt: Any,
     ) -> ChatRef:
         from retune.data.chats.preparing import prepare_sides
-        from retune.requests import ChatInputs, ChatSection
+        from retune.data.stages import ChatInputs, ChatSettings
 
         return prepare_sides(
             ChatInputs(
@@ -132,7 +132,7 @@ class Bench:
                 databases=None,
                 base=self.base,
             ),
-            section_of(ChatSection, prompt=prompt),
+            settings_of(ChatSettings, prompt=prompt),
             make_workdir(self.folder("chat") / "work"),
         )
 

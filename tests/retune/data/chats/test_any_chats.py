@@ -140,7 +140,8 @@ def test_any_row_is_a_chat_or_has_a_fault(name: str, loss_on: str) -> None:
 def served_ids(encoder: Any, row: dict[str, Any]) -> list[int]:
     keys = ("question", "context", "history", "steps")
     messages = build_messages(
-        encoder.config,
+        system=encoder.settings.system,
+        user=encoder.settings.user,
         **{key: row[key] for key in keys},
         with_context=encoder.renderer.with_context,
     )

@@ -12,11 +12,13 @@ from retune.data.chats import encoding
 from retune.data.chats.masks import find_stretches
 from retune.data.chats.templates import locate_shipped
 from retune.data.chats.tokenizing import tokenize
+from retune.data.stages import EncodeSettings
 from retune.data.tables import read_rows
 from retune.data.tokenizers import load_tokenizer
 from retune.errors import ConfigError, DataError
 from retune.modeling.snapshots import locate_base
 from retune.records import EncodedRef
+from tests.making import settings_of
 
 Snapshot = Callable[[str], Path]
 HISTORY = [{"role": "user", "content": "Oi"}, {"role": "assistant", "content": "Olá"}]
@@ -190,11 +192,12 @@ def test_fast_tokenizing_is_transformers_tokenizing(bench: Any) -> None:
 
 def test_control_tokens_in_a_question_are_told(bench: Any) -> None:
     """They would be read as tokens; one line says in how many rows."""
-    from retune.recipe.sections import PromptConfig
-
     tokenizer = load_tokenizer(bench.base.folder)
     made = encoding.RowEncoder(
-        tokenizer, [tokenizer.eos_token_id], PromptConfig(), schemas=encoding.SchemaLookup([])
+        tokenizer,
+        [tokenizer.eos_token_id],
+        settings_of(EncodeSettings),
+        schemas=encoding.SchemaLookup([]),
     )
     source = bench.source([{"question": "o que é <|end|>?"}, {"question": "oi"}])
     list(made.encode_all(read_rows(source.folder / "rows.parquet")))

@@ -13,7 +13,6 @@ from retune.data.chats.messages import build_messages
 from retune.data.chats.rendering import ChatRenderer, ChatText, render_prompt
 from retune.data.tokenizers import load_tokenizer
 from retune.errors import ConfigError
-from retune.recipe.sections import PromptConfig
 from retune.records import BaseRef
 from tests.tiny_models import GEMMA_TEMPLATE
 
@@ -21,8 +20,8 @@ Snapshot = Callable[[str], Path]
 USER = [{"role": "user", "content": "Quantos?"}]
 
 
-def user_text(config: PromptConfig | None = None, **row: str) -> str:
-    return build_messages(config or PromptConfig(), **{"question": "Q", **row})[-1]["content"]  # type: ignore[arg-type]
+def user_text(**row: str) -> str:
+    return build_messages(**{"question": "Q", **row})[-1]["content"]  # type: ignore[arg-type]
 
 
 def test_default_texts() -> None:
@@ -38,23 +37,23 @@ def test_default_texts() -> None:
 
 def test_the_recipes_text_is_filled_in() -> None:
     """With all three placeholders, and doubled braces as one."""
-    config = PromptConfig(user="{{x}} {schema}|{context}|{question}")
-    assert user_text(config, schema="S", context="C") == "{x} S|C|Q"
+    template = "{{x}} {schema}|{context}|{question}"
+    assert user_text(user=template, schema="S", context="C") == "{x} S|C|Q"
 
 
 def test_braces_in_a_question_are_text() -> None:
     """Only the template is filled in, never what was filled into it."""
-    messages = build_messages(PromptConfig(), question="{schema} {0}", schema="")
+    messages = build_messages(question="{schema} {0}", schema="")
     assert messages == [{"role": "user", "content": "{schema} {0}"}]
 
 
 def test_a_rows_own_system_message_stays() -> None:
     """The recipe's is for rows without one."""
-    config = PromptConfig(system="recipe")
     own = [{"role": "system", "content": "row"}]
-    assert build_messages(config, question="Q", history=own)[0]["content"] == "row"
+    assert build_messages(question="Q", system="recipe", history=own)[0]["content"] == "row"
     turns = [{"role": "user", "content": "A"}, {"role": "assistant", "content": "B"}]
-    roles = [turn["role"] for turn in build_messages(config, question="Q", history=turns)]
+    found = build_messages(question="Q", system="recipe", history=turns)
+    roles = [turn["role"] for turn in found]
     assert roles == ["system", "user", "assistant", "user"]
 
 

@@ -39,9 +39,7 @@ def write_by(snapshot: Snapshot, template: str, **row: Any) -> tuple[str, str]:
     """Render one row by a shipped template and the tiny Llama's tokenizer."""
     tokenizer = load_tokenizer(snapshot("llama"), locate_shipped(template))
     renderer = ChatRenderer(tokenizer, ["<|end|>"])
-    messages = build_messages(
-        PromptConfig(system=row.pop("system", None)), with_context=renderer.with_context, **row
-    )
+    messages = build_messages(with_context=renderer.with_context, **row)
     text = renderer.render_chat(messages, "Dois.")
     return text.prompt, text.answer
 

@@ -133,6 +133,6 @@ def test_a_template_whose_turns_cannot_be_found_is_refused() -> None:
         RowEncoder(
             encoder.tokenizer,
             list(encoder.end_ids),
-            encoder.config.model_copy(update={"loss_on": "assistant"}),
+            encoder.settings.model_copy(update={"loss_on": "assistant"}),
             schemas=encoder.schemas,
         )

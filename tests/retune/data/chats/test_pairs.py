@@ -14,13 +14,13 @@ import pytest
 
 from retune.data.chats.pairs import format_pairs, read_pairs
 from retune.data.preferences import is_held_back, locate_preferences, read_preferences
+from retune.data.stages import PairsInputs, PairsSettings
 from retune.data.tables import read_rows
 from retune.data.tokenizers import load_tokenizer
 from retune.errors import DataError
 from retune.records import BaseRef, ChatRef, PairsRef, Source
-from retune.requests import PairsInputs, PairsSection
 from retune.stage import Workdir
-from tests.making import make_workdir, section_of
+from tests.making import make_workdir, settings_of
 
 Write = Callable[..., Source]
 
@@ -37,8 +37,8 @@ def encode(
     prompt = {"max_length": settings.pop("max_length", 512), "system": settings.pop("system", None)}
     return format_pairs(
         PairsInputs(pairs=source, base=base, template=None, held_out=chats.side("test")),
-        section_of(
-            PairsSection,
+        settings_of(
+            PairsSettings,
             prompt=prompt,
             dpo={"pairs": "p", "validation_fraction": 0.0, **settings},
         ),

@@ -30,7 +30,7 @@ def test_the_trained_prompt_is_the_served_prompt(name: str) -> None:
     encoder = make_encoder(name)
     written = list(encoder.encode_all([EMPTY | row for row in ROWS]))
     for row, one in zip(ROWS, written, strict=True):
-        messages = build_messages(encoder.config, **_asked(EMPTY | row))
+        messages = build_messages(**_asked(EMPTY | row))
         served = encoder.tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, return_dict=False
         )

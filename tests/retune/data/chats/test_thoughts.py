@@ -118,7 +118,7 @@ def test_thoughts_of_earlier_turns_reach_the_template() -> None:
         "{% if add_generation_prompt %}assistant:{% endif %}"
     )
     encoder = type(encoder)(
-        encoder.tokenizer, list(encoder.end_ids), encoder.config, schemas=encoder.schemas
+        encoder.tokenizer, list(encoder.end_ids), encoder.settings, schemas=encoder.schemas
     )
     turns = [
         {"role": "user", "content": "Oi"},

@@ -131,7 +131,7 @@ def test_a_template_that_asks_for_ids_gets_ids() -> None:
         "{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
     )
     encoder = RowEncoder(
-        encoder.tokenizer, list(encoder.end_ids), encoder.config, schemas=encoder.schemas
+        encoder.tokenizer, list(encoder.end_ids), encoder.settings, schemas=encoder.schemas
     )
     [row] = encoder.encode_all([EMPTY | {"steps": STEPS}])
     assert row["fault"] is None

@@ -14,10 +14,11 @@ import pytest
 from retune.data.findings import DROPPED_FILE, QUALITY_FILE, QualityReport
 from retune.data.quality.cleaning import clean_rows
 from retune.data.schemas import ROW_SCHEMA
+from retune.data.stages import CleanInputs, CleanSettings
 from retune.data.tables import write_table
 from retune.records import CleanRef, DatasetRef
-from retune.requests import CleanInputs, CleanSection
 from retune.stage import Workdir
+from tests.making import settings_of
 
 EMPTY = dict.fromkeys(ROW_SCHEMA.names) | {"history": [], "context": "", "answer": "a", "file": 0}
 
@@ -75,7 +76,7 @@ def clean_in(folder: Path, *sources: Made, **quality: Any) -> Cleaned:
         held_out=tuple(source.held_out for source in sources),
         names=tuple(source.files for source in sources),
     )
-    section = CleanSection.model_validate_json(json.dumps({"quality": quality}))
+    section = settings_of(CleanSettings, quality=quality)
     ref = clean_rows(inputs, section, work)
     read = (work.artifact / DROPPED_FILE).read_text("utf-8").splitlines()
     return Cleaned(

@@ -15,10 +15,10 @@ from transformers import AutoTokenizer
 
 from retune.errors import ConfigError
 from retune.modeling.methods.fitting import check_method
+from retune.modeling.stages import MethodInputs, MethodSettings
 from retune.records import BaseRef, MethodFit, SideRef
-from retune.requests import MethodInputs, MethodSection
 from retune.stage import Workdir
-from tests.making import section_of, source_of
+from tests.making import settings_of, source_of
 from tests.tiny_models import write_snapshot
 
 Check = Callable[..., MethodFit]
@@ -67,16 +67,14 @@ def check(snapshots: Callable[[str], Path], tmp_path: Path) -> Check:
         base = BaseRef(
             digest="b", folder=folder, model_id=family, revision=None, tokenizer_digest="t"
         )
-        section = section_of(
-            MethodSection,
+        section = settings_of(
+            MethodSettings,
             method=method,
             quantization={"kind": quantization},
-            head=head,  # type: ignore[arg-type]
-            training={},
             **{"scoring": {"max_new_tokens": 8}, **sections},
         )
         return check_method(
-            MethodInputs(base=base, **sides, **(more or {})),
+            MethodInputs(base=base, has_head=head is not None, **sides, **(more or {})),
             section,
             Workdir(tmp_path / "artifact", tmp_path / "scratch"),
         )

@@ -1,0 +1,205 @@
+"""The stages that score: what each is given, what it reads of the recipe, and its version."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from retune.modeling.stages import ADAPTED
+from retune.recipe.sections.scoring import ClassifyBy, PerturbationKind
+from retune.records import Record, ScoredModel, ScoreReport, SideRef, Source
+from retune.stage import Settings, Workdir, reads, stage
+
+_SCORED = (*ADAPTED, "numpy", "scipy")
+
+BatchSize = Annotated[int, reads("scoring.runtime.batch_size")]
+Resamples = Annotated[int, reads("scoring.resamples")]
+MaxNewTokens = Annotated[int, reads("scoring.max_new_tokens")]
+SqlDialect = Annotated[str, reads("scoring.sql_dialect")]
+SqlTimeout = Annotated[float, reads("scoring.sql_timeout_seconds")]
+NamesClassBy = Annotated[ClassifyBy, reads("scoring.classify_by")]
+
+
+class ScoreInputs(Record):
+    """A model and the rows that it is scored on."""
+
+    model: ScoredModel
+    rows: SideRef
+
+
+class LossSettings(Settings):
+    """Settings of the scorers that measure losses."""
+
+    resamples: Resamples
+    batch_size: BatchSize
+
+
+@stage(ScoreInputs, version=4, libraries=_SCORED, on_device=True)
+def score_perplexity(inputs: ScoreInputs, settings: LossSettings, work: Workdir) -> ScoreReport:
+    """Measure how surprised a model is by the reference answers."""
+    from retune.scoring.held_out import score_perplexity
+
+    return score_perplexity(inputs, settings, work)
+
+
+class AnswerSettings(Settings):
+    """How answers are written."""
+
+    max_new_tokens: MaxNewTokens
+    batch_size: BatchSize
+
+
+class SqlSettings(AnswerSettings):
+    """Settings of `score_sql`."""
+
+    sql_dialect: SqlDialect
+    sql_timeout_seconds: SqlTimeout
+
+
+@stage(ScoreInputs, version=4, libraries=(*_SCORED, "sqlglot"), on_device=True)
+def score_sql(inputs: ScoreInputs, settings: SqlSettings, work: Workdir) -> ScoreReport:
+    """Let a model write a query for each row, and compare it with the reference."""
+    from retune.scoring.held_out import score_generated_sql
+
+    return score_generated_sql(inputs, settings, work)
+
+
+class SampleSettings(AnswerSettings):
+    """Settings of `sample_answers`."""
+
+    samples: Annotated[int, reads("scoring.samples")]
+
+
+@stage(ScoreInputs, version=2, libraries=ADAPTED, on_device=True)
+def sample_answers(inputs: ScoreInputs, settings: SampleSettings, work: Workdir) -> ScoreReport:
+    """Let a model answer a few questions, for a person to read."""
+    from retune.scoring.held_out import sample_answers
+
+    return sample_answers(inputs, settings, work)
+
+
+class TextInputs(Record):
+    """A model and the texts that it is scored on."""
+
+    model: ScoredModel
+    text: Source
+
+
+@stage(TextInputs, version=3, libraries=_SCORED, on_device=True)
+def score_general_text(inputs: TextInputs, settings: LossSettings, work: Workdir) -> ScoreReport:
+    """Measure what a model says of texts that are no rows."""
+    from retune.scoring.general_text import score_general_text
+
+    return score_general_text(inputs, settings, work)
+
+
+class LabelInputs(ScoreInputs):
+    """A model, the rows that it puts into classes, and the classes."""
+
+    labels: tuple[str, ...]
+
+
+class LabelSettings(AnswerSettings):
+    """Settings of `score_labels`."""
+
+    classify_by: NamesClassBy
+    resamples: Resamples
+
+
+@stage(LabelInputs, version=3, libraries=(*_SCORED, "matplotlib", "scikit-learn"), on_device=True)
+def score_labels(inputs: LabelInputs, settings: LabelSettings, work: Workdir) -> ScoreReport:
+    """Score which class a model puts each row into."""
+    from retune.scoring.labels import score_labels
+
+    return score_labels(inputs, settings, work)
+
+
+class BaselineInputs(Record):
+    """Rows that two plain classifiers learn from, and those that they are scored on."""
+
+    train: SideRef
+    rows: SideRef
+    labels: tuple[str, ...]
+
+
+class BaselineSettings(Settings):
+    """Settings of `score_baselines`."""
+
+    resamples: Resamples
+
+
+@stage(BaselineInputs, version=3, libraries=("numpy", "scikit-learn", "scipy"))
+def score_baselines(
+    inputs: BaselineInputs, settings: BaselineSettings, work: Workdir
+) -> ScoreReport:
+    """Score what any model of labels has to beat."""
+    from retune.scoring.labels import score_label_baselines
+
+    return score_label_baselines(inputs, settings, work)
+
+
+class ProbeInputs(Record):
+    """A model and the files of cases that it is probed with."""
+
+    model: ScoredModel
+    cases: Source
+    template: Source | None
+
+
+class ProbeSettings(Settings):
+    """How a probe is asked."""
+
+    system: Annotated[str | None, reads("prompt.system")]
+    reasoning_effort: Annotated[str | None, reads("prompt.reasoning_effort")]
+    max_new_tokens: Annotated[int, reads("probes.max_new_tokens")]
+    batch_size: BatchSize
+
+
+@stage(ProbeInputs, version=3, libraries=_SCORED, on_device=True)
+def probe_model(inputs: ProbeInputs, settings: ProbeSettings, work: Workdir) -> ScoreReport:
+    """Ask a model fixed questions, and judge its answers."""
+    from retune.scoring.probing import probe_model
+
+    return probe_model(inputs, settings, work)
+
+
+class CounterfactualSettings(ProbeSettings):
+    """Settings of `probe_counterfactuals`."""
+
+    resamples: Resamples
+
+
+@stage(ProbeInputs, version=3, libraries=_SCORED, on_device=True)
+def probe_counterfactuals(
+    inputs: ProbeInputs, settings: CounterfactualSettings, work: Workdir
+) -> ScoreReport:
+    """Compare what a model does with the same sentence for two groups."""
+    from retune.scoring.probing import probe_counterfactuals
+
+    return probe_counterfactuals(inputs, settings, work)
+
+
+class RobustnessInputs(LabelInputs):
+    """A model, rows whose questions are spoilt, and the classes where rows have labels."""
+
+    paraphrases: Source | None
+
+
+class RobustnessSettings(SqlSettings):
+    """How questions are spoilt, and how answers to them are judged."""
+
+    kinds: Annotated[tuple[PerturbationKind, ...], reads("probes.robustness.kinds")]
+    rows: Annotated[int, reads("probes.robustness.rows")]
+    seed: Annotated[int, reads("probes.robustness.seed")]
+    typo_rate: Annotated[float, reads("probes.robustness.typo_rate")]
+    classify_by: NamesClassBy
+    resamples: Resamples
+
+
+@stage(RobustnessInputs, version=3, libraries=(*_SCORED, "sqlglot"), on_device=True)
+def probe_robustness(
+    inputs: RobustnessInputs, settings: RobustnessSettings, work: Workdir
+) -> ScoreReport:
+    """Ask the held-out questions again, spoilt on purpose."""
+    from retune.scoring.perturbing import probe_robustness
+
+    return probe_robustness(inputs, settings, work)
