@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect import flow
 
-from retune.errors import ArtifactError
-from retune.records import DatasetRef
+from retune.errors import ArtifactError, DataError, StageDied
+from retune.records import DatasetRef, Source
+from retune.stage import Reporter, Stage, StageRequest, run_stage
 from retune.store import Store
 from tasks.record_results import StoredRecord, StoredRecordSerializer
-from tasks.stage_task import Pending, is_pending
+from tasks.run import Run, open_run
+from tasks.stage_task import Pending, StageTask, combine, is_pending
+from tests.retune.tiny_stages import TINY, Section, Settings
+from tests.tasks.conftest import Told
 
 FIGURES: Any = {
     "digest": "d",
@@ -56,3 +62,99 @@ def test_whatever_is_asked_of_a_pending_record_is_pending() -> None:
     pending = Pending()
     assert is_pending(pending.side("test")) and is_pending(pending.as_scored().digest)
     assert is_pending([1, (pending,)]) and not is_pending([1, None, "x"])
+    assert is_pending({"rows": [pending]}) and not is_pending({"rows": [1]})
+
+
+def test_what_is_made_of_pending_records_is_pending() -> None:
+    """What makes it is not called."""
+    assert combine(len, [1, 2]) == 2
+    assert is_pending(combine(len, [Pending()]))
+
+
+class Overtaken(Run):
+    """A run that another one is always ahead of, once it has looked a stage up."""
+
+    def compute(self, stage: Stage[Any], request: StageRequest, reporter: Reporter) -> None:
+        """Let the other run compute first."""
+        run_stage(stage, request)
+        super().compute(stage, request, reporter)
+
+
+class Dying(Run):
+    """A run whose first stage process dies."""
+
+    def compute(self, stage: Stage[Any], request: StageRequest, reporter: Reporter) -> None:
+        """Die at the first call."""
+        marker = self.store.root / "died"
+        if not marker.exists():
+            marker.touch()
+            raise StageDied("tiny: the stage process died")
+        super().compute(stage, request, reporter)
+
+
+tiny = StageTask(TINY)
+SOURCE = Source(digest="d", path=Path("in.txt"))
+
+
+def make_run(folder: Path, told: Told, kind: type[Run] = Run, **settings: Any) -> Run:
+    """Return a run of tiny stages, called without Prefect."""
+    section = Section(tiny=Settings(**settings))
+    return kind(name="r", settings=section, store=Store(folder), watcher=told, direct=True)
+
+
+def test_a_stage_runs_once_and_is_reused(tmp_path: Path, told: Told) -> None:
+    """The start of the one that runs is told, with why; both have a line."""
+    run = make_run(tmp_path, told, number=3)
+    first, second = tiny(run, role="a", source=SOURCE), tiny(run, role="b", source=SOURCE)
+    assert first == second and first.number == 3
+    assert [(line.label, line.state) for line in run.lines] == [
+        ("tiny (a)", "ran"),
+        ("tiny (b)", "reused"),
+    ]
+    assert told.begun == [("tiny (a)", "first run")] and told.lines == run.lines
+
+
+def test_a_stage_that_another_run_computed_was_waited_for(tmp_path: Path, told: Told) -> None:
+    """It was to run, and came out of the store: the time was spent on waiting."""
+    run = make_run(tmp_path, told, Overtaken)
+    tiny(run, source=SOURCE)
+    (line,) = told.lines
+    assert line.state == "waited" and "another run" in line.reason and line.seconds > 0
+
+
+def test_a_plan_tells_what_would_run_and_runs_nothing(tmp_path: Path, told: Told) -> None:
+    """What is stored is returned, what is not is pending, and so is whatever takes that."""
+    run = make_run(tmp_path, told)
+    kept = tiny(run, source=SOURCE)
+    plan = replace(make_run(tmp_path, told), planning=True)
+    assert tiny(plan, source=SOURCE) == kept
+    other = replace(plan, settings=Section(tiny=Settings(number=9)))
+    missing = tiny(other, source=SOURCE)
+    assert is_pending(missing) and is_pending(tiny(other, source=missing))
+    assert [line.reason for line in plan.lines[1:]] == [
+        "tiny.number: 1 -> 9",
+        "source will be new",
+    ]
+    assert len(list((tmp_path / "tiny").glob("*/manifest.json"))) == 1
+
+
+def test_a_stage_that_fails_has_no_line(tmp_path: Path, told: Told) -> None:
+    """The error says what is wrong; it travels as it is."""
+    with pytest.raises(DataError, match="linha 7"):
+        tiny(make_run(tmp_path, told, act="fail"), source=SOURCE)
+    assert told.begun and not told.lines
+
+
+@pytest.mark.usefixtures("server")
+def test_prefect_sees_the_same_states(tmp_path: Path, told: Told) -> None:
+    """Computed, then cached, then waited for, and tried once more where the process died."""
+
+    @flow(persist_result=False)
+    def call(run: Any) -> None:
+        with open_run(run) as opened:
+            tiny(opened, source=SOURCE)
+
+    for number, kind in ((1, Run), (1, Run), (2, Overtaken), (3, Dying)):
+        call(replace(make_run(tmp_path / "store", told, kind, number=number), direct=False))
+    assert [line.state for line in told.lines] == ["ran", "reused", "waited", "ran"]
+    assert (tmp_path / "store" / "died").exists()

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from retune.cli.consoles import open_console
 from retune.cli.running import show_summary
-from retune.cli.watching import TerminalWatcher
+from retune.cli.watching import TerminalWatcher, stage_text
 from retune.records import GateDecision, Metric, RegisteredRef
 from retune.release.summary import RunSummary
 from retune.watching import StageLine
@@ -89,3 +89,14 @@ def test_a_watcher_shows_hostile_reasons_on_any_terminal(width: int, terminal: s
         watcher.note(HOSTILE)
         watcher.finished(StageLine(name="train", state="ran", reason=HOSTILE, seconds=1.0, key="k"))
     assert written.getvalue().count("[/x]") >= 2
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [("ran", "+ train"), ("reused", "= train"), ("waited", "= train")],
+)
+def test_a_line_tells_what_this_run_computed_from_what_it_found(state: Any, told: str) -> None:
+    """A plus for its own work; the state is written out, with its seconds."""
+    line = StageLine(name="train", state=state, reason="why", seconds=2.5, key="k")
+    shown = stage_text(line).plain
+    assert told in shown and f" {state} " in shown and "2.5 s" in shown

@@ -1,0 +1,86 @@
+"""Which scorers a model goes through, by its rows, its head and what is asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retune.errors import ConfigError
+from retune.modeling.head_files import HEAD_FILE
+from retune.records import ScoredModel, Source
+from tasks.scoring import score_label_baselines, score_model
+from tests.tasks.conftest import PENDING, MakeJob, labels_of, locate, with_rows
+
+PROBES = Source(digest="p", path=Path("probes.yaml"))
+ROBUST = {"probes": {"file": "probes.yaml", "robustness": {}}}
+
+
+def test_a_writer_is_scored_on_all_that_the_rows_and_the_recipe_ask(make_job: MakeJob) -> None:
+    """Text-to-SQL rows and three kinds of probes: each stage once, with the model's role."""
+    job = make_job(given={"probes": PROBES, "counterfactuals": PROBES}, **ROBUST)
+    score_model(job, "merged", PENDING)
+    assert labels_of(job) == [
+        "score_perplexity (merged)",
+        "score_general_text (merged)",
+        "score_sql (merged)",
+        "probe_model (merged)",
+        "probe_counterfactuals (merged)",
+        "probe_robustness (merged)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("format_name", "own"),
+    [
+        ("text_to_sql", ["score_sql (x)"]),
+        ("text_label", ["score_labels (x)"]),
+        ("instruction", ["sample_answers (x)"]),
+        ("text", []),
+    ],
+)
+def test_rows_choose_the_scorer_of_answers(
+    make_job: MakeJob, format_name: str, own: list[str]
+) -> None:
+    """Queries, classes, samples to look at; plain text has no answers."""
+    job = make_job(locate(format_name=format_name))
+    score_model(job, "x", PENDING)
+    assert labels_of(job) == ["score_perplexity (x)", "score_general_text (x)", *own]
+
+
+def test_only_some_reports_can_be_asked_for(make_job: MakeJob) -> None:
+    """Those that the rows do not have are not made up, and the recipe stays as it is."""
+    job = make_job(given={"probes": PROBES, "counterfactuals": PROBES}, **ROBUST)
+    score_model(job, "x", PENDING, only=("probes", "perplexity", "labels"))
+    assert labels_of(job) == ["score_perplexity (x)", "probe_model (x)"]
+    assert job.inputs.counterfactuals is PROBES
+
+
+def test_a_planned_head_is_scored_by_its_classes_alone(make_job: MakeJob) -> None:
+    """What is not trained yet has the head that the recipe says; the base writes."""
+    job = make_job(locate(format_name="text_label"), head={}, probes={"robustness": {}})
+    score_model(job, "adapter", PENDING)
+    assert labels_of(job) == ["score_labels (adapter)", "probe_robustness (adapter)"]
+    score_model(job, "base", PENDING)
+    assert labels_of(job)[2] == "score_perplexity (base)"
+
+
+def test_a_head_without_labels_to_name_is_refused(make_job: MakeJob, tmp_path: Path) -> None:
+    """A champion of other rows: said by its role, before anything is scored."""
+    (tmp_path / "head").mkdir()
+    (tmp_path / "head" / HEAD_FILE).write_text(json.dumps({"labels": ["a", "b"]}))
+    model: dict[str, Any] = {"weights": tmp_path, "tokenizer": tmp_path}
+    job = make_job()
+    with pytest.raises(ConfigError, match="the champion has a classification head"):
+        score_model(job, "champion", ScoredModel(digest="m", adapter=tmp_path / "head", **model))
+    assert not job.run.lines
+
+
+def test_baselines_are_for_rows_with_labels(make_job: MakeJob, tmp_path: Path) -> None:
+    """There is nothing to guess elsewhere."""
+    assert score_label_baselines(make_job()) is None
+    job = with_rows(make_job(locate(format_name="text_label")), tmp_path, ("a", "b"))
+    score_label_baselines(job)
+    assert labels_of(job) == ["score_baselines"]
