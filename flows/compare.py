@@ -20,7 +20,7 @@ from prefect.runtime import flow_run
 from flows.preparing import prepare_job
 from retune.inputs import locate_inputs
 from retune.trials.checking import Runner
-from retune.trials.lines import list_reports
+from retune.trials.lines import list_unscored
 from retune.trials.results import TrialResult
 from retune.trials.space import plan_grid, probe_points, read_axes
 from retune.trials.stopping import TrialStopped
@@ -62,7 +62,7 @@ def train_and_score(trial: OpenTrial) -> TrialResult:
     adapter = train_watched(trial, job, model)
     adapter = align_model(job, adapter, model)
     tuned = adapter.as_scored(model, inputs.base)
-    scores = score_model(job, "adapter", tuned, only=list_reports(run.recipe))
+    scores = score_model(job, "adapter", tuned, without=list_unscored(run.recipe))
     return finish_trial(trial, job, scores)
 
 

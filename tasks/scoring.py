@@ -27,7 +27,7 @@ probe_robustness = StageTask(stages.probe_robustness)
 
 
 def score_model(
-    job: Job, role: str, model: ScoredModel, *, only: Collection[str] | None = None
+    job: Job, role: str, model: ScoredModel, *, without: Collection[str] = ()
 ) -> ModelScores:
     """Score one model on everything, one stage after the other while it stays loaded.
 
@@ -37,7 +37,7 @@ def score_model(
         job: Its held-out rows, general text and probes are what the model is scored on.
         role: Which model it is, as lines name it.
         model: Where its parts lie.
-        only: Names of the reports that are made, of those that there would be; None for all.
+        without: Names of the reports that are not made.
 
     Returns:
         The reports of the model.
@@ -49,7 +49,7 @@ def score_model(
     if has_classes:
         _refuse_unscorable(job, role)
     scorers = (_head_scorers if has_classes else _writer_scorers)(job, role, model)
-    reports = {name: score() for name, score in scorers.items() if only is None or name in only}
+    reports = {name: score() for name, score in scorers.items() if name not in without}
     # General text is asked beside perplexity, which is alike, and shown after what is over rows.
     reports |= {name: reports.pop(name) for name in _AFTER_ROWS if name in reports}
     return combine(ModelScores.of, reports)

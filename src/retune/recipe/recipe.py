@@ -299,7 +299,7 @@ def _training_conflicts(recipe: Recipe) -> Conflicts:
         if training.packing:
             reason = "is true, but a classification head reads one token of a sequence"
             found.append(("training.packing", f"{reason}; write packing: false"))
-        if training.watch.startswith("sql_"):
+        if training.watch not in ("loss", "macro_f1", "accuracy"):
             reason = f"is {training.watch}, which a classification head does not have"
             found.append(("training.watch", f"{reason}; choose loss, macro_f1 or accuracy"))
     if training.torch_compile and recipe.quantization.kind != "none":

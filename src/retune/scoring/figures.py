@@ -43,6 +43,8 @@ class Figure:
         may_decide: Whether `gate.metric` may name it.
         decides_unasked: Whether it decides where `gate.metric` names none and rows have it.
         curve: Its name in the picture of a training; empty: `training.watch` cannot name it.
+        watch_reads: What a training that is watched by it reads of the recipe's `scoring`: the
+            others are no part of that training's key.
         judges: Whether a row's value says that its answer is right or wrong.
         parts: What the parts of its rows are called.
     """
@@ -62,6 +64,7 @@ class Figure:
     may_decide: bool = False
     decides_unasked: bool = False
     curve: str = ""
+    watch_reads: tuple[str, ...] = ()
     judges: bool = False
     parts: str = "part"
 
@@ -70,6 +73,8 @@ class Figure:
         """Whether a smaller value is the better one."""
         return self.direction == "lower_is_better"
 
+
+_OF_QUERIES = ("max_new_tokens", "sql_dialect", "sql_timeout_seconds")
 
 _ALL = (
     Figure(
@@ -82,6 +87,7 @@ _ALL = (
         may_decide=True,
         decides_unasked=True,
         curve="execution match",
+        watch_reads=_OF_QUERIES,
         judges=True,
         parts="hardness of the query",
     ),
@@ -94,6 +100,7 @@ _ALL = (
         shown="in_tables",
         may_decide=True,
         curve="exact match",
+        watch_reads=_OF_QUERIES,
         parts="hardness of the query",
     ),
     Figure(

@@ -55,6 +55,10 @@ class SqlSettings(AnswerSettings):
     sql_timeout_seconds: SqlTimeout
 
 
+class WatchSettings(SqlSettings):
+    """What the scorers read that a training may be watched by."""
+
+
 @stage(ScoreInputs, version=4, libraries=(*_SCORED, "sqlglot"), on_device=True)
 def score_sql(inputs: ScoreInputs, settings: SqlSettings, work: Workdir) -> ScoreReport:
     """Let a model write a query for each row, and compare it with the reference."""

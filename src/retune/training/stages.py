@@ -17,6 +17,8 @@ from retune.recipe.sections import (
 )
 from retune.recipe.sections.model import Attention, Dtype, QuantizationKind
 from retune.records import AdapterRef, BaseRef, ModelRef, PairsRef, Record, SideRef, Source
+from retune.scoring.figures import FIGURES
+from retune.scoring.stages import WatchSettings
 from retune.stage import Settings, Workdir, reads, stage
 
 _TRAINED = (*ADAPTED, "trl", "accelerate", "datasets")
@@ -57,20 +59,16 @@ class TrainInputs(StartInputs):
     """Folder of the adapter whose weights training goes on from; None for new ones."""
 
 
-class TrainSettings(StartSettings):
-    """Settings of `train_adapter`."""
+class TrainSettings(WatchSettings, StartSettings):
+    """Settings of `train_adapter`, and of what scores its model while it is trained."""
 
     quantization: Annotated[QuantizationKind, reads("quantization.kind")]
     double: Annotated[bool, reads("quantization.double")]
     """For the estimate that is noted beside what was measured."""
     max_length: Annotated[int, reads("prompt.max_length")]
     """What rows are packed to."""
-    max_new_tokens: Annotated[int, reads("scoring.max_new_tokens")]
-    sql_dialect: Annotated[str, reads("scoring.sql_dialect")]
-    sql_timeout_seconds: Annotated[float, reads("scoring.sql_timeout_seconds")]
-    batch_size: Annotated[int, reads("scoring.runtime.batch_size")]
 
-    @field_validator("max_length", "max_new_tokens", "sql_dialect", "sql_timeout_seconds")
+    @field_validator("max_length", *(WatchSettings.model_fields.keys() - {"batch_size"}))
     @classmethod
     def _keep_what_counts(cls, value: object, info: ValidationInfo) -> object:
         # What this training makes no use of is always the default: how long answers may be trains
@@ -78,10 +76,11 @@ class TrainSettings(StartSettings):
         training, name = info.data.get("training"), str(info.field_name)
         if training is None:
             return value  # it is refused for its own faults
-        packed = name == "max_length"
-        counts = training.packing if packed else training.watch.startswith("sql_")
-        section = PromptConfig if packed else ScoringConfig
-        return value if counts else section.model_fields[name].default
+        if name == "max_length":
+            return value if training.packing else PromptConfig.model_fields[name].default
+        watched = FIGURES.get(training.watch)  # the loss is no figure of a report
+        counts = watched is not None and name in watched.watch_reads
+        return value if counts else ScoringConfig.model_fields[name].default
 
 
 @stage(TrainInputs, version=4, libraries=(*_WATCHED, "scipy", "sqlglot"), on_device=True)

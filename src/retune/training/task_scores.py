@@ -21,7 +21,6 @@ from retune.recipe.sections import TrainingConfig
 from retune.records import SideRef
 from retune.scoring.classification.records import ClassificationRow
 from retune.scoring.classification.score import score_classification
-from retune.scoring.figures import FIGURES
 from retune.scoring.generation import write_answers
 from retune.scoring.held_out import read_sql_rows
 from retune.scoring.label_predictions import find_label_answers, predict_labels
@@ -57,15 +56,13 @@ def make_task_score(
     training = settings.training
     if training.watch == "loss":
         return None
-    sql = FIGURES[training.watch].rows == "text_to_sql"
-    rows = spread_rows(validation, "db_id" if sql else "label", training)
+    column, score = _SCORERS[training.watch]
+    rows = spread_rows(validation, column, training)
     found = load_tokenizer(tokenizer)
     loaded = LoadedModel(cast(PreTrainedModel, model), found, end_token_ids(found, tokenizer))
-    if sql:
-        score = partial(_score_sql, loaded, rows, validation, settings, training.watch)
-    else:
-        score = partial(_score_labels, loaded, rows, settings, training.watch)
-    return partial(_score_aside, model, score)
+    return partial(
+        _score_aside, model, partial(score, loaded, rows, validation, settings, training.watch)
+    )
 
 
 def spread_rows(side: SideRef, column: str, training: TrainingConfig) -> list[Row]:
@@ -84,7 +81,7 @@ def spread_rows(side: SideRef, column: str, training: TrainingConfig) -> list[Ro
     """
     rows = [row for row in iterate_rows(side.folder / "rows.parquet") if row[column] is not None]
     if not rows:
-        needed = "name a database" if column == "db_id" else "have a label"
+        needed = "name a database" if column == "db_id" else f"have a {column}"
         raise ConfigError(
             f"training.watch is {training.watch}, but none of the validation rows does {needed}. "
             "Write training.watch: loss, or raise split.validation_fraction."
@@ -120,7 +117,7 @@ def set_aside(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _score_labels(
-    loaded: LoadedModel, rows: list[Row], settings: TrainSettings, watched: str
+    loaded: LoadedModel, rows: list[Row], _: SideRef, settings: TrainSettings, watched: str
 ) -> float:
     labels = sorted({row["label"] for row in rows})
     found = predict_labels(
@@ -175,3 +172,12 @@ def _measured(value: float | None, watched: str, rows: int) -> float:
             "training.watch: loss, or look at the scores of the base model on the same rows."
         )
     return float(value)
+
+
+_SCORERS: dict[str, tuple[str, Callable[..., float]]] = {
+    "sql_execution_match": ("db_id", _score_sql),
+    "sql_exact_match": ("db_id", _score_sql),
+    "macro_f1": ("label", _score_labels),
+    "accuracy": ("label", _score_labels),
+}
+"""For each figure that may be watched, the column that a row must have, and what scores it."""

@@ -19,19 +19,19 @@ from retune.trials.stopping import Curve
 from retune.trials.trials import Trial
 from retune.watching import StageLine
 
-_WITHOUT_PROBES = ("perplexity", "general_text", "sql", "labels", "answers")
+_PROBED = frozenset({"probes", "counterfactuals", "robustness"})
 
 
-def list_reports(recipe: Recipe) -> tuple[str, ...]:
-    """Name the reports that trials are compared by: what decides, and few of the probes.
+def list_unscored(recipe: Recipe) -> frozenset[str]:
+    """Name the reports that trials are not compared by: probes, unless the gate asks for them.
 
     Args:
         recipe: Whose gate may ask for probes.
     """
     gate = recipe.gate
     if gate.metric == "probe_pass_rate" or gate.min_probe_pass_rate is not None:
-        return (*_WITHOUT_PROBES, "probes")
-    return _WITHOUT_PROBES
+        return _PROBED - {"probes"}
+    return _PROBED
 
 
 def describe_trial(trial: Trial, recipe: Recipe, **known: Any) -> TrialResult:

@@ -34,7 +34,7 @@ Other = Literal["pairs", "turns"]
 
 _ALL = frozenset({*NAMES, "pairs"})
 _CHATS = frozenset({"messages", "conversations"})
-_ASKED = _CHATS | {"instruction", "prompt_completion", "text_to_sql", "harmony"}
+_ASKED = frozenset(NAMES) - {"text", "text_label"}
 """Layouts whose answer is a text of its own, which may be good or bad."""
 
 
