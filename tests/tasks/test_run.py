@@ -13,8 +13,8 @@ from retune.errors import Interrupted, StageDied, StageError
 from retune.stage import SilentReporter
 from retune.tracking import connect
 from tasks.run import CURRENT, TrackedRun, ended_as, open_run
-from tests.retune.tiny_stages import TINY
 from tests.retune.tiny_stages import request as tiny_request
+from tests.retune.tiny_stages import tiny
 from tests.tasks.conftest import MakeRun, Told
 
 TRACKED = TrackedRun(name="shown", tags={"retune.recipe": "r.yaml"}, params={"model": {"id": "m"}})
@@ -120,9 +120,9 @@ def test_a_stage_of_the_device_runs_in_the_process_under_supervision(
     other = SilentReporter()
     run = replace(make_run(), process=process, supervise=lambda *_: other)
     request = tiny_request(tmp_path)
-    run.compute(replace(TINY, on_device=True), request, SilentReporter())
+    run.compute(replace(tiny, on_device=True), request, SilentReporter())
     assert process.asked == [other]
-    run.compute(TINY, request, SilentReporter())
+    run.compute(tiny, request, SilentReporter())
     assert len(process.asked) == 1 and run.store.root != tmp_path
-    replace(run, process=None).compute(replace(TINY, on_device=True), request, SilentReporter())
+    replace(run, process=None).compute(replace(tiny, on_device=True), request, SilentReporter())
     assert len(process.asked) == 1

@@ -50,11 +50,15 @@ def test_rows_choose_the_scorer_of_answers(
     assert labels_of(job) == ["score_perplexity (x)", "score_general_text (x)", *own]
 
 
-def test_only_some_reports_can_be_asked_for(make_job: MakeJob) -> None:
-    """Those that the rows do not have are not made up, and the recipe stays as it is."""
+def test_some_reports_can_be_left_out(make_job: MakeJob) -> None:
+    """Those that the rows do not have do not matter, and the recipe stays as it is."""
     job = make_job(given={"probes": PROBES, "counterfactuals": PROBES}, **ROBUST)
-    score_model(job, "x", PENDING, only=("probes", "perplexity", "labels"))
-    assert labels_of(job) == ["score_perplexity (x)", "probe_model (x)"]
+    score_model(job, "x", PENDING, without=("counterfactuals", "robustness", "sql", "labels"))
+    assert labels_of(job) == [
+        "score_perplexity (x)",
+        "score_general_text (x)",
+        "probe_model (x)",
+    ]
     assert job.inputs.counterfactuals is PROBES
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from prefect import flow
+from pydantic import BaseModel
 
 from retune.errors import ArtifactError, DataError, StageDied
 from retune.records import DatasetRef, Source
@@ -16,7 +17,8 @@ from retune.store import Store
 from tasks.record_results import StoredRecord, StoredRecordSerializer
 from tasks.run import Run, open_run
 from tasks.stage_task import Pending, StageTask, combine, is_pending
-from tests.retune.tiny_stages import TINY, Section, Settings
+from tests.retune.tiny_stages import TinyConfig
+from tests.retune.tiny_stages import tiny as tiny_stage
 from tests.tasks.conftest import Told
 
 FIGURES: Any = {
@@ -71,10 +73,16 @@ def test_what_is_made_of_pending_records_is_pending() -> None:
     assert is_pending(combine(len, [Pending()]))
 
 
+class Section(BaseModel):
+    """Where the tiny stage finds its settings."""
+
+    tiny: TinyConfig
+
+
 class Overtaken(Run):
     """A run that another one is always ahead of, once it has looked a stage up."""
 
-    def compute(self, stage: Stage[Any], request: StageRequest, reporter: Reporter) -> None:
+    def compute(self, stage: Stage[..., Any], request: StageRequest, reporter: Reporter) -> None:
         """Let the other run compute first."""
         run_stage(stage, request)
         super().compute(stage, request, reporter)
@@ -83,7 +91,7 @@ class Overtaken(Run):
 class Dying(Run):
     """A run whose first stage process dies."""
 
-    def compute(self, stage: Stage[Any], request: StageRequest, reporter: Reporter) -> None:
+    def compute(self, stage: Stage[..., Any], request: StageRequest, reporter: Reporter) -> None:
         """Die at the first call."""
         marker = self.store.root / "died"
         if not marker.exists():
@@ -92,20 +100,20 @@ class Dying(Run):
         super().compute(stage, request, reporter)
 
 
-tiny = StageTask(TINY)
+tiny = StageTask(tiny_stage)
 SOURCE = Source(digest="d", path=Path("in.txt"))
 
 
 def make_run(folder: Path, told: Told, kind: type[Run] = Run, **settings: Any) -> Run:
     """Return a run of tiny stages, called without Prefect."""
-    section = Section(tiny=Settings(**settings))
+    section = Section(tiny=TinyConfig(**settings))
     return kind(name="r", settings=section, store=Store(folder), watcher=told, direct=True)
 
 
 def test_a_stage_runs_once_and_is_reused(tmp_path: Path, told: Told) -> None:
     """The start of the one that runs is told, with why; both have a line."""
     run = make_run(tmp_path, told, number=3)
-    first, second = tiny(run, role="a", source=SOURCE), tiny(run, role="b", source=SOURCE)
+    first, second = tiny.of("a")(run, source=SOURCE), tiny.of("b")(run, source=SOURCE)
     assert first == second and first.number == 3
     assert [(line.label, line.state) for line in run.lines] == [
         ("tiny (a)", "ran"),
@@ -128,7 +136,7 @@ def test_a_plan_tells_what_would_run_and_runs_nothing(tmp_path: Path, told: Told
     kept = tiny(run, source=SOURCE)
     plan = replace(make_run(tmp_path, told), planning=True)
     assert tiny(plan, source=SOURCE) == kept
-    other = replace(plan, settings=Section(tiny=Settings(number=9)))
+    other = replace(plan, settings=Section(tiny=TinyConfig(number=9)))
     missing = tiny(other, source=SOURCE)
     assert is_pending(missing) and is_pending(tiny(other, source=missing))
     assert [line.reason for line in plan.lines[1:]] == [

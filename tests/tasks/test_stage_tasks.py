@@ -26,6 +26,6 @@ def test_every_stage_of_the_table_is_a_task() -> None:
 
 def test_a_task_says_what_it_runs_and_whether_it_holds_the_device() -> None:
     """Prefect shows name and function, and limits what holds the device by a tag."""
-    assert decide.task.name == "decide" and "gate" in (decide.task.description or "")
+    assert decide.task.name == "decide" and "decide, version" in (decide.task.description or "")
     assert "device" not in decide.task.tags and "device" in score_perplexity.task.tags
     assert register_model.task.retries == 1

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from retune.errors import StageError
+from retune.errors import ConfigError
 from retune.stage_process import StageProcess
-from retune.stages import TRAIN_ADAPTER
 from retune.tracking import connect
+from retune.training.stages import train_adapter
 from retune.trials.stopping import StoppedNote, TrialStopped
 from retune.trials.trials import Trial, TrialRequest
 from retune.watching import WATCHER, StageLine
@@ -72,7 +72,7 @@ def make_trial(job: Job, folder: Path, *, stop_hopeless: bool) -> tuple[OpenTria
         "model": make_model(folder),
         "start": None,
     }
-    request, _ = job.run.request(TRAIN_ADAPTER, given)
+    request, _ = job.run.request(train_adapter, given)
     trial = OpenTrial(job.run, make_request(folder, stop_hopeless=stop_hopeless))
     trial.ledger.add_stopped(request.key, StoppedNote(name="short", reason="behind"))
     return trial, job, request.key
@@ -90,5 +90,5 @@ def test_a_training_that_was_stopped_is_not_begun_again(make_job: MakeJob, tmp_p
 def test_a_trial_that_may_go_on_is_not_watched(make_job: MakeJob, tmp_path: Path) -> None:
     """It begins, in a stage process, whatever the ledger says."""
     trial, job, _ = make_trial(make_job(), tmp_path, stop_hopeless=False)
-    with pytest.raises(StageError, match="No module named 'nowhere'"):
+    with pytest.raises(ConfigError, match="No module named 'nowhere'"):
         train_watched(trial, job, make_model(tmp_path))
