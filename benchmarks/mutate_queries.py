@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from retune.scoring.sql.catalogue import read_schema
 from retune.scoring.sql.lexing import orders_rows, read_tokens
 from retune.scoring.sql.records import SqlRow
-from retune.scoring.sql.score import score_sql
+from retune.scoring.sql.score import score_queries
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHIPPED = ("text_to_sql_pt/test.jsonl", "text_to_sql_en/sample.jsonl")
@@ -148,7 +148,7 @@ def find_false_yes(mutants: Sequence[tuple[SqlRow, str]], seed: int) -> tuple[in
     Returns:
         How many are exact matches, and those that should not be.
     """
-    scores = score_sql([row for row, _ in mutants], [mutant for _, mutant in mutants])
+    scores = score_queries([row for row, _ in mutants], [mutant for _, mutant in mutants])
     matched = [
         pair for pair, outcome in zip(mutants, scores.outcomes, strict=True) if outcome.exact_match
     ]

@@ -172,7 +172,7 @@ def measure_portuguese(base: Path, task: Path) -> Metric:
     from retune.modeling.loading import load_scored_model
     from retune.scoring.generation import generate_answers
     from retune.scoring.sql.records import SqlRow
-    from retune.scoring.sql.score import extract_sql, score_sql
+    from retune.scoring.sql.score import extract_sql, score_queries
 
     databases = {value["db_id"]: value for _, value in read_jsonl(task / "databases.jsonl")}
     rows = [value for _, value in read_jsonl(task / "test.jsonl")]
@@ -205,5 +205,5 @@ def measure_portuguese(base: Path, task: Path) -> Metric:
         )
         for row in rows
     ]
-    scores = score_sql(golds, [extract_sql(answer) for answer in answers])
+    scores = score_queries(golds, [extract_sql(answer) for answer in answers])
     return scores.estimates["sql_execution_match"]

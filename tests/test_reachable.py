@@ -32,8 +32,6 @@ ENTRY_POINTS = {
 CALLED_BY_LIBRARIES = {
     "retune.modeling.methods.prompt_learning:_Prompted.prepare_inputs_for_generation": "peft",
     "retune.modeling.served_bundle:_load_pyfunc": "MLflow, from the MLmodel file",
-    "retune.scoring.perplexity:bits_per_byte": "the reference that the scorer agrees with",
-    "retune.scoring.perplexity:full_sequence_losses": "the reference",
 }
 """Definitions that nothing of ours reaches, with who calls them by name."""
 
@@ -47,13 +45,8 @@ PASSED_BY_OTHERS = {
         "transformers"
     ),
     "retune.modeling.served_bundle:predict(params)": "MLflow",
-    "retune.scoring.perplexity:answer_losses(end_ids)": "the reference",
-    "retune.scoring.perplexity:full_sequence_losses(padding_side)": "the reference",
-    "retune.scoring.perplexity:full_sequence_losses(progress)": "the reference",
-    "retune.scoring.perplexity:text_losses(max_length)": "the reference",
-    "retune.scoring.perplexity:text_losses(padding_side)": "the reference",
-    "retune.scoring.perplexity:text_losses(stride)": "the reference",
     "retune.scoring.perplexity:text_perplexity(batch_size)": "the reference",
+    "retune.scoring.token_losses:score_pairs(padding_side)": "tests: trainers pad on the right",
     "retune.tracking.addresses:choose_tracking(environment)": "tests, which keep their own",
     "retune.training.callbacks:on_evaluate(metrics)": "transformers",
     "retune.training.callbacks:on_save(model)": "transformers",

@@ -71,7 +71,8 @@ def reference_perplexity(
     Raises:
         ScoringError: Nothing can be scored.
     """
-    from retune.scoring.perplexity import answer_losses, perplexity, text_perplexity
+    from retune.scoring.perplexity import perplexity, text_perplexity
+    from retune.scoring.text_losses import answer_losses
 
     if any(reference.prompt is None for reference in references):
         return text_perplexity(model, tokenizer, [reference.text for reference in references])

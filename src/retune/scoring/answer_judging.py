@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from retune.modeling.loading import SLOT, LoadedModel
 from retune.scoring.generation import write_answers
-from retune.scoring.held_out import read_sql_rows
 from retune.scoring.label_predictions import find_label_answers, predict_labels
 from retune.scoring.sql.records import SqlLimits, SqlOutcome
-from retune.scoring.sql.score import extract_sql, score_sql
+from retune.scoring.sql.rows import read_sql_rows
+from retune.scoring.sql.score import extract_sql, score_queries
 from retune.scoring.stages import RobustnessInputs, RobustnessSettings
 from retune.stage import Workdir
 
@@ -150,7 +150,7 @@ class AnswerJudge:
         """Judge each query of a row once: most changes leave the query as it was."""
         if not queries:
             return {}
-        scores = score_sql(
+        scores = score_queries(
             read_sql_rows(list(queries.values()), self._inputs.rows),
             [query for _, query in queries],
             dialect=self._settings.sql_dialect,

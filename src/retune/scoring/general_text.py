@@ -24,13 +24,12 @@ from retune.data.chats.rendering import render_prompt
 from retune.digests import digest_folder
 from retune.modeling.loading import SLOT, LoadedModel
 from retune.modeling.reference import Reference, read_references
-from retune.records import Metric, ScoreReport
+from retune.records import ScoreReport
 from retune.scoring.outcomes import write_outcomes
-from retune.scoring.perplexity import answer_losses, text_losses
-from retune.scoring.resampling import Statistic, bits_of_ratio, exp_of_ratio
+from retune.scoring.perplexity import estimate_bits_per_byte, estimate_perplexity
 from retune.scoring.stages import LossSettings, TextInputs
+from retune.scoring.text_losses import answer_losses, text_losses
 from retune.scoring.token_losses import RowLoss, context_limit
-from retune.scoring.uncertainty import estimate_ratio
 from retune.stage import Workdir
 
 TEXT_TOO_LONG = "text_too_long"
@@ -61,22 +60,13 @@ def score_general_text(inputs: TextInputs, settings: LossSettings, work: Workdir
     write_outcomes(work.artifact, (_describe(at, one) for at, one in enumerate(outcomes, 1)))
     scored = [one for one in outcomes if isinstance(one, RowLoss)]
 
-    def estimate(weights: Sequence[int], statistic: Statistic) -> Metric:
-        return estimate_ratio(
-            [loss.nll_sum_nats for loss in scored],
-            weights,
-            statistic=statistic,
-            resamples=settings.resamples,
-        )
-
+    resamples = settings.resamples
     return ScoreReport(
         digest=digest_folder(work.artifact),
         folder=work.artifact,
         metrics={
-            "general_text_bits_per_byte": estimate(
-                [loss.bytes or 0 for loss in scored], bits_of_ratio
-            ),
-            "general_text_perplexity": estimate([loss.tokens for loss in scored], exp_of_ratio),
+            "general_text_bits_per_byte": estimate_bits_per_byte(scored, resamples=resamples),
+            "general_text_perplexity": estimate_perplexity(scored, resamples=resamples),
         },
         rows=len(references),
         unscored=dict(Counter(one for one in outcomes if isinstance(one, str))),

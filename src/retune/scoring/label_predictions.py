@@ -196,7 +196,7 @@ def _predict_by_likelihood(
     progress: Progress | None,
 ) -> Predictions:
     from retune.scoring.generation import set_unfit_aside
-    from retune.scoring.perplexity import answer_losses
+    from retune.scoring.text_losses import answer_losses
     from retune.scoring.token_losses import context_limit, most_broken
 
     # Beside the longest answer, so that whether a row is asked does not depend on the label.

@@ -22,7 +22,7 @@ from retune.data.tables import read_rows
 from retune.digests import digest_folder
 from retune.errors import ScoringError
 from retune.records import Metric, ScoreReport, SideRef
-from retune.scoring.classification.baselines import score_baselines
+from retune.scoring.classification.baselines import score_plain_classifiers
 from retune.scoring.classification.picture import (
     UNPARSABLE_COLUMN,
     draw_confusion_png,
@@ -62,7 +62,7 @@ def score_labels(inputs: LabelInputs, settings: LabelSettings, work: Workdir) ->
         ConfigError: By generation, two classes could not be told apart in a text.
     """
     from retune.modeling.loading import SLOT
-    from retune.scoring.held_out import refuse_other_tokenizer
+    from retune.modeling.tokenizer_identity import refuse_other_tokenizer
 
     rows, others = _read_labelled(inputs.rows, "held-out")
     loaded = SLOT.get(inputs.model)
@@ -91,7 +91,7 @@ def score_labels(inputs: LabelInputs, settings: LabelSettings, work: Workdir) ->
     )
 
 
-def score_label_baselines(
+def score_baselines(
     inputs: BaselineInputs, settings: BaselineSettings, work: Workdir
 ) -> ScoreReport:
     """Score what any model of labels has to beat: the largest class, and TF-IDF with regression.
@@ -109,7 +109,7 @@ def score_label_baselines(
     """
     train, _ = _read_labelled(inputs.train, "training")
     rows, others = _read_labelled(inputs.rows, "held-out")
-    scores = score_baselines(
+    scores = score_plain_classifiers(
         [row["question"] for row in train],
         [row["label"] for row in train],
         _as_classified(rows, [None] * len(rows)),

@@ -5,12 +5,12 @@
 different tokenizers can be compared by. Lower is better for both. Never the mean of batch losses,
 which depends on the batch size, nor the mean of rows' perplexities.
 
-Three ways to choose the scored tokens, under three names:
+The scored tokens are chosen in three ways, under three names (`text_losses`):
 
-- answers (`answer_losses`; `perplexity`, the headline): the answer's tokens given the prompt, the
-  end token included; prompt and padding excluded by position. The end token writes no bytes, so
-  that bits per byte leave its loss out.
-- full sequences (`full_sequence_losses`): every token but the first of prompt and answer.
+- answers (`answer_losses`, and `pair_losses` in the stage; `perplexity`, the headline): the
+  answer's tokens given the prompt, the end token included; prompt and padding excluded by position.
+  The end token writes no bytes, so that bits per byte leave its loss out.
+- full sequences (`pair_losses`): every token but the first of prompt and answer.
 - texts (`text_losses`): every token but the first of a text, or every token after a prefix token.
   A text over the context is scored in windows (`windows`), never cut.
 
@@ -23,194 +23,169 @@ one, ours by its scored tokens: up to 4e-4 apart on a text of 1,946 tokens.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from transformers import PreTrainedModel
 
+from retune.data.tables import read_rows
 from retune.data.tokenizers import Tokenizer
+from retune.digests import digest_folder
 from retune.errors import ScoringError
-from retune.scoring.batching import PaddingSide
-from retune.scoring.token_losses import (
-    Pair,
-    Progress,
-    RowLoss,
-    add_losses,
-    context_limit,
-    score_pairs,
-    score_tokens,
-)
-from retune.scoring.windows import Window, rolling_windows, strided_windows
+from retune.modeling.loading import SLOT, LoadedModel
+from retune.modeling.tokenizer_identity import refuse_other_tokenizer
+from retune.records import Metric, ScoreReport
+from retune.scoring.outcomes import write_outcomes
+from retune.scoring.resampling import bits_of_ratio, exp_of_ratio
+from retune.scoring.stages import LossSettings, ScoreInputs
+from retune.scoring.text_losses import PairLosses, pair_losses, text_losses
+from retune.scoring.token_losses import LOSS_NOT_FINITE, RowLoss, context_limit, most_broken
+from retune.scoring.uncertainty import estimate_ratio
+from retune.stage import Workdir
 
-__all__ = [
-    "RowLoss",
-    "answer_losses",
-    "bits_per_byte",
-    "full_sequence_losses",
-    "perplexity",
-    "text_losses",
-    "text_perplexity",
-]
+ROW_TOO_LONG = "row_too_long"
+_MOST_LOGITS = 2**28
+"""Numbers of one batch's logits, 1 GiB in float32; three copies of them are alive at a time."""
+
+Row = dict[str, Any]
 
 
-def answer_losses(
-    model: PreTrainedModel,
-    pairs: Sequence[Pair],
-    *,
-    batch_size: int,
-    pad_id: int,
-    answer_bytes: Sequence[int] | None = None,
-    end_ids: Sequence[int] = (),
-    padding_side: PaddingSide = "left",
-    progress: Progress | None = None,
-    may_break: int = 0,
-) -> list[RowLoss]:
-    """Score answers given their prompts.
+def score_perplexity(inputs: ScoreInputs, settings: LossSettings, work: Workdir) -> ScoreReport:
+    """Score the reference answers, and prompts and answers as a whole.
 
     Args:
-        model: In evaluation mode.
-        pairs: Token ids of ``(prompt, answer)``; both non-empty.
-        batch_size: Rows per forward pass; changes no figure.
-        pad_id: Any id.
-        answer_bytes: UTF-8 bytes of each answer's text, for bits per byte.
-        end_ids: Ids that end an answer: the last of them in an answer, and what stands behind it,
-            are in its loss but write no bytes.
-        padding_side: Changes no figure.
-        progress: Told how many rows are done, and of how many.
-        may_break: How many rows' losses may be not finite; they are NaN.
+        inputs: Model and rows.
+        settings: Bootstrap draws; the batch size changes no figure.
+        work: `rows.jsonl` with NLL, tokens and bytes per row goes to its artifact folder.
 
     Returns:
-        One loss per pair, in their order.
+        The metrics `perplexity` and `bits_per_byte` of the answers, and `full_sequence_perplexity`
+        of prompts and answers. A row over the model's context is unscored (`row_too_long`), and
+        so is one whose loss is no number (`loss_not_finite`), up to a tenth of all.
 
     Raises:
-        ScoringError: Losses are not finite on more rows than may break (the weights are
-            broken), a prompt or answer is empty, or a row is longer than the model's context.
+        ScoringError: The model's loss is not finite on more than a tenth of the rows, or it has
+            another tokenizer.
     """
-    limit = context_limit(model)
-    longest = max((sum(map(len, pair)) for pair in pairs), default=0)
-    if limit is not None and longest > limit:
-        raise ScoringError(
-            f"the longest row has {longest} tokens, over the model's context of {limit}. "
-            "Lower prompt.max_length to the model's context; nothing is cut silently."
-        )
-    scored = score_tokens(
-        model,
-        pairs,
-        batch_size=batch_size,
-        pad_id=pad_id,
-        padding_side=padding_side,
-        progress=progress,
-        may_break=may_break,
+    loaded = SLOT.get(inputs.model)
+    rows = read_rows(inputs.rows.folder / "rows.parquet")
+    refuse_other_tokenizer(loaded.tokenizer, rows)
+    scores = _score_rows(loaded, rows, settings.batch_size, work)
+    write_outcomes(
+        work.artifact,
+        (_describe_loss(row, score) for row, score in zip(rows, scores, strict=True)),
     )
-    sizes = answer_bytes if answer_bytes is not None else [None] * len(pairs)
-    return [
-        RowLoss(
-            _add_up(nlls),
-            len(nlls),
-            bytes=size,
-            end_nll_nats=_add_up(nlls[_text_length(answer, end_ids) :]),
-        )
-        for nlls, (_, answer), size in zip(scored, pairs, sizes, strict=True)
+    scored = [score for score in scores if isinstance(score, PairLosses)]
+    answers, wholes = [one.answer for one in scored], [one.whole for one in scored]
+    groups = [
+        row["group"] for row, one in zip(rows, scores, strict=True) if isinstance(one, PairLosses)
     ]
-
-
-def _add_up(nlls: Sequence[float]) -> float:
-    # `fsum` refuses infinities of both signs.
-    return math.fsum(nlls) if all(map(math.isfinite, nlls)) else math.nan
-
-
-def _text_length(answer: Sequence[int], end_ids: Sequence[int]) -> int:
-    """Count the tokens before the last end token; all of them where there is none."""
-    ends = [place for place, token in enumerate(answer) if token in end_ids]
-    return ends[-1] if ends else len(answer)
-
-
-def full_sequence_losses(
-    model: PreTrainedModel,
-    pairs: Sequence[Pair],
-    *,
-    batch_size: int,
-    pad_id: int,
-    padding_side: PaddingSide = "left",
-    progress: Progress | None = None,
-) -> list[RowLoss]:
-    """Score prompt and answer alike, all but the prompt's first token.
-
-    Not comparable with answers alone: a prompt is long and mostly copied, so this figure is lower
-    and moves less. Arguments, result and errors as those of `answer_losses`.
-    """
-    joined = [[*prompt, *answer] for prompt, answer in pairs]
-    return answer_losses(
-        model,
-        [(ids[:1], ids[1:]) for ids in joined],
-        batch_size=batch_size,
-        pad_id=pad_id,
-        padding_side=padding_side,
-        progress=progress,
+    resamples = settings.resamples
+    return ScoreReport(
+        digest=digest_folder(work.artifact),
+        folder=work.artifact,
+        metrics={
+            "perplexity": estimate_perplexity(answers, groups=groups, resamples=resamples),
+            "bits_per_byte": estimate_bits_per_byte(answers, groups=groups, resamples=resamples),
+            "full_sequence_perplexity": estimate_perplexity(
+                wholes, groups=groups, resamples=resamples
+            ),
+        },
+        rows=len(rows),
+        unscored=dict(Counter(score for score in scores if isinstance(score, str))),
     )
 
 
-def text_losses(
-    model: PreTrainedModel,
-    tokenizer: Tokenizer,
-    texts: Sequence[str],
-    *,
-    batch_size: int,
-    stride: int | None = None,
-    max_length: int | None = None,
-    prefix_id: int | None = None,
-    padding_side: PaddingSide = "left",
-    progress: Progress | None = None,
-) -> list[RowLoss | None]:
-    """Score whole texts, those over the context in windows.
+def _score_rows(
+    loaded: LoadedModel, rows: Sequence[Row], batch_size: int, work: Workdir
+) -> list[PairLosses | str]:
+    """Score answers and whole rows in one pass; where that cannot be, say why."""
+    limit = context_limit(loaded.model)
+    lengths = [len(row["prompt_ids"]) + len(row["answer_ids"]) for row in rows]
+    places = [at for at, length in enumerate(lengths) if limit is None or length <= limit]
+    longest = max((lengths[at] for at in places), default=1)
+    found = pair_losses(
+        loaded.model,
+        [(rows[at]["prompt_ids"], rows[at]["answer_ids"]) for at in places],
+        batch_size=_fitting_batch(loaded, longest, batch_size),
+        pad_id=int(loaded.tokenizer.pad_token_id),
+        answer_bytes=[_count_bytes(loaded, rows[at]["answer_ids"]) for at in places],
+        end_ids=loaded.end_ids,
+        progress=lambda done, total: work.reporter.progress("rows", done, total),
+        may_break=most_broken(len(places)),
+    )
+    scores: list[PairLosses | str] = [ROW_TOO_LONG] * len(rows)
+    for at, losses in zip(places, found, strict=True):
+        scores[at] = losses if math.isfinite(losses.whole.nll_sum_nats) else LOSS_NOT_FINITE
+    return scores
+
+
+def _fitting_batch(loaded: LoadedModel, longest: int, batch_size: int) -> int:
+    # Every position needs the vocabulary here. On a CPU too large a batch is no exception that
+    # could be halved: the kernel kills the process.
+    vocabulary = int(loaded.model.config.get_text_config().vocab_size)
+    return max(1, min(batch_size, _MOST_LOGITS // (longest * vocabulary)))
+
+
+def _count_bytes(loaded: LoadedModel, answer_ids: Sequence[int]) -> int:
+    # What the tokens write: a template may trim an answer, or write thoughts before it.
+    ids = list(answer_ids)[: -1 if answer_ids[-1] in loaded.end_ids else None]
+    text = loaded.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    return len(str(text).encode("utf-8"))
+
+
+def _describe_loss(row: Row, found: PairLosses | str) -> dict[str, Any]:
+    score = found if isinstance(found, PairLosses) else None
+    return {
+        "row_id": row["row_id"],
+        "group": row["group"],
+        "nll_sum_nats": score.answer.nll_sum_nats if score else None,
+        "tokens": score.answer.tokens if score else None,
+        "text_nll_nats": score.answer.text_nll_nats if score else None,
+        "answer_bytes": score.answer.bytes if score else None,
+        "full_nll_sum_nats": score.whole.nll_sum_nats if score else None,
+        "full_tokens": score.whole.tokens if score else None,
+        "reason": found if isinstance(found, str) else None,
+    }
+
+
+def estimate_perplexity(
+    losses: Sequence[RowLoss], *, groups: Sequence[str | None] | None = None, resamples: int
+) -> Metric:
+    """Return the token-weighted perplexity of scored rows with its interval.
 
     Args:
-        model: In evaluation mode.
-        tokenizer: The model's own.
-        texts: Plain texts.
-        batch_size: Windows per forward pass; changes no figure.
-        stride: Tokens that a window moves on by; half of the window when left out. With a prefix
-            token the window's length less its context of ``max_length - stride + 1``.
-        max_length: Tokens that the model reads at a time; its context when left out.
-        prefix_id: Token that the first one is predicted from (usually beginning of text). Without
-            one the first token is not scored; its bytes count all the same.
-        padding_side: Changes no figure.
-        progress: Told how many windows are done, and of how many.
+        losses: One per row.
+        groups: Which rows were drawn together; None for rows by themselves.
+        resamples: Bootstrap draws.
 
     Returns:
-        One loss per text; None for a text without a token to score.
-
-    Raises:
-        ScoringError: A loss is not finite, or stride and window do not fit each other.
+        The figure; unknown where there is no token to average over.
     """
-    if not texts:
-        return []
-    ids: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
-    limit = max_length or context_limit(model) or max(map(len, ids), default=0) + 1
-    step = stride or max(1, limit // 2)
-    cut: list[list[Window]] = [
-        strided_windows(one, max_length=limit, stride=step)
-        if prefix_id is None
-        else rolling_windows(
-            one, max_length=limit, prefix_id=prefix_id, context_length=limit - step + 1
-        )
-        for one in ids
-    ]
-    losses = iter(
-        score_pairs(
-            model,
-            [window for windows in cut for window in windows],
-            batch_size=batch_size,
-            pad_id=tokenizer.pad_token_id or 0,
-            padding_side=padding_side,
-            progress=progress,
-        )
+    return estimate_ratio(
+        [loss.nll_sum_nats for loss in losses],
+        [loss.tokens for loss in losses],
+        statistic=exp_of_ratio,
+        groups=groups,
+        resamples=resamples,
     )
-    return [
-        add_losses([next(losses) for _ in windows], n_bytes=len(text.encode("utf-8")))
-        if windows
-        else None
-        for text, windows in zip(texts, cut, strict=True)
-    ]
+
+
+def estimate_bits_per_byte(
+    losses: Sequence[RowLoss], *, groups: Sequence[str | None] | None = None, resamples: int
+) -> Metric:
+    """Return the byte-weighted bits per byte of scored rows with its interval.
+
+    Arguments and result as those of `estimate_perplexity`; every row's bytes are known.
+    """
+    return estimate_ratio(
+        [loss.text_nll_nats for loss in losses],
+        [loss.bytes or 0 for loss in losses],
+        statistic=bits_of_ratio,
+        groups=groups,
+        resamples=resamples,
+    )
 
 
 def perplexity(losses: Sequence[RowLoss]) -> float:
@@ -223,22 +198,6 @@ def perplexity(losses: Sequence[RowLoss]) -> float:
     if not tokens:
         raise ScoringError("perplexity of no tokens is undefined.")
     return math.exp(math.fsum(loss.nll_sum_nats for loss in losses) / tokens)
-
-
-def bits_per_byte(losses: Sequence[RowLoss]) -> float:
-    """Return the byte-weighted bits per byte of scored rows.
-
-    Raises:
-        ScoringError: A row's bytes are not known, or there is no byte to average over.
-    """
-    sizes = [loss.bytes for loss in losses if loss.bytes is not None]
-    if len(sizes) < len(losses) or not sum(sizes):
-        raise ScoringError(
-            f"bits per byte: {len(losses) - len(sizes)} of {len(losses)} rows without their bytes, "
-            f"{sum(sizes)} bytes in all; expected the UTF-8 bytes of every row and at least one."
-        )
-    nats = math.fsum(loss.text_nll_nats for loss in losses)
-    return nats / math.log(2) / sum(sizes)
 
 
 def text_perplexity(

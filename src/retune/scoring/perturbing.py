@@ -33,9 +33,9 @@ from typing import Any
 from retune.data.tables import read_rows
 from retune.digests import digest_folder
 from retune.modeling.loading import SLOT
+from retune.modeling.tokenizer_identity import refuse_other_tokenizer
 from retune.records import ScoreReport
 from retune.scoring.answer_judging import AnswerJudge, Asked, Judged, Key, Row
-from retune.scoring.held_out import refuse_other_tokenizer
 from retune.scoring.outcomes import write_outcomes
 from retune.scoring.robustness import (
     FlipScores,

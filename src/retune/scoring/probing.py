@@ -46,9 +46,9 @@ from retune.scoring.counterfactual import (
 )
 from retune.scoring.generation import PROMPT_TOO_LONG, Answer, write_answers
 from retune.scoring.outcomes import write_outcomes
-from retune.scoring.perplexity import answer_losses
 from retune.scoring.probes import ProbeScores, judge_probes, load_probes
 from retune.scoring.stages import CounterfactualSettings, ProbeInputs, ProbeSettings
+from retune.scoring.text_losses import answer_losses
 from retune.scoring.token_losses import context_limit
 from retune.stage import Workdir
 

@@ -36,7 +36,7 @@ class LossSettings(Settings):
 @stage(ScoreInputs, version=4, libraries=_SCORED, on_device=True)
 def score_perplexity(inputs: ScoreInputs, settings: LossSettings, work: Workdir) -> ScoreReport:
     """Measure how surprised a model is by the reference answers."""
-    from retune.scoring.held_out import score_perplexity
+    from retune.scoring.perplexity import score_perplexity
 
     return score_perplexity(inputs, settings, work)
 
@@ -62,9 +62,9 @@ class WatchSettings(SqlSettings):
 @stage(ScoreInputs, version=4, libraries=(*_SCORED, "sqlglot"), on_device=True)
 def score_sql(inputs: ScoreInputs, settings: SqlSettings, work: Workdir) -> ScoreReport:
     """Let a model write a query for each row, and compare it with the reference."""
-    from retune.scoring.held_out import score_generated_sql
+    from retune.scoring.sql.answers import score_sql
 
-    return score_generated_sql(inputs, settings, work)
+    return score_sql(inputs, settings, work)
 
 
 class SampleSettings(AnswerSettings):
@@ -76,7 +76,7 @@ class SampleSettings(AnswerSettings):
 @stage(ScoreInputs, version=2, libraries=ADAPTED, on_device=True)
 def sample_answers(inputs: ScoreInputs, settings: SampleSettings, work: Workdir) -> ScoreReport:
     """Let a model answer a few questions, for a person to read."""
-    from retune.scoring.held_out import sample_answers
+    from retune.scoring.samples import sample_answers
 
     return sample_answers(inputs, settings, work)
 
@@ -136,9 +136,9 @@ def score_baselines(
     inputs: BaselineInputs, settings: BaselineSettings, work: Workdir
 ) -> ScoreReport:
     """Score what any model of labels has to beat."""
-    from retune.scoring.labels import score_label_baselines
+    from retune.scoring.labels import score_baselines
 
-    return score_label_baselines(inputs, settings, work)
+    return score_baselines(inputs, settings, work)
 
 
 class ProbeInputs(Record):

@@ -31,8 +31,8 @@ from retune.modeling.loading import SLOT
 from retune.recipe.sections import GrpoConfig, TrainingConfig
 from retune.records import LOG_FOLDER, AdapterRef
 from retune.scoring.generation import read_answer
-from retune.scoring.held_out import read_sql_rows
 from retune.scoring.sql.records import SqlLimits
+from retune.scoring.sql.rows import read_sql_rows
 from retune.scoring.sql.sandbox import SqlSandbox
 from retune.scoring.token_losses import context_limit
 from retune.stage import Workdir

@@ -22,10 +22,10 @@ from retune.records import SideRef
 from retune.scoring.classification.records import ClassificationRow
 from retune.scoring.classification.score import score_classification
 from retune.scoring.generation import write_answers
-from retune.scoring.held_out import read_sql_rows
 from retune.scoring.label_predictions import find_label_answers, predict_labels
 from retune.scoring.sql.records import SqlLimits
-from retune.scoring.sql.score import extract_sql, score_sql
+from retune.scoring.sql.rows import read_sql_rows
+from retune.scoring.sql.score import extract_sql, score_queries
 from retune.training.stages import TrainSettings
 
 Row = dict[str, Any]
@@ -152,7 +152,7 @@ def _score_sql(
     asked = [at for at, answer in enumerate(answers) if answer.text is not None]
     if not asked:
         return _measured(None, watched, len(rows))
-    scores = score_sql(
+    scores = score_queries(
         read_sql_rows([rows[at] for at in asked], side),
         [extract_sql(answers[at].text or "") for at in asked],
         dialect=settings.sql_dialect,

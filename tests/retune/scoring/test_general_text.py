@@ -18,8 +18,9 @@ from retune.records import BaseRef, Source
 from retune.scoring import general_text as general_text_module
 from retune.scoring.general_text import score_general_text
 from retune.scoring.outcomes import read_outcomes
-from retune.scoring.perplexity import answer_losses, bits_per_byte, perplexity, text_losses
+from retune.scoring.perplexity import perplexity
 from retune.scoring.stages import LossSettings, TextInputs
+from retune.scoring.text_losses import answer_losses, text_losses
 from retune.stage import Workdir
 from tests.making import make_workdir, settings_of, source_of
 
@@ -43,7 +44,10 @@ def test_figures_are_those_of_the_scorer(
         one for one in text_losses(loaded.model, loaded.tokenizer, TEXTS, batch_size=1) if one
     ]
     bits = report.metrics["general_text_bits_per_byte"]
-    assert bits.value == pytest.approx(bits_per_byte(losses), rel=1e-5)
+    nats = math.fsum(one.nll_sum_nats for one in losses)
+    assert bits.value == pytest.approx(
+        nats / math.log(2) / sum(len(text.encode()) for text in TEXTS), rel=1e-5
+    )
     assert report.metrics["general_text_perplexity"].value == pytest.approx(
         perplexity(losses), rel=1e-5
     )

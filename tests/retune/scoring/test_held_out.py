@@ -17,18 +17,16 @@ from retune.data.tables import read_rows
 from retune.errors import ScoringError
 from retune.modeling.loading import SLOT
 from retune.records import BaseRef, ScoreReport, SideRef
-from retune.scoring import held_out as held_out_module
+from retune.scoring import perplexity as perplexity_module
 from retune.scoring import token_losses
 from retune.scoring.generation import Answer, write_answers
-from retune.scoring.held_out import sample_answers, score_generated_sql, score_perplexity
 from retune.scoring.outcomes import read_outcomes, write_outcomes
-from retune.scoring.perplexity import (
-    answer_losses,
-    bits_per_byte,
-    full_sequence_losses,
-    perplexity,
-)
+from retune.scoring.perplexity import perplexity, score_perplexity
+from retune.scoring.samples import sample_answers
+from retune.scoring.sql import answers as answers_module
+from retune.scoring.sql.answers import score_sql
 from retune.scoring.stages import LossSettings, SampleSettings, ScoreInputs, SqlSettings
+from retune.scoring.text_losses import answer_losses
 from retune.stage import Settings, Workdir
 from tests.making import make_workdir, settings_of
 
@@ -52,20 +50,22 @@ def test_perplexity_is_that_of_its_rows(base: BaseRef, held_out: SideRef, work: 
 
 
 def test_one_pass_gives_all_three_figures(base: BaseRef, held_out: SideRef, work: Workdir) -> None:
-    """Each as the scorer made for it gives it alone; bytes are those of the answers' texts."""
+    """Each as answers alone and whole rows give it; the end token writes no bytes."""
     inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
     report = score_perplexity(inputs, section(), work)
     rows, loaded = read_rows(held_out.folder / "rows.parquet"), SLOT.get(base.as_scored())
     pairs = [(row["prompt_ids"], row["answer_ids"]) for row in rows]
+    joined = [[*prompt, *answer] for prompt, answer in pairs]
     sizes = [len(row["answer"].encode("utf-8")) for row in rows]
     options: dict[str, Any] = {"batch_size": 4, "pad_id": 0}
-    answers = answer_losses(
-        loaded.model, pairs, answer_bytes=sizes, end_ids=loaded.end_ids, **options
-    )
-    wholes = full_sequence_losses(loaded.model, pairs, **options)
+    answers = answer_losses(loaded.model, pairs, **options)
+    wholes = answer_losses(loaded.model, [(ids[:1], ids[1:]) for ids in joined], **options)
+    # Each answer ends with one end token: its loss is that of the last token after all others.
+    ends = answer_losses(loaded.model, [(ids[:-1], ids[-1:]) for ids in joined], **options)
+    texts = [a.nll_sum_nats - end.nll_sum_nats for a, end in zip(answers, ends, strict=True)]
     expected = {
         "perplexity": perplexity(answers),
-        "bits_per_byte": bits_per_byte(answers),
+        "bits_per_byte": math.fsum(texts) / math.log(2) / sum(sizes),
         "full_sequence_perplexity": perplexity(wholes),
     }
     for name, value in expected.items():
@@ -75,9 +75,7 @@ def test_one_pass_gives_all_three_figures(base: BaseRef, held_out: SideRef, work
         assert found.low <= value <= found.high
     outcomes = read_outcomes(report)
     assert [one["answer_bytes"] for one in outcomes] == sizes
-    assert [one["text_nll_nats"] for one in outcomes] == pytest.approx(
-        [one.text_nll_nats for one in answers], rel=1e-4
-    )
+    assert [one["text_nll_nats"] for one in outcomes] == pytest.approx(texts, rel=1e-4)
 
 
 def test_each_row_goes_through_the_model_once(
@@ -95,7 +93,7 @@ def test_each_row_goes_through_the_model_once(
 
     counting: Any = replace(loaded, model=Counting())
     slot = SimpleNamespace(get=lambda _: counting)
-    monkeypatch.setattr(held_out_module, "SLOT", slot)
+    monkeypatch.setattr(perplexity_module, "SLOT", slot)
     inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
     report = score_perplexity(inputs, section(), work)
     assert sum(seen) == report.rows
@@ -108,7 +106,7 @@ def test_a_large_vocabulary_makes_batches_smaller(
     inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
     values = []
     for most in (1, 2**28):
-        monkeypatch.setattr(held_out_module, "_MOST_LOGITS", most)
+        monkeypatch.setattr(perplexity_module, "_MOST_LOGITS", most)
         report = score_perplexity(inputs, section(batch_size=8), make_workdir(tmp_path / str(most)))
         values.append(report.metrics["perplexity"].value)
     assert values[0] == pytest.approx(values[1], rel=1e-6)
@@ -207,9 +205,9 @@ def score_answers(
     answers = [
         Answer(text, unscored_reason="prompt_too_long" if text is None else None) for text in texts
     ]
-    monkeypatch.setattr(held_out_module, "write_answers", lambda *_, **__: answers)
+    monkeypatch.setattr(answers_module, "write_answers", lambda *_, **__: answers)
     inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
-    return score_generated_sql(inputs, section(SqlSettings), work)
+    return score_sql(inputs, section(SqlSettings), work)
 
 
 def test_the_reference_answers_score_all(
@@ -324,7 +322,7 @@ def test_a_random_model_is_scored_from_end_to_end(
 ) -> None:
     """It writes no SQL, and every row says what it wrote."""
     inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
-    report = score_generated_sql(inputs, section(SqlSettings), work)
+    report = score_sql(inputs, section(SqlSettings), work)
     assert report.metrics["sql_execution_match"].value == 0.0
     assert all("prediction" in one for one in read_outcomes(report))
 

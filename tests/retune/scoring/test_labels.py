@@ -21,11 +21,11 @@ from retune.errors import ConfigError, ScoringError
 from retune.modeling.loading import LoadedModel, load_scored_model
 from retune.records import BaseRef, ScoreReport, SideRef
 from retune.scoring import generation
-from retune.scoring.classification.baselines import score_baselines
+from retune.scoring.classification.baselines import score_plain_classifiers
 from retune.scoring.classification.records import ClassificationRow
 from retune.scoring.classification.score import score_classification
 from retune.scoring.label_predictions import Predictions, find_label_answers, predict_labels
-from retune.scoring.labels import score_label_baselines, score_labels
+from retune.scoring.labels import score_baselines, score_labels
 from retune.scoring.outcomes import read_outcomes
 from retune.scoring.stages import BaselineInputs, BaselineSettings, LabelInputs, LabelSettings
 from retune.stage import Workdir
@@ -375,10 +375,10 @@ def test_baselines_are_those_of_the_classification_room(
 ) -> None:
     """The commonest in training is positivo: right on 2 of 5. Figures are direct calls' own."""
     sides = {"train": make_side([*TRAINING, ("?", None)]), "rows": make_side([*TEXTS, ("?", None)])}
-    report = score_label_baselines(
+    report = score_baselines(
         BaselineInputs(**sides, labels=LABELS), BaselineSettings(resamples=100), work
     )
-    expected = score_baselines(
+    expected = score_plain_classifiers(
         [text for text, _ in TRAINING],
         [label for _, label in TRAINING],
         [ClassificationRow(row_id=f"r{at}", gold=label) for at, (_, label) in enumerate(TEXTS)],

@@ -16,17 +16,13 @@ from retune.data.tokenizers import load_tokenizer
 from retune.errors import ScoringError
 from retune.modeling.loading import load_causal_model
 from retune.scoring.perplexity import (
-    RowLoss,
-    answer_losses,
-    bits_per_byte,
-    full_sequence_losses,
+    estimate_bits_per_byte,
+    estimate_perplexity,
     perplexity,
-    text_losses,
     text_perplexity,
 )
-from retune.scoring.resampling import bits_of_ratio
-from retune.scoring.token_losses import score_pairs
-from retune.scoring.uncertainty import estimate_ratio
+from retune.scoring.text_losses import PairLosses, answer_losses, pair_losses, text_losses
+from retune.scoring.token_losses import RowLoss, add_losses, score_pairs
 from retune.scoring.windows import rolling_windows, strided_windows
 from tests.retune.scoring.reference_losses import figures_of, make_model, read_texts
 from tests.tiny_models import REPOSITORY
@@ -79,23 +75,21 @@ def reference(
     return model, tokenizer, pairs, {**figures, "written": written}
 
 
-EVERY_BATCH = [(size, side) for size in (1, 2, 8) for side in ("left", "right")]
+def bits_per_byte(losses: list[RowLoss]) -> float | None:
+    """Return the figure that the stages report."""
+    return estimate_bits_per_byte(losses, resamples=50).value
+
+
+EVERY_SIZE = (1, 2, 8)
+EVERY_BATCH = [(size, side) for size in EVERY_SIZE for side in ("left", "right")]
 
 
 @pytest.mark.parametrize("pad", ["pad_token_id", "eos_token_id"])
-@pytest.mark.parametrize(("batch_size", "side"), EVERY_BATCH)
-def test_each_row_agrees_with_the_reference(
-    reference: Any, batch_size: int, side: Any, pad: str
-) -> None:
+@pytest.mark.parametrize("batch_size", EVERY_SIZE)
+def test_each_row_agrees_with_the_reference(reference: Any, batch_size: int, pad: str) -> None:
     """NLL and tokens per row are those of reference.json, however rows are batched and padded."""
     model, tokenizer, pairs, figures = reference
-    losses = answer_losses(
-        model,
-        pairs,
-        batch_size=batch_size,
-        pad_id=getattr(tokenizer, pad),
-        padding_side=side,
-    )
+    losses = answer_losses(model, pairs, batch_size=batch_size, pad_id=getattr(tokenizer, pad))
     expected = figures["pairs"]
     assert [one.tokens for one in losses] == [row["tokens"] for row in expected["per_row"]]
     nlls = [row["nll"] for row in expected["per_row"]]
@@ -132,41 +126,47 @@ def test_texts_agree_with_the_reference(reference: Any, batch_size: int) -> None
     assert found == pytest.approx(figures["texts"]["corpus_ppl_without_bos"], rel=1e-4)
 
 
-@pytest.mark.parametrize(("batch_size", "side"), EVERY_BATCH)
+@pytest.mark.parametrize("batch_size", EVERY_SIZE)
 def test_the_other_figures_of_rows_agree_with_the_reference(
-    reference: Any, batch_size: int, side: Any
+    reference: Any, batch_size: int
 ) -> None:
-    """Full sequence, without the end token, and bits per byte of the completions."""
+    """Answers and full sequences of one pass, without the end token, and bits per byte."""
     model, tokenizer, pairs, figures = reference
     expected = figures["pairs"]
-    options = {"batch_size": batch_size, "pad_id": tokenizer.eos_token_id, "padding_side": side}
-    whole = full_sequence_losses(model, pairs, **options)
-    assert perplexity(whole) == pytest.approx(expected["full_sequence_ppl"], rel=1e-4)
-    endless = answer_losses(model, [(prompt, ids[:-1]) for prompt, ids in pairs], **options)
+    rows = figures["written"]["pairs"]
+    end = tokenizer.eos_token_id
+    found = pair_losses(
+        model,
+        pairs,
+        batch_size=batch_size,
+        pad_id=end,
+        answer_bytes=[len(row["completion"].encode("utf-8")) for row in rows],
+        end_ids=[end],
+    )
+    answers, wholes = [one.answer for one in found], [one.whole for one in found]
+    assert perplexity(answers) == pytest.approx(
+        expected["completion_only_ppl_token_weighted"], rel=1e-4
+    )
+    assert perplexity(wholes) == pytest.approx(expected["full_sequence_ppl"], rel=1e-4)
+    assert estimate_perplexity(wholes, resamples=50).value == pytest.approx(
+        perplexity(wholes), rel=1e-9
+    )
+    endless = [RowLoss(one.text_nll_nats, one.tokens - 1) for one in answers]
     assert perplexity(endless) == pytest.approx(
         expected["completion_only_ppl_without_eos"], rel=1e-4
     )
-    rows = figures["written"]["pairs"]
-    sizes = [len(row["completion"].encode("utf-8")) for row in rows]
-    ends = [tokenizer.eos_token_id]
-    losses = answer_losses(model, pairs, answer_bytes=sizes, end_ids=ends, **options)
-    assert bits_per_byte(losses) == pytest.approx(expected["completion_bits_per_byte"], rel=1e-4)
+    assert bits_per_byte(answers) == pytest.approx(expected["completion_bits_per_byte"], rel=1e-4)
 
 
-@pytest.mark.parametrize(("batch_size", "side"), EVERY_BATCH)
+@pytest.mark.parametrize("batch_size", EVERY_SIZE)
 def test_texts_after_a_beginning_token_agree_with_the_reference(
-    reference: Any, batch_size: int, side: Any
+    reference: Any, batch_size: int
 ) -> None:
     """Per text as Hugging Face `evaluate` has it, and over all texts by token and by byte."""
     model, tokenizer, _, figures = reference
     texts = figures["written"]["texts"]
     found = text_losses(
-        model,
-        tokenizer,
-        texts,
-        batch_size=batch_size,
-        prefix_id=tokenizer.bos_token_id,
-        padding_side=side,
+        model, tokenizer, texts, batch_size=batch_size, prefix_id=tokenizer.bos_token_id
     )
     losses = [one for one in found if one is not None]
     expected = figures["texts"]
@@ -229,11 +229,12 @@ def test_windows_agree_with_the_documentations_loop(
     assert len(windows) > 3
     unread = len(windows) if stride == 256 else 1
     assert sum(one.tokens for one in losses) == expected["tokens"] - unread
-    [ours] = text_losses(model, tokenizer, [long_text], batch_size=batch_size, stride=stride)
-    assert ours is not None
-    assert ours.nll_sum_nats == pytest.approx(
-        math.fsum(one.nll_sum_nats for one in losses), rel=1e-5
-    )
+    if stride == 128:  # half of the context: what texts are scored with
+        [ours] = text_losses(model, tokenizer, [long_text], batch_size=batch_size)
+        assert ours is not None
+        assert ours.nll_sum_nats == pytest.approx(
+            math.fsum(one.nll_sum_nats for one in losses), rel=1e-5
+        )
 
 
 @pytest.mark.parametrize(("batch_size", "side"), EVERY_BATCH)
@@ -243,28 +244,34 @@ def test_windows_after_a_prefix_agree_with_lm_eval(
     """NLL sum, by token, by byte, with another prefix, and with a context of 128 tokens."""
     model, tokenizer, _, figures = reference
 
-    def score(**options: Any) -> RowLoss:
-        [found] = text_losses(
-            model, tokenizer, [long_text], batch_size=batch_size, padding_side=side, **options
-        )
-        assert found is not None
-        return found
+    ids = tokenizer(long_text, add_special_tokens=False)["input_ids"]
 
-    expected = figures["long"]
-    whole = score(prefix_id=tokenizer.bos_token_id, stride=256)
+    def score(prefix_id: int, context_length: int) -> RowLoss:
+        windows = rolling_windows(
+            ids, max_length=256, prefix_id=prefix_id, context_length=context_length
+        )
+        losses = score_pairs(model, windows, batch_size=batch_size, pad_id=0, padding_side=side)
+        return add_losses(losses, n_bytes=len(long_text.encode("utf-8")))
+
+    expected, begin = figures["long"], tokenizer.bos_token_id
+    whole = score(begin, 1)
     assert (whole.tokens, whole.bytes) == (expected["tokens"], expected["bytes"])
     assert whole.nll_sum_nats == pytest.approx(expected["lm_eval_rolling_nll"], rel=1e-4)
     assert perplexity([whole]) == pytest.approx(expected["lm_eval_token_ppl"], rel=1e-4)
     assert bits_per_byte([whole]) == pytest.approx(expected["lm_eval_bits_per_byte"], rel=1e-4)
-    after_end = score(prefix_id=tokenizer.eos_token_id, stride=256)
+    after_end = score(tokenizer.eos_token_id, 1)
     assert perplexity([after_end]) == pytest.approx(
         expected["lm_eval_token_ppl_prefix_eos"], rel=1e-4
     )
-    # A context of 128 in windows of 256 scores 256 - 128 + 1 = 129 new tokens each.
-    overlapping = score(prefix_id=tokenizer.bos_token_id, stride=129)
+    overlapping = score(begin, 128)
     assert perplexity([overlapping]) == pytest.approx(
         expected["lm_eval_token_ppl_context_len128"], rel=1e-4
     )
+    # Windows move on by half of the context: 256 - 128 + 1 tokens are read before.
+    [ours] = text_losses(model, tokenizer, [long_text], batch_size=batch_size, prefix_id=begin)
+    assert ours is not None
+    assert ours.nll_sum_nats == pytest.approx(score(begin, 129).nll_sum_nats, rel=1e-5)
+    assert (ours.tokens, ours.bytes) == (whole.tokens, whole.bytes)
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 30])
@@ -328,37 +335,45 @@ def test_memory_that_runs_out_halves_a_batch(reference: Any) -> None:
 def test_an_end_token_is_in_the_perplexity_and_not_in_the_bits() -> None:
     """Tokens 0, 1, 2 have 1/2, 1/4, 1/4, and 2 ends: the bits of [0, 1] are 1 + 2, over 6 bytes.
 
-    What a template writes behind the end token (here 1) writes no bytes of the answer either.
+    With the prompt's second token (0, one bit) the whole has 6 bits.
     """
-    [one] = answer_losses(
+    [one] = score_pair_of_six_bytes([0, 1, 2])
+    assert one.answer.nll_sum_nats == pytest.approx(5 * math.log(2))
+    assert one.answer.tokens == 3
+    assert one.whole.nll_sum_nats == pytest.approx(6 * math.log(2))
+    assert one.whole.tokens == 4
+    assert bits_per_byte([one.answer]) == pytest.approx(3 / 6)
+
+
+def test_an_answer_without_an_end_token_has_all_its_bits() -> None:
+    """Tokens 0, 1 have one and two bits, and the last of them ends nothing: 3 over 6 bytes."""
+    [one] = score_pair_of_six_bytes([0, 1])
+    assert bits_per_byte([one.answer]) == pytest.approx(3 / 6)
+
+
+def score_pair_of_six_bytes(answer: list[int]) -> list[PairLosses]:
+    """Score an answer of six bytes that the token 2 ends."""
+    return pair_losses(
         constant(0.5, 0.25, 0.25),
-        [([0], [0, 1, 2, 1])],
+        [([0, 0], answer)],
         batch_size=1,
         pad_id=0,
         answer_bytes=[6],
         end_ids=[2],
     )
-    assert one.nll_sum_nats == pytest.approx(7 * math.log(2))
-    assert one.tokens == 4
-    assert bits_per_byte([one]) == pytest.approx(3 / 6)
 
 
 def test_bits_per_byte_by_hand() -> None:
     """3 ln 2 nats over 2 + 4 bytes are half a bit per byte; with its interval as well."""
     losses = [RowLoss(math.log(2), 1, 2), RowLoss(2 * math.log(2), 1, 4)]
-    assert bits_per_byte(losses) == pytest.approx(0.5)
-    estimate = estimate_ratio(
-        [one.nll_sum_nats for one in losses], [2.0, 4.0], statistic=bits_of_ratio, resamples=50
-    )
+    estimate = estimate_bits_per_byte(losses, resamples=50)
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx((0.5, 0.5, 0.5))
 
 
-def test_bits_per_unknown_bytes_are_refused() -> None:
+def test_figures_of_no_rows_are_unknown() -> None:
     """Neither zero nor infinite."""
-    with pytest.raises(ScoringError, match="1 of 2 rows without their bytes"):
-        bits_per_byte([RowLoss(1.0, 1, 3), RowLoss(1.0, 1)])
-    with pytest.raises(ScoringError, match="0 bytes in all"):
-        bits_per_byte([RowLoss(1.0, 1, 0)])
+    assert bits_per_byte([]) is None
+    assert estimate_perplexity([], resamples=50).value is None
 
 
 class ConstantModel:

@@ -17,7 +17,7 @@ import pytest
 from retune.modeling.snapshots import locate_base
 from retune.modeling.stages import QuantizeInputs, QuantizeSettings
 from retune.records import BaseRef, ModelRef, ScoredModel, SideRef
-from retune.scoring.labels import score_label_baselines, score_labels
+from retune.scoring.labels import score_baselines, score_labels
 from retune.scoring.stages import BaselineInputs, BaselineSettings, LabelInputs, LabelSettings
 from retune.training.classifying import train_classifier
 from retune.training.stages import ClassifierInputs, ClassifierSettings
@@ -98,7 +98,7 @@ def test_a_head_beats_the_largest_class_and_the_base(
 
     head = macro_f1(adapter.as_scored(model, base), test, labels, tmp_path / "head")
     writer = macro_f1(base.as_scored(), test, labels, tmp_path / "base")
-    plain = score_label_baselines(
+    plain = score_baselines(
         BaselineInputs(train=train, rows=test, labels=labels),
         BaselineSettings(resamples=100),
         make_workdir(tmp_path / "plain"),

@@ -43,7 +43,7 @@ class BaselinePredictions(NamedTuple):
     """Why the baseline could not be fitted; the predictions are None then."""
 
 
-def score_baselines(
+def score_plain_classifiers(
     train_texts: Sequence[str],
     train_labels: Sequence[str],
     rows: Sequence[ClassificationRow],

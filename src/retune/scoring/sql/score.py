@@ -62,7 +62,7 @@ def extract_sql(generated: str) -> str:
     return text.strip().rstrip("; \t\r\n")
 
 
-def score_sql(
+def score_queries(
     rows: Sequence[SqlRow],
     predictions: Sequence[str],
     *,

@@ -19,7 +19,7 @@ from retune.scoring.classification.baselines import (
     TFIDF,
     predict_majority,
     predict_tfidf,
-    score_baselines,
+    score_plain_classifiers,
 )
 from retune.scoring.classification.records import ClassificationRow
 from tests.tiny_models import REPOSITORY
@@ -59,7 +59,9 @@ def test_the_figures_of_scikit_learn_are_met() -> None:
         TFIDF: regression.predict(held_out),
         MAJORITY: [Counter(train_golds).most_common(1)[0][0]] * len(golds),
     }
-    found = score_baselines(train, train_golds, rows(golds), held_out, labels=labels, resamples=50)
+    found = score_plain_classifiers(
+        train, train_golds, rows(golds), held_out, labels=labels, resamples=50
+    )
     for name, theirs in answers.items():
         ours = {key: estimate.value for key, estimate in found[name].estimates.items()}
         assert ours["accuracy"] == pytest.approx(metrics.accuracy_score(golds, theirs), abs=1e-9)
@@ -81,7 +83,7 @@ def test_the_figures_of_cls_reference_are_met(shared_data: Path, name: str) -> N
     train, held_out, train_golds, held_out_golds = train_test_split(
         [row["text"] for row in table], golds, test_size=0.2, random_state=13, stratify=golds
     )
-    found = score_baselines(
+    found = score_plain_classifiers(
         train,
         train_golds,
         rows(held_out_golds),
@@ -123,7 +125,7 @@ def test_held_out_golds_are_not_seen() -> None:
     answers = [
         [
             outcome.predicted
-            for scores in score_baselines(
+            for scores in score_plain_classifiers(
                 GOOD + BAD,
                 ["p"] * 4 + ["n"] * 4,
                 rows(golds),
@@ -149,7 +151,7 @@ def test_held_out_golds_are_not_seen() -> None:
 def test_where_nothing_can_be_fitted_the_rows_are_unscored(
     texts: list[str], golds: list[str], reason: str
 ) -> None:
-    found = score_baselines(
+    found = score_plain_classifiers(
         texts, golds, rows(["p", "n"]), ["bom", "ruim"], labels=["n", "p"], resamples=10
     )
     assert found[TFIDF].unscored_by_reason == {reason: 2}
@@ -165,4 +167,4 @@ def test_training_rows_must_be_there_and_labelled() -> None:
     with pytest.raises(ScoringError, match=r"none of .*'z'"):
         predict_majority(["z"], 1, ["a", "b"])
     with pytest.raises(ScoringError, match="1 held-out rows and 0 texts"):
-        score_baselines(["x"], ["a"], rows(["a"]), [], labels=["a", "b"])
+        score_plain_classifiers(["x"], ["a"], rows(["a"]), [], labels=["a", "b"])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from retune.scoring.classification.baselines import score_baselines
+from retune.scoring.classification.baselines import score_plain_classifiers
 from retune.scoring.classification.picture import draw_confusion_png, draw_confusion_svg
 from retune.scoring.classification.records import ClassificationRow
 from retune.scoring.classification.score import score_classification
@@ -71,7 +71,7 @@ def test_one_class_no_class_and_no_probability_are_scored_or_unscored(
 def test_baselines_of_poor_training_rows_are_scored_or_unscored(
     texts: list[str], labels: list[str]
 ) -> None:
-    found = score_baselines(
+    found = score_plain_classifiers(
         texts, labels, rows(LABELS), ["", "\ud800", "x"], labels=LABELS, resamples=50
     )
     for scores in found.values():

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from retune.scoring.sql.records import SqlOutcome, SqlRow
-from retune.scoring.sql.score import score_sql
+from retune.scoring.sql.score import score_queries
 
 SCHEMA = "CREATE TABLE t (a INT, b TEXT, c INT); CREATE TABLE u (a INT, b TEXT, d INT);"
 CONTEXT = (
@@ -16,7 +16,7 @@ CONTEXT = (
 
 def judge(gold: str, prediction: str, *, dialect: str = "sqlite", **row: Any) -> SqlOutcome:
     question = SqlRow(row_id="r", gold=gold, **row)
-    return score_sql([question], [prediction], dialect=dialect).outcomes[0]
+    return score_queries([question], [prediction], dialect=dialect).outcomes[0]
 
 
 # Each prediction cannot run in SQLite, or means something else there.

@@ -19,7 +19,7 @@ from retune.scoring.sql.canonical import canonicalize_sql
 from retune.scoring.sql.hardness import HARDNESS, rate_hardness
 from retune.scoring.sql.records import SqlLimits, SqlRow
 from retune.scoring.sql.sandbox import SqlSandbox
-from retune.scoring.sql.score import extract_sql, score_sql
+from retune.scoring.sql.score import extract_sql, score_queries
 from retune.scoring.sql.ties import tie_probes
 from retune.training.sql_reward import SqlReward
 
@@ -128,7 +128,7 @@ def score_all(predictions: list[str]) -> None:
         )
         for at, gold in enumerate(golds)
     ]
-    scores = score_sql(rows, queries, limits=LIMITS)
+    scores = score_queries(rows, queries, limits=LIMITS)
     assert len(scores.outcomes) == len(rows)
     for row, outcome in zip(rows, scores.outcomes, strict=True):
         assert (outcome.execution_match is None) == (outcome.unscored_reason is not None)
@@ -176,6 +176,6 @@ def test_a_mutated_gold_of_spider_is_never_a_false_match(shared_data: Path) -> N
 def test_a_gold_is_its_own_exact_match() -> None:
     """A sixth of the shipped golds: no yes is missing where nothing differs."""
     rows = read_shipped()[::6]
-    scores = score_sql(rows, [row.gold for row in rows])
+    scores = score_queries(rows, [row.gold for row in rows])
     assert scores.exact_unscored_by_reason == {}
     assert {outcome.exact_match for outcome in scores.outcomes} == {True}

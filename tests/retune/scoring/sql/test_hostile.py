@@ -12,7 +12,7 @@ import pytest
 
 from retune.scoring.sql.records import SqlLimits, SqlOutcome, SqlRow
 from retune.scoring.sql.sandbox import SqlSandbox
-from retune.scoring.sql.score import score_sql
+from retune.scoring.sql.score import score_queries
 from tests.waiting import wait_until
 
 LIMITS = SqlLimits(
@@ -198,7 +198,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def judge(place: Path, sql: str, *, gold: str = "SELECT a FROM t") -> SqlOutcome:
     row = SqlRow(row_id="r", schema=SCHEMA, gold=gold, database=place / "db.sqlite")
-    return score_sql([row], [sql], limits=LIMITS).outcomes[0]
+    return score_queries([row], [sql], limits=LIMITS).outcomes[0]
 
 
 def test_there_are_enough_attacks() -> None:
@@ -213,7 +213,7 @@ def test_no_hostile_prediction_counts_changes_or_outlives_anything(place: Path) 
         SqlRow(row_id=str(at), schema=SCHEMA, gold="SELECT a FROM t", database=place / "db.sqlite")
         for at in range(len(attacks))
     ]
-    scores = score_sql(rows, attacks, limits=LIMITS)
+    scores = score_queries(rows, attacks, limits=LIMITS)
     matched = [attacks[int(o.row_id)][:80] for o in scores.outcomes if o.execution_match]
     unscored = [o for o in scores.outcomes if o.execution_match is None]
     assert matched == []
@@ -250,7 +250,7 @@ def test_a_hostile_context_leaves_its_row_unscored(place: Path, context: str) ->
     row = SqlRow(
         row_id="r", gold="SELECT a FROM t", context=context.replace("FILE", str(place / "evil"))
     )
-    outcome = score_sql([row], ["SELECT a FROM t"], limits=LIMITS).outcomes[0]
+    outcome = score_queries([row], ["SELECT a FROM t"], limits=LIMITS).outcomes[0]
     assert outcome.execution_match is None
     assert (outcome.unscored_reason or "").startswith("database_")
 
@@ -261,12 +261,12 @@ def test_the_workers_stay_under_their_memory_limit(place: Path) -> None:
     code = (
         "import resource, sys, pathlib\n"
         "from retune.scoring.sql.records import SqlLimits, SqlRow\n"
-        "from retune.scoring.sql.score import score_sql\n"
+        "from retune.scoring.sql.score import score_queries\n"
         "limits = SqlLimits.model_validate_json(sys.argv[1])\n"
         "attacks = sys.stdin.read().split('\\x1e')\n"
         "rows = [SqlRow(row_id=str(n), gold='SELECT 1', database=pathlib.Path(sys.argv[2]))\n"
         "        for n in range(len(attacks))]\n"
-        "score_sql(rows, attacks, limits=limits)\n"
+        "score_queries(rows, attacks, limits=limits)\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
     )
     done = subprocess.run(
@@ -286,12 +286,12 @@ def test_building_hostile_contexts_stays_under_the_memory_limit(place: Path) -> 
     code = (
         "import resource, sys\n"
         "from retune.scoring.sql.records import SqlLimits, SqlRow\n"
-        "from retune.scoring.sql.score import score_sql\n"
+        "from retune.scoring.sql.score import score_queries\n"
         "limits = SqlLimits.model_validate_json(sys.argv[1])\n"
         "contexts = sys.stdin.read().split('\\x1e')\n"
         "rows = [SqlRow(row_id=str(n), gold='SELECT 1', context=one)\n"
         "        for n, one in enumerate(contexts)]\n"
-        "score_sql(rows, ['SELECT 1'] * len(rows), limits=limits)\n"
+        "score_queries(rows, ['SELECT 1'] * len(rows), limits=limits)\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
     )
     contexts = [one.replace("FILE", str(place / "evil")) for one in CONTEXTS]
@@ -319,7 +319,7 @@ def test_several_workers_at_a_time_hold_as_well(place: Path) -> None:
         ),
     ]
     texts = ["SELECT a FROM t"] * len(contexts) + attacks
-    scores = score_sql(rows, texts, limits=LIMITS, workers=3)
+    scores = score_queries(rows, texts, limits=LIMITS, workers=3)
     assert {o.execution_match for o in scores.outcomes if o.row_id == "c"} == {None}
     assert {o.execution_match for o in scores.outcomes if o.row_id == "p"} == {False}
 
@@ -340,7 +340,7 @@ def test_a_step_that_cannot_be_interrupted_is_killed(place: Path) -> None:
 def test_the_row_after_a_killed_worker_is_scored_as_ever(place: Path) -> None:
     row = SqlRow(row_id="r", gold="SELECT a FROM t", database=place / "db.sqlite")
     texts = ["SELECT a FROM t", ONE_LONG_STEP, "SELECT a FROM t"]
-    scores = score_sql([row] * 3, texts, limits=LIMITS)
+    scores = score_queries([row] * 3, texts, limits=LIMITS)
     assert [o.execution_match for o in scores.outcomes] == [True, False, True]
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retune.scoring.sql.records import SqlLimits, SqlRow, SqlScores
-from retune.scoring.sql.score import score_sql
+from retune.scoring.sql.score import score_queries
 
 Read = Callable[[str], list[dict[str, Any]]]
 
@@ -78,7 +78,7 @@ def gretel_rows(read_jsonl: Read, split: str) -> list[SqlRow]:
 
 @pytest.fixture(scope="module")
 def pair_scores(pairs: list[dict[str, Any]], pair_rows: list[SqlRow]) -> SqlScores:
-    return score_sql(pair_rows, [pair["pred"] for pair in pairs])
+    return score_queries(pair_rows, [pair["pred"] for pair in pairs])
 
 
 def test_execution_verdicts_agree_with_the_reference_program(
@@ -127,7 +127,7 @@ def test_verdicts_do_not_depend_on_the_order_of_rows(
     pairs: list[dict[str, Any]], pair_rows: list[SqlRow], pair_scores: SqlScores
 ) -> None:
     order = random.Random(3).sample(range(len(pairs)), len(pairs))
-    again = score_sql([pair_rows[at] for at in order], [pairs[at]["pred"] for at in order])
+    again = score_queries([pair_rows[at] for at in order], [pairs[at]["pred"] for at in order])
     assert [again.outcomes[order.index(at)] for at in range(len(pairs))] == list(
         pair_scores.outcomes
     )
@@ -140,7 +140,7 @@ def test_verdicts_do_not_depend_on_the_number_of_workers(
 ) -> None:
     """Each worker has whole databases; what it is given first changes nothing."""
     seen: list[tuple[int, int]] = []
-    again = score_sql(
+    again = score_queries(
         pair_rows,
         [pair["pred"] for pair in pairs],
         workers=workers,
@@ -160,7 +160,7 @@ def test_any_rows_in_any_order_with_any_workers_have_the_same_verdicts(
     """A verdict is of its row alone."""
     chosen = data.draw(st.lists(st.integers(0, len(pairs) - 1), min_size=1, max_size=20))
     workers = data.draw(st.integers(1, 3))
-    found = score_sql(
+    found = score_queries(
         [pair_rows[at] for at in chosen], [pairs[at]["pred"] for at in chosen], workers=workers
     )
     assert list(found.outcomes) == [pair_scores.outcomes[at] for at in chosen]
@@ -179,7 +179,7 @@ def test_the_table_by_hardness_is_over_its_rows(
 
 @pytest.mark.slow
 def test_gold_as_prediction_scores_everything_on_spider_dev(spider_rows: list[SqlRow]) -> None:
-    scores = score_sql(spider_rows, [row.gold for row in spider_rows])
+    scores = score_queries(spider_rows, [row.gold for row in spider_rows])
     execution = scores.estimates["sql_execution_match"]
     exact = scores.estimates["sql_exact_match"]
     assert (execution.value, execution.n) == (1.0, 972)
@@ -196,7 +196,7 @@ def test_gold_as_prediction_scores_everything_on_spider_dev(spider_rows: list[Sq
 def test_a_query_that_returns_nothing_scores_the_floor_on_spider_dev(
     spider_rows: list[SqlRow],
 ) -> None:
-    scores = score_sql(spider_rows, ["SELECT 1 WHERE 0"] * len(spider_rows))
+    scores = score_queries(spider_rows, ["SELECT 1 WHERE 0"] * len(spider_rows))
     assert scores.estimates["sql_execution_match"].value == 49 / 972  # sql_floors.json: 5.04 %
     assert scores.empty_result_rate.value == 1.0
 
@@ -204,7 +204,7 @@ def test_a_query_that_returns_nothing_scores_the_floor_on_spider_dev(
 def test_shuffled_golds_fall_near_the_floor_on_spider_dev(spider_rows: list[SqlRow]) -> None:
     golds = [row.gold for row in spider_rows]
     random.Random(11).shuffle(golds)
-    scores = score_sql(spider_rows, golds)
+    scores = score_queries(spider_rows, golds)
     execution = scores.estimates["sql_execution_match"].value
     assert execution is not None
     assert execution < 0.02  # most shuffled golds name another database's tables
@@ -226,7 +226,7 @@ def test_golds_shuffled_within_their_database_fall_near_the_floor(
         chance.choice([gold for gold in by_database[str(row.group)] if gold != row.gold])
         for row in spider_rows
     ]
-    scores = score_sql(spider_rows, drawn)
+    scores = score_queries(spider_rows, drawn)
     execution = scores.estimates["sql_execution_match"].value
     floor = scores.nothing_floor.value
     assert execution is not None and floor is not None
@@ -239,7 +239,7 @@ def test_gold_as_prediction_scores_everything_on_gretel_format(
     read_jsonl: Read, split: str, n: int
 ) -> None:
     rows = gretel_rows(read_jsonl, split)
-    scores = score_sql(rows, [row.gold for row in rows])
+    scores = score_queries(rows, [row.gold for row in rows])
     execution = scores.estimates["sql_execution_match"]
     assert (execution.value, execution.n) == (1.0, n)
     assert scores.estimates["sql_exact_match"].value == 1.0

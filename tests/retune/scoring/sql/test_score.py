@@ -10,7 +10,7 @@ import pytest
 
 from retune.errors import ScoringError
 from retune.scoring.sql.records import SqlLimits, SqlOutcome, SqlRow
-from retune.scoring.sql.score import extract_sql, score_sql
+from retune.scoring.sql.score import extract_sql, score_queries
 
 SCHEMA = "CREATE TABLE t (a INTEGER, b TEXT); CREATE TABLE empty (a INTEGER);"
 CONTEXT = SCHEMA + "INSERT INTO t VALUES (1, 'x'), (2, 'y'), (2, 'z');"
@@ -21,7 +21,7 @@ FOREVER = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELEC
 def judge(gold: str, prediction: str, *, dialect: str = "sqlite", **row: object) -> SqlOutcome:
     fields: dict[str, Any] = {"schema": SCHEMA, "context": CONTEXT, **row}
     question = SqlRow(row_id="r", gold=gold, **fields)
-    return score_sql([question], [prediction], dialect=dialect, limits=LIMITS).outcomes[0]
+    return score_queries([question], [prediction], dialect=dialect, limits=LIMITS).outcomes[0]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_context_that_loops_costs_its_deadline_once() -> None:
         for n in range(20)
     ]
     progress: list[tuple[int, int]] = []
-    scores = score_sql(
+    scores = score_queries(
         rows,
         ["SELECT a FROM t"] * 20,
         limits=LIMITS,
@@ -162,7 +162,7 @@ def test_rates_have_their_own_rows() -> None:
         SqlRow(row_id=str(n), schema=SCHEMA, gold=gold, context=CONTEXT)
         for n, gold in enumerate(golds)
     ]
-    scores = score_sql(rows, texts, limits=LIMITS)
+    scores = score_queries(rows, texts, limits=LIMITS)
     match, exact = scores.estimates["sql_execution_match"], scores.estimates["sql_exact_match"]
     assert (match.value, match.n) == (1 / 3, 3)
     assert (exact.value, exact.n) == (1 / 3, 3)
@@ -198,9 +198,9 @@ def test_a_view_is_read_like_a_table() -> None:
 
 def test_one_prediction_for_each_row_is_expected() -> None:
     with pytest.raises(ScoringError, match="0 rows and 0 predictions"):
-        score_sql([], [])
+        score_queries([], [])
     with pytest.raises(ScoringError, match="0 rows and 1 predictions"):
-        score_sql([], ["SELECT 1"])
+        score_queries([], ["SELECT 1"])
 
 
 @pytest.mark.parametrize(
@@ -253,5 +253,5 @@ def test_a_view_that_reads_the_clock_leaves_its_row_unscored() -> None:
     moving = tables + "CREATE VIEW v AS SELECT a FROM t WHERE day < date('now');"
     for context, reason in ((fixed, None), (moving, "database_not_deterministic")):
         row = SqlRow(row_id="r", gold="SELECT * FROM v", context=context)
-        [outcome] = score_sql([row], ["SELECT * FROM v"]).outcomes
+        [outcome] = score_queries([row], ["SELECT * FROM v"]).outcomes
         assert (outcome.execution_match, outcome.unscored_reason) == (not reason or None, reason)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from retune.scoring.sql.records import SqlLimits, SqlRow
-from retune.scoring.sql.score import score_sql
+from retune.scoring.sql.score import score_queries
 from retune.scoring.sql.ties import tie_probes
 
 Read = Callable[[str], list[dict[str, Any]]]
@@ -22,7 +22,7 @@ INSERT INTO t VALUES (1, 'x', 5), (2, 'y', 5), (3, 'z', 7), (4, 'z', NULL), (5, 
 
 def judge(gold: str, prediction: str = "SELECT 1") -> bool | None:
     row = SqlRow(row_id="r", gold=gold, context=CONTEXT)
-    return score_sql([row], [prediction]).outcomes[0].gold_cuts_tie
+    return score_queries([row], [prediction]).outcomes[0].gold_cuts_tie
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_looking_for_a_tie_leaves_the_golds_result_in_hand() -> None:
     """The prediction is still compared with the gold, not with the probe."""
     gold = "SELECT b FROM t ORDER BY c DESC LIMIT 2"
     row = SqlRow(row_id="r", gold=gold, context=CONTEXT)
-    assert score_sql([row], [gold]).outcomes[0].execution_match is True
+    assert score_queries([row], [gold]).outcomes[0].execution_match is True
 
 
 def test_a_probe_that_kills_the_worker_costs_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +72,7 @@ def test_a_probe_that_kills_the_worker_costs_no_verdict(monkeypatch: pytest.Monk
     monkeypatch.setattr(execution, "tie_probes", lambda _sql: (step,))
     row = SqlRow(row_id="r", gold="SELECT a FROM t", context=CONTEXT)
     limits = SqlLimits(deadline_s=0.4, grace_s=0.3)
-    outcome = score_sql([row], ["SELECT a FROM t"], limits=limits).outcomes[0]
+    outcome = score_queries([row], ["SELECT a FROM t"], limits=limits).outcomes[0]
     assert (outcome.execution_match, outcome.gold_cuts_tie) == (True, None)
 
 
