@@ -46,6 +46,7 @@ PASSED_BY_OTHERS = {
     ),
     "retune.modeling.served_bundle:predict(params)": "MLflow",
     "retune.scoring.perplexity:text_perplexity(batch_size)": "the reference",
+    "retune.scoring.sql.score:score_queries(workers)": "tests and benchmarks, on several cores",
     "retune.scoring.token_losses:score_pairs(padding_side)": "tests: trainers pad on the right",
     "retune.tracking.addresses:choose_tracking(environment)": "tests, which keep their own",
     "retune.training.callbacks:on_evaluate(metrics)": "transformers",

@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch.nn import functional
-from transformers import Trainer, set_seed
+from transformers import Trainer, TrainingArguments, set_seed
 
 from retune.data.tables import iterate_rows
 from retune.data.tokenizers import load_tokenizer
 from retune.errors import DataError
-from retune.modeling.devices import choose_compute_dtype, choose_device
 from retune.modeling.loading import SLOT
 from retune.recipe.sections import TrainingConfig
 from retune.records import AdapterRef, SideRef
@@ -30,14 +29,14 @@ from retune.scoring.classification.metrics import compute_figures
 from retune.scoring.head_predictions import class_figures
 from retune.stage import Workdir
 from retune.training.class_weights import count_labels, weigh_classes
-from retune.training.course import CHECKPOINTS, run_course
+from retune.training.course import run_course
 from retune.training.refusing import refuse_unfit_training
 from retune.training.stages import ClassifierInputs, ClassifierSettings
 from retune.training.steps import count_steps
-from retune.training.supervised import as_sft
 from retune.training.task_scores import set_aside, spread_rows
 from retune.training.trained import Trained, learn_in_float32
 from retune.training.trained_heads import prepare_classifier
+from retune.training.trainer_arguments import common_arguments, row_arguments
 
 Batch = dict[str, torch.Tensor]
 
@@ -67,7 +66,7 @@ def train_classifier(
     SLOT.clear()
     set_seed(settings.seed)
     trained = prepare_classifier(inputs, settings)
-    trainer = _build_trainer(trained, inputs, settings, work, weights)
+    trainer = _build_head_trainer(trained, inputs, settings, work, weights)
     return run_course(
         trainer,
         trained,
@@ -103,35 +102,27 @@ def make_class_score(
     return partial(score_validation, trainer, rows, labels, figure=training.watch)
 
 
-def _build_trainer(
+def _build_head_trainer(
     trained: Trained,
     inputs: ClassifierInputs,
     settings: ClassifierSettings,
     work: Workdir,
     weights: Mapping[str, float] | None,
 ) -> Trainer:
-    device = choose_device()
-    labels = sorted(inputs.labels)
+    training, labels = settings.training, sorted(inputs.labels)
     rows = load_labelled(inputs.train, labels)
-    arguments = as_sft(
-        settings.training,
-        output=work.scratch / CHECKPOINTS,
-        total_steps=count_steps(len(rows), settings.training),
-        seed=settings.seed,
-        compute_dtype=choose_compute_dtype(settings.compute_dtype, device),
-        on_cpu=device.type == "cpu",
-    )
-    arguments.label_names = ["labels"]
-    arguments.remove_unused_columns = False
     tokenizer = load_tokenizer(inputs.base.folder)
     trainer = Trainer(
         model=trained.model,
-        args=arguments,
+        args=TrainingArguments(
+            **common_arguments(training, settings, work, count_steps(len(rows), training)),
+            **row_arguments(training),
+            label_names=["labels"],
+            remove_unused_columns=False,
+        ),
         data_collator=partial(collate, pad_token_id=int(tokenizer.pad_token_id)),
         train_dataset=rows,
-        eval_dataset=load_labelled(
-            inputs.validation, labels, limit=settings.training.evaluation_rows
-        ),
+        eval_dataset=load_labelled(inputs.validation, labels, limit=training.evaluation_rows),
         processing_class=tokenizer,
         compute_loss_func=class_loss([weights[name] for name in labels] if weights else None),
     )

@@ -12,54 +12,15 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from retune.errors import ConfigError
-from retune.modeling.devices import choose_compute_dtype, choose_device
 from retune.recipe.sections import LowRankConfig, TrainingConfig
 from retune.recipe.sections.method import CONTINUABLE, MethodConfig
 from retune.records import AdapterRef
-from retune.stage import Workdir
-from retune.training.course import CHECKPOINTS
 from retune.training.stages import StartInputs, StartSettings
 from retune.training.steps import count_steps
-from retune.training.supervised import as_sft, project_answers_only
 from retune.training.trained import Trained, prepare_model
 
 REFERENCE = "ref"
 """Name that TRL gives to the frozen copy of an adapter."""
-_SHARED = (
-    "output_dir",
-    "max_steps",
-    "per_device_train_batch_size",
-    "per_device_eval_batch_size",
-    "gradient_accumulation_steps",
-    "learning_rate",
-    "warmup_steps",
-    "lr_scheduler_type",
-    "weight_decay",
-    "max_grad_norm",
-    "optim",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "lr_scheduler_kwargs",
-    "tf32",
-    "gradient_checkpointing",
-    "eval_strategy",
-    "eval_steps",
-    "save_strategy",
-    "save_steps",
-    "save_total_limit",
-    "save_only_model",
-    "logging_steps",
-    "logging_nan_inf_filter",
-    "bf16",
-    "fp16",
-    "use_cpu",
-    "dataloader_pin_memory",
-    "seed",
-    "report_to",
-    "disable_tqdm",
-)
-"""Settings that TRL's trainers have in common."""
 
 
 class Continued:
@@ -193,33 +154,6 @@ def training_of(
         return found
     most = float(count_steps(examples, found) // 2)
     return found.model_copy(update={"warmup_steps": min(found.warmup_steps, most)})
-
-
-def shared_arguments(
-    training: TrainingConfig, settings: StartSettings, work: Workdir, total_steps: int
-) -> dict[str, Any]:
-    """Return what TRL's trainers have in common, as supervised fine-tuning would have it.
-
-    Args:
-        training: From `training_of`.
-        settings: Seed and compute dtype.
-        work: Checkpoints go to its scratch folder.
-        total_steps: Planned optimizer steps.
-
-    Returns:
-        Keyword arguments of a TRL configuration.
-    """
-    device = choose_device()
-    project_answers_only()
-    like = as_sft(
-        training,
-        output=work.scratch / CHECKPOINTS,
-        total_steps=total_steps,
-        seed=settings.seed,
-        compute_dtype=choose_compute_dtype(settings.compute_dtype, device),
-        on_cpu=device.type == "cpu",
-    )
-    return {name: getattr(like, name) for name in _SHARED}
 
 
 def remember_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -36,12 +36,12 @@ from retune.training.continuing import (
     continue_training,
     remember_weights,
     restore_weights,
-    shared_arguments,
     training_of,
 )
 from retune.training.course import run_course
 from retune.training.stages import PreferenceInputs, PreferenceSettings
 from retune.training.steps import count_steps
+from retune.training.trainer_arguments import common_arguments, project_answers_only
 
 _COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")
 _IDS = pa.schema([(name, pa.list_(pa.int64())) for name in _COLUMNS])
@@ -84,7 +84,7 @@ def train_preferences(
     training = _training_of(settings, inputs)
     size = training.rows_per_pass
     before = log_probs(continued, held_back, tokenizer, batch_size=size)
-    trainer = build_trainer(continued, inputs, settings, training, work)
+    trainer = _build_dpo_trainer(continued, inputs, settings, training, work)
     adapter = run_course(
         trainer,
         continued,
@@ -114,30 +114,20 @@ def _training_of(settings: PreferenceSettings, inputs: PreferenceInputs) -> Trai
     )
 
 
-def build_trainer(
+def _build_dpo_trainer(
     continued: Continued,
     inputs: PreferenceInputs,
     settings: PreferenceSettings,
     training: TrainingConfig,
     work: Workdir,
 ) -> PairTrainer:
-    """Build the trainer, and compute what the reference says of every pair.
-
-    Args:
-        continued: What was trained before: at this moment the reference.
-        inputs: Pairs and tokenizer.
-        settings: Form of the loss.
-        training: From `training_of`.
-        work: Checkpoints go to its scratch folder.
-
-    Returns:
-        The trainer, whose model is as it was given.
-    """
+    """Build the trainer; at this moment the model is the reference, asked about every pair."""
+    project_answers_only()
     as_given = remember_weights(continued.model)
     trainer = PairTrainer(
         model=continued.model,
         args=DPOConfig(
-            **shared_arguments(training, settings, work, count_steps(inputs.pairs.train, training)),
+            **common_arguments(training, settings, work, count_steps(inputs.pairs.train, training)),
             beta=settings.beta,
             loss_type=[settings.loss],
             max_length=None,

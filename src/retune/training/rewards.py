@@ -41,13 +41,13 @@ from retune.training.continuing import (
     continue_training,
     remember_weights,
     restore_weights,
-    shared_arguments,
     training_of,
 )
 from retune.training.course import run_course
 from retune.training.metrics import read_metrics
 from retune.training.sql_reward import SqlReward
 from retune.training.stages import RewardInputs, RewardSettings
+from retune.training.trainer_arguments import common_arguments, project_answers_only
 
 Row = dict[str, Any]
 _PROMPTS = pa.schema([("prompt", pa.string()), ("place", pa.int64())])
@@ -112,7 +112,7 @@ def train_rewards(inputs: RewardInputs, settings: RewardSettings, work: Workdir)
         continued = continue_training(inputs, inputs.adapter, settings)
         _refuse_long(rows, continued, settings.grpo)
         training = _training_of(settings.training, settings.grpo)
-        trainer = build_trainer(continued, rows, reward, inputs, settings, training, work)
+        trainer = _build_grpo_trainer(continued, rows, reward, inputs, settings, training, work)
         adapter = run_course(
             trainer,
             continued,
@@ -197,7 +197,7 @@ def _refuse_long(rows: Sequence[Row], continued: Continued, grpo: GrpoConfig) ->
         )
 
 
-def build_trainer(
+def _build_grpo_trainer(
     continued: Continued,
     rows: Sequence[Row],
     reward: SqlReward,
@@ -206,20 +206,8 @@ def build_trainer(
     training: TrainingConfig,
     work: Workdir,
 ) -> AnswerTrainer:
-    """Build the trainer.
-
-    Args:
-        continued: What was trained before.
-        rows: Whose prompts are answered.
-        reward: Of answers, by the places of `rows`.
-        inputs: For the tokenizer.
-        settings: Settings of the rewards.
-        training: From `training_of`.
-        work: Checkpoints go to its scratch folder.
-
-    Returns:
-        The trainer, whose model is as it was given.
-    """
+    """Build the trainer of answers to `rows`; its model is as it was given."""
+    project_answers_only()
     grpo = settings.grpo
     tokenizer = load_tokenizer(inputs.base.folder)
     end_ids = end_token_ids(tokenizer, inputs.base.folder)
@@ -230,7 +218,7 @@ def build_trainer(
         model=continued.model,
         reward_funcs=[_as_function(reward, tokenizer, end_ids)],
         args=GRPOConfig(
-            **shared_arguments(training, settings, work, grpo.max_steps),
+            **common_arguments(training, settings, work, grpo.max_steps),
             num_generations=grpo.answers,
             max_completion_length=grpo.max_new_tokens,
             temperature=grpo.temperature,

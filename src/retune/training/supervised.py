@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import torch
-import trl.trainer.utils
 from datasets import Dataset
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
-from trl.kernels.chunked_logprob import _use_triton
 
 from retune.data.tables import ROWS_AT_ONCE, iterate_rows
 from retune.data.tokenizers import load_tokenizer
 from retune.errors import DataError
-from retune.modeling.devices import choose_compute_dtype, choose_device
 from retune.modeling.loading import SLOT
-from retune.recipe.sections import TrainingConfig
 from retune.records import AdapterRef, SideRef
 from retune.stage import Workdir
-from retune.training.course import CHECKPOINTS, run_course
+from retune.training.course import run_course
 from retune.training.packing import (
     LENGTHS,
     PLACES,
@@ -40,11 +33,11 @@ from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.steps import count_steps
 from retune.training.task_scores import make_task_score
 from retune.training.trained import Trained, learn_in_float32, prepare_model
+from retune.training.trainer_arguments import common_arguments, project_answers_only, row_arguments
 
 # The tokenizer's threads and the data workers' forks do not go together.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-_ORDERS = {"random": "random", "as_given": "sequential", "by_length": "group_by_length"}
 _CHECKED_ROWS = 8  # for the loss mask, before training starts
 _LABELLED = pa.schema([("input_ids", pa.list_(pa.int64())), ("labels", pa.list_(pa.int64()))])
 
@@ -78,7 +71,7 @@ def train_adapter(inputs: TrainInputs, settings: TrainSettings, work: Workdir) -
         validation=inputs.validation,
         tokenizer=inputs.base.folder,
     )
-    trainer = _build_trainer(trained, inputs, settings, work)
+    trainer = _build_sft_trainer(trained, inputs, settings, work)
     adapter = run_course(
         trainer,
         trained,
@@ -94,94 +87,10 @@ def train_adapter(inputs: TrainInputs, settings: TrainSettings, work: Workdir) -
     )
 
 
-def as_sft(
-    training: TrainingConfig,
-    *,
-    output: Path,
-    total_steps: int,
-    seed: int,
-    compute_dtype: torch.dtype,
-    on_cpu: bool,
-) -> SFTConfig:
-    """Return TRL's form of the training settings.
-
-    Args:
-        training: The recipe's settings.
-        output: Folder of the checkpoints.
-        total_steps: Planned optimizer steps.
-        seed: Seeds order, dropout and noise.
-        compute_dtype: bfloat16 or float16 turn autocast on.
-        on_cpu: Whether an accelerator must not be used.
-
-    Returns:
-        A configuration that reports nowhere and never cuts a row.
-    """
-    every = max(1, math.ceil(total_steps / max(1, training.evaluations)))
-    return SFTConfig(
-        output_dir=str(output),
-        max_steps=total_steps,
-        per_device_train_batch_size=training.rows_per_pass,
-        per_device_eval_batch_size=training.rows_per_pass * 2,
-        gradient_accumulation_steps=training.gradient_accumulation,
-        learning_rate=training.learning_rate,
-        warmup_steps=training.warmup_steps,
-        **_schedule(training),
-        weight_decay=training.weight_decay,
-        max_grad_norm=training.max_gradient_norm,
-        optim=training.optimizer,
-        adam_beta1=training.adam_beta1,
-        adam_beta2=training.adam_beta2,
-        adam_epsilon=training.adam_epsilon,
-        train_sampling_strategy=_ORDERS[training.row_order],
-        # On a device without it, transformers takes neither true nor false.
-        tf32=None if on_cpu else training.tf32,
-        torch_compile=training.torch_compile,
-        gradient_checkpointing=training.gradient_checkpointing,
-        neftune_noise_alpha=training.neftune_alpha,
-        max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        eval_strategy="steps" if training.evaluations else "no",
-        eval_steps=every,
-        save_strategy="steps",
-        save_steps=training.checkpoint_every_steps or every,
-        save_total_limit=2,
-        save_only_model=False,
-        logging_steps=training.runtime.log_every_steps,
-        logging_nan_inf_filter=False,
-        dataloader_num_workers=training.runtime.data_workers,
-        bf16=compute_dtype == torch.bfloat16,
-        fp16=compute_dtype == torch.float16,
-        use_cpu=on_cpu,
-        dataloader_pin_memory=not on_cpu,
-        seed=seed,
-        report_to="none",
-        disable_tqdm=True,
-    )
-
-
-def _schedule(training: TrainingConfig) -> dict[str, Any]:
-    if training.schedule == "constant":
-        # transformers' own constant one leaves the warm-up out.
-        return {"lr_scheduler_type": "constant_with_warmup"}
-    if training.min_learning_rate_ratio:
-        least = {"min_lr_rate": training.min_learning_rate_ratio}
-        return {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": least}
-    return {"lr_scheduler_type": training.schedule}
-
-
-def project_answers_only() -> None:
-    """Let TRL project to the vocabulary only where there is a label, on a CPU as on a GPU.
-
-    TRL does so where Triton runs, and elsewhere scores every position, so that shapes stay the same
-    for accelerators that compile. A CPU compiles nothing, and most positions are prompt.
-    """
-    trl.trainer.utils._use_triton = lambda device: device.type == "cpu" or _use_triton(device)
-
-
-def _build_trainer(
+def _build_sft_trainer(
     trained: Trained, inputs: TrainInputs, settings: TrainSettings, work: Workdir
 ) -> SFTTrainer:
-    device, training = choose_device(), settings.training
+    training = settings.training
     tokenizer = load_tokenizer(inputs.base.folder)
     rows, collator = _dataset(inputs.train), None
     if training.packing:
@@ -191,16 +100,15 @@ def _build_trainer(
     project_answers_only()
     trainer = SFTTrainer(
         model=trained.model,
-        args=as_sft(
-            settings.training,
-            output=work.scratch / CHECKPOINTS,
-            total_steps=count_steps(len(rows), settings.training),
-            seed=settings.seed,
-            compute_dtype=choose_compute_dtype(settings.compute_dtype, device),
-            on_cpu=device.type == "cpu",
+        args=SFTConfig(
+            **common_arguments(training, settings, work, count_steps(len(rows), training)),
+            **row_arguments(training),
+            # Rows are tokens already, and none is cut.
+            max_length=None,
+            dataset_kwargs={"skip_prepare_dataset": True},
         ),
         train_dataset=rows,
-        eval_dataset=_dataset(inputs.validation, limit=settings.training.evaluation_rows),
+        eval_dataset=_dataset(inputs.validation, limit=training.evaluation_rows),
         data_collator=collator,
         processing_class=tokenizer,
     )

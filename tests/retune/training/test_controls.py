@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers.training_args import OptimizerNames
+from trl import SFTConfig
 
 from retune.data.tables import read_rows
 from retune.errors import ConfigError
@@ -19,8 +20,9 @@ from retune.records import BaseRef, ChatRef
 from retune.stage import Workdir
 from retune.training import refusing, supervised
 from retune.training.stages import TrainInputs
-from retune.training.supervised import as_sft, train_adapter
+from retune.training.supervised import train_adapter
 from retune.training.trained import prepare_model
+from retune.training.trainer_arguments import common_arguments, row_arguments
 from tests.making import make_workdir
 from tests.retune.training.test_supervised import Quantize, section
 
@@ -38,14 +40,14 @@ def trainer(inputs: TrainInputs, work: Workdir, monkeypatch: pytest.MonkeyPatch)
 
     def train(**training: Any) -> Any:
         seen: list[Any] = []
-        build = supervised._build_trainer
+        build = supervised._build_sft_trainer
 
         def remember(*arguments: Any) -> Any:
             seen.append(build(*arguments))
             return seen[0]
 
         with monkeypatch.context() as patched:
-            patched.setattr(supervised, "_build_trainer", remember)
+            patched.setattr(supervised, "_build_sft_trainer", remember)
             settings = section(
                 kind="none",
                 **{"max_steps": 2, "evaluations": 0, "checkpoint_every_steps": None, **training},
@@ -143,15 +145,10 @@ def test_the_learning_rate_follows_its_schedule(
 
 
 def sft(training: TrainingConfig, steps: int) -> Any:
-    """TRL's form of the settings, on a CPU."""
-    return as_sft(
-        training,
-        output=Path("unused"),
-        total_steps=steps,
-        seed=1,
-        compute_dtype=torch.float32,
-        on_cpu=True,
-    )
+    """TRL's form of the settings."""
+    work = Workdir(Path("unused"), Path("unused"))
+    arguments = common_arguments(training, section(kind="none"), work, steps)
+    return SFTConfig(**arguments, **row_arguments(training))
 
 
 def test_gradient_checkpointing_computes_activations_again(trainer: Any) -> None:
@@ -192,7 +189,8 @@ def test_rows_of_one_length_are_batched_together(inputs: TrainInputs, work: Work
 
     def padded(order: str) -> tuple[int, list[int]]:
         settings = section(kind="none", row_order=order)
-        made = supervised._build_trainer(prepare_model(inputs, settings), inputs, settings, work)
+        model = prepare_model(inputs, settings)
+        made = supervised._build_sft_trainer(model, inputs, settings, work)
         batches = [batch["attention_mask"] for batch in made.get_train_dataloader()]
         lengths = [int(row.sum()) for mask in batches for row in mask]
         return sum(int((mask == 0).sum()) for mask in batches), lengths
