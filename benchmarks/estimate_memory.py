@@ -9,8 +9,8 @@ which each batch holds one of the longest; it is estimated in another process, w
 Measured peaks differ from process to process: each round measures every case once.
 
 Two errors are printed: of the whole process, libraries included, and of the part above what the
-process held beside its model before training, which is the harder one. `live` is what tensors are
-counted to take, without what glibc holds beside them.
+process held beside its model before training, which is what calibration corrects: the C library
+keeps places of freed tensors that are not counted.
 """
 
 from __future__ import annotations
@@ -165,15 +165,13 @@ def prompt_length(case: dict[str, Any], row: int) -> int:
 def measure(inputs: Any, settings: Any, folder: Path) -> dict[str, Any]:
     """Train, and return what it took."""
     from retune.stage import Workdir
-    from retune.training import supervised, timing
+    from retune.training import supervised
     from retune.training.measured import read_measured
 
     folders = [folder / name for name in ("artifact", "scratch", "model")]
     for each in folders:
         each.mkdir()
-    model = timing.quantized(inputs, settings, Workdir(folders[2], folders[1]))
-    # The estimate that follows a training is no part of what is measured here.
-    supervised.note_estimate = lambda *_: None  # type: ignore[assignment]
+    model = quantized(inputs, settings, Workdir(folders[2], folders[1]))
     inputs = inputs.model_copy(update={"model": model})
     supervised.train_adapter(inputs, settings, Workdir(folders[0], folders[1]))
     found = read_measured(folders[0])
@@ -181,21 +179,36 @@ def measure(inputs: Any, settings: Any, folder: Path) -> dict[str, Any]:
     return {"total": found.peak_memory_bytes, "above": found.training_bytes}
 
 
+def quantized(inputs: Any, settings: Any, work: Any) -> Any:
+    """Return the model that training starts from, quantized where the case asks for it."""
+    from retune.modeling.devices import choose_device
+    from retune.modeling.quantizing import write_quantized
+    from retune.modeling.stages import QuantizeSettings
+
+    if settings.quantization == "none":
+        return inputs.model
+    how = QuantizeSettings(
+        dtype=settings.dtype, kind="nf4", double=True, compute_dtype=settings.compute_dtype
+    )
+    write_quantized(inputs.base.folder, how, choose_device(), work)
+    return inputs.model.model_copy(update={"folder": work.artifact, "quantization": "nf4"})
+
+
 def estimate(inputs: Any, settings: Any, folder: Path) -> dict[str, Any]:
     """Estimate without weights."""
-    from retune.training.estimating import EstimateRequest, estimate_training
+    from retune.machine import find_device
+    from retune.stage import Workdir
+    from retune.training.estimating import estimate_training
+    from retune.training.stages import EstimateInputs, EstimateSettings
 
-    request = EstimateRequest(
-        inputs=inputs,
-        settings=settings,
-        device="cpu",
-        capacity_bytes=None,
-        calibration={},
-        timed=False,
-        advise=False,
-    )
-    found = estimate_training(request).memory
-    return {"total": found.total, "above": found.above_runtime, "live": found.live}
+    asked = EstimateInputs(base=inputs.base, train=inputs.train, device=find_device("cpu"))
+    same = {
+        name: getattr(settings, name) for name in EstimateSettings.model_fields if name != "double"
+    }
+    work = Workdir(folder, folder)
+    found = estimate_training(asked, EstimateSettings(double=True, **same), work).memory
+    assert found is not None
+    return {"total": found.total, "above": found.above_runtime}
 
 
 def print_table(
@@ -205,18 +218,18 @@ def print_table(
 ) -> None:
     """Print a Markdown table in MB, and how many cases are within 10 %."""
     print(
-        "| model | method | batch | live | total estimated | measured | error "
+        "| model | method | batch | total estimated | measured | error "
         "| above runtime estimated | measured | error |"
     )
-    print("|---|---|---|--:|--:|--:|--:|--:|--:|--:|")
+    print("|---|---|---|--:|--:|--:|--:|--:|--:|")
     near = {"total": 0, "above": 0}
     for case, rounds, found in zip(cases, measured, estimated, strict=True):
         name = f"| {case['model']} | {case['name']} | {case['rows']} x {case['tokens']} |"
         wrong = next((each["error"] for each in [found, *rounds] if "error" in each), None)
         if wrong:
-            print(f"{name} {wrong} |||||||")
+            print(f"{name} {wrong} ||||||")
             continue
-        cells = [f"{found['live'] / 1e6:,.0f}"]
+        cells = []
         for part in ("total", "above"):
             mean = sum(each[part] for each in rounds) / len(rounds)
             spread = " to ".join(

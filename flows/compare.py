@@ -27,6 +27,7 @@ from retune.trials.stopping import TrialStopped
 from retune.trials.study import Search, check_search, expect_metric, identify_sweep
 from retune.trials.trials import TrialRequest, identify_trials, load_trials, plan_methods
 from tasks.aligning import align_model
+from tasks.estimating import estimate_training
 from tasks.modeling import check_method, quantize_model
 from tasks.reporting import report_data
 from tasks.scoring import score_model
@@ -58,6 +59,7 @@ def train_and_score(trial: OpenTrial) -> TrialResult:
     run, inputs = trial.run, locate_inputs(trial.run.loaded)
     job = prepare_job(run, inputs)
     check_method(job)
+    estimate_training(job)
     model = quantize_model(run, base=inputs.base, reference_text=inputs.reference_text)
     adapter = train_watched(trial, job, model)
     adapter = align_model(job, adapter, model)

@@ -17,6 +17,7 @@ from flows.preparing import prepare_job
 from retune.inputs import locate_inputs
 from tasks.aligning import align_model
 from tasks.champion import find_champion, refuse_unlike_champion, score_champion
+from tasks.estimating import estimate_training
 from tasks.modeling import check_method, make_release, quantize_model, train_model
 from tasks.release import decide, register_model
 from tasks.reporting import report_data, report_run
@@ -45,6 +46,7 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
     report_data(job)
     refuse_unlike_champion(job)
     check_method(job)
+    forecast = estimate_training(job)
 
     model = quantize_model(run, base=inputs.base, reference_text=inputs.reference_text)
     baselines = score_label_baselines(job)
@@ -79,6 +81,7 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
         },
         baselines=baselines,
         release=(decision, registered),
+        estimated=forecast.memory if forecast else None,
     )
 
 

@@ -20,6 +20,7 @@ from retune.data.limits import (
 )
 from retune.data.reporting import DataReport, gather_report, write_data_report
 from retune.digests import digest_json
+from retune.modeling.memory.estimates import MemoryEstimate
 from retune.records import (
     LOG_FOLDER,
     AdapterRef,
@@ -129,6 +130,7 @@ def report_run(
     scores: Mapping[Role, ModelScores | None],
     baselines: ScoreReport | None,
     release: Release,
+    estimated: MemoryEstimate | None,
 ) -> dict[str, Any]:
     """Write down what a run found.
 
@@ -138,6 +140,7 @@ def report_run(
         scores: Reports by role; None where a role does not exist.
         baselines: What plain classifiers reach; None where rows have no labels.
         release: Decision and registered version.
+        estimated: Memory that the training was estimated to need; None where it was not.
 
     Returns:
         The summary as JSON; empty while planning, when there is nothing to tell.
@@ -159,9 +162,12 @@ def report_run(
         report=run.store.root / "reports" / run.parent_run,
     )
     curves = models[1].folder / LOG_FOLDER / "metrics.jsonl"
-    write_report(summary, curves, data=job.data, models=models, folder=summary.report)
-    calibrate(run.store.root, models[1])
-    _report_to_mlflow(job, run.mirror, summary, models, present)
+    write_report(
+        summary, curves, data=job.data, models=models, estimated=estimated, folder=summary.report
+    )
+    if estimated is not None:
+        calibrate(run.store.root, models[1], estimated)
+    _report_to_mlflow(job, run.mirror, summary, models, present, estimated)
     _report_trainings(run, run.mirror)
     _report_to_prefect(summary)
     return summary.model_dump(mode="json")
@@ -173,9 +179,10 @@ def _report_to_mlflow(
     summary: RunSummary,
     models: Models,
     scores: Mapping[Role, ModelScores],
+    estimated: MemoryEstimate | None,
 ) -> None:
     run, data = job.run, job.data
-    mirror.metrics(run.parent_run, list_run_figures(summary, models, scores))
+    mirror.metrics(run.parent_run, list_run_figures(summary, models, scores, estimated))
     mirror.tags(run.parent_run, list_run_tags(summary))
     clean, chat = data.clean, data.chat
     mirror.dataset(run.parent_run, "rows", clean.digest, rows=clean.rows, context="all")

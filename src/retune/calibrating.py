@@ -9,7 +9,7 @@ from typing import Any
 
 from retune.digests import digest_json
 
-CALIBRATION = "calibration.json"
+CALIBRATION = "memory_calibration.json"
 _KEPT = 20
 
 

@@ -25,7 +25,7 @@ def report_comparison(comparison: OpenComparison, results: Sequence[TrialResult]
         The comparison as JSON.
 
     Raises:
-        StageError: No trial finished.
+        RetuneError: No trial finished.
     """
     run = comparison.run
     told = gather_comparison(

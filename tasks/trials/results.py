@@ -73,7 +73,8 @@ def fail_trial(request: TrialRequest, error: RetuneError) -> TrialResult:
         The trial's line.
     """
     loaded = load_recipe(request.recipe, request.trial.overrides)
-    return describe_trial(request.trial, loaded.recipe, reason=error.message)
+    kind = type(error).__name__
+    return describe_trial(request.trial, loaded.recipe, reason=error.message, error=kind)
 
 
 def _report_to_mlflow(trial: OpenTrial, result: TrialResult) -> None:

@@ -28,6 +28,7 @@ STAGES = [
     "format_chat (test)",
     "prepare_sides",
     "check_method",
+    "estimate_training",
     "quantize_model",
     "score_perplexity (base)",
     "score_general_text (base)",
@@ -171,7 +172,7 @@ def test_an_added_row_is_computed_without_scoring_the_base_again(project: Path) 
     prepared = ["load_rows (train)", "clean_rows", "split_rows", "remove_leaks"]
     prepared += ["format_chat (train)", "prepare_sides"]
     # Whether the method leaves room for the longest row is asked of the new rows.
-    assert ran[:8] == [*prepared, "check_method", "train_adapter"]
+    assert ran[:9] == [*prepared, "check_method", "estimate_training", "train_adapter"]
     assert not any("(base)" in label for label in ran)
 
 

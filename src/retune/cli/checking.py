@@ -17,12 +17,13 @@ from retune.cli.data_tables import print_findings
 from retune.cli.watching import TerminalWatcher
 from retune.data.chats.templates import name_template
 from retune.data.prepared import PreparedData
-from retune.errors import ArtifactError, ConfigError
+from retune.errors import ArtifactError
 from retune.inputs import Inputs, locate_inputs
 from retune.pages.numbers import show_bytes
 from retune.recipe.loading import LoadedRecipe, load_recipe
 from retune.store import check_writable
 from retune.tracking import check_tracking
+from retune.training.forecast import say_fit
 from retune.training.steps import count_sequences, count_steps
 from retune.watching import WATCHER
 
@@ -62,7 +63,7 @@ def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
     _refuse_full_disk(console, run, source)
     _refuse_breaches(job)
     _refuse_unfit_method(console, job)
-    _say_memory(console, run, source, data)
+    _refuse_unfit_memory(console, job)
     console.print(
         Text("Ready:", style="bold green").append(
             " retune run would start.", style="not bold default"
@@ -173,24 +174,17 @@ def _refuse_full_disk(console: Console, run: RecipeRun, source: Inputs) -> None:
         )
 
 
-def _say_memory(console: Console, run: RecipeRun, source: Inputs, data: PreparedData) -> None:
-    from retune.cli.estimates import estimate_run, fit_text, refuse_unfit
+def _refuse_unfit_memory(console: Console, job: Job) -> None:
+    from tasks.estimating import estimate_training
 
-    if not data.chat.train:
-        return
-    if run.loaded.recipe.head is not None:
+    if job.run.recipe.head is not None:
         # What the language model's head would take is no reason to refuse one of a few classes.
         _say(console, "memory", "not estimated: a classification head takes less than a writer")
         return
     with console.status("counting memory"):
-        try:
-            found = estimate_run(run, source, data, timed=False)
-        except ConfigError as error:
-            # What cannot be counted may well be trained.
-            _say(console, "memory", f"not estimated: {error.message}")
-            return
-    _say(console, "memory", f"{fit_text(found)} (retune estimate says more)")
-    refuse_unfit(found)
+        found = estimate_training(job)
+    if found is not None:
+        _say(console, "memory", f"{say_fit(found)} (retune estimate says more)")
 
 
 def _refuse_unfit_method(console: Console, job: Job) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Optional, cast
 
 import typer
 
 from retune.errors import ConfigError
+from retune.machine import DeviceName
 
 
 def estimate(
@@ -31,16 +32,22 @@ def estimate(
     """Say what a training will take before it starts: memory by part, tokens, time, cost."""
     if device not in (None, "cpu", "cuda"):
         raise ConfigError(f"--device: {device} is neither cpu nor cuda.")
+    from flows.preparing import prepare_job
     from retune.cli.consoles import open_console
-    from retune.cli.estimates import as_mapping, estimate_run, prepare, print_estimate
+    from retune.cli.estimates import as_mapping, print_estimate
+    from retune.inputs import locate_inputs
     from retune.recipe.loading import load_recipe
+    from tasks.estimating import forecast_training
+    from tasks.running import prepare_run
 
     console = open_console(stderr=as_json)
     loaded = load_recipe(recipe, overrides or [])
     with console.status("preparing rows"):
-        run, source, data = prepare(loaded)
+        run = prepare_run(loaded, direct=True)
+        job = prepare_job(run, locate_inputs(loaded, with_weights=False))
     with console.status("counting memory" + (", timing a few steps" if steps else "")):
-        found = estimate_run(run, source, data, timed=steps, device=device)
+        wanted = cast("DeviceName | None", device)
+        found = forecast_training(job, device=wanted, timed=steps)
     print_estimate(console, found, loaded.recipe)
     if as_json:
         print(json.dumps(as_mapping(found, loaded.recipe)))

@@ -25,9 +25,23 @@ def choose_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
     Returns:
         The dtype.
     """
+    return pick_dtype(name, device.type, bfloat16=_has_bfloat16(device))
+
+
+def pick_dtype(name: DtypeName, device: str, *, bfloat16: bool) -> torch.dtype:
+    """Return what `choose_dtype` chooses on a device that this machine need not have.
+
+    Args:
+        name: As there.
+        device: cpu or cuda.
+        bfloat16: Whether it computes bfloat16.
+
+    Returns:
+        The dtype.
+    """
     if name != "auto":
         return _by_name(name)
-    return _half(device) if device.type == "cuda" else torch.float32
+    return _half(bfloat16=bfloat16) if device == "cuda" else torch.float32
 
 
 def choose_compute_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
@@ -41,17 +55,31 @@ def choose_compute_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
     Returns:
         The dtype.
     """
+    return pick_compute_dtype(name, device.type, bfloat16=_has_bfloat16(device))
+
+
+def pick_compute_dtype(name: DtypeName, device: str, *, bfloat16: bool) -> torch.dtype:
+    """Return what `choose_compute_dtype` chooses on a device that this machine need not have.
+
+    Arguments and result as those of `pick_dtype`.
+    """
     if name != "auto":
         return _by_name(name)
-    if device.type == "cuda":
-        return _half(device)
+    if device == "cuda":
+        return _half(bfloat16=bfloat16)
     # Without AVX512-BF16 a CPU emulates bfloat16 and is slower than in float32.
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    return torch.bfloat16 if bfloat16 else torch.float32
 
 
-def _half(device: torch.device) -> torch.dtype:
+def _half(*, bfloat16: bool) -> torch.dtype:
+    return torch.bfloat16 if bfloat16 else torch.float16
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type != "cuda":
+        return bool(torch.cpu._is_avx512_bf16_supported())
     with torch.cuda.device(device):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return bool(torch.cuda.is_bf16_supported())
 
 
 def _by_name(name: str) -> torch.dtype:

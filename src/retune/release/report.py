@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from retune.data.prepared import PreparedData
+from retune.modeling.memory.estimates import MemoryEstimate
 from retune.pages.numbers import ABSENT, show_bytes
 from retune.pages.templates import page_templates
 from retune.provenance import library_versions, machine_provenance
@@ -66,6 +67,7 @@ def write_report(
     *,
     data: PreparedData,
     models: tuple[ModelRef, AdapterRef, MergedRef],
+    estimated: MemoryEstimate | None,
     folder: Path,
 ) -> None:
     """Write the report of a run from its records.
@@ -75,6 +77,7 @@ def write_report(
         curves: `metrics.jsonl` of the training; need not exist.
         data: Rows from their sources to chats.
         models: Quantized model, adapter, released model.
+        estimated: Memory that the training was estimated to need; None where it was not.
         folder: Where `report.md`, `report.html` and `curves.png` go; made when missing.
     """
     write_pages(
@@ -90,7 +93,7 @@ def write_report(
             stages=summary.stages,
             curves=tuple(CurvePoint.model_validate(point) for point in read_metrics(curves)),
             dataset=describe_data(data),
-            figures=describe_models(*models),
+            figures=describe_models(*models, estimated),
             environment=describe_environment(),
         ),
     )
@@ -154,7 +157,9 @@ def describe_data(data: PreparedData) -> dict[str, str]:
     }
 
 
-def describe_models(model: ModelRef, adapter: AdapterRef, merged: MergedRef) -> dict[str, str]:
+def describe_models(
+    model: ModelRef, adapter: AdapterRef, merged: MergedRef, estimated: MemoryEstimate | None
+) -> dict[str, str]:
     """Say how the model was quantized, trained and released."""
     share = adapter.trainable_parameters / max(1, adapter.total_parameters)
     form = "Released" if merged.bundled else "Merged"
@@ -174,7 +179,7 @@ def describe_models(model: ModelRef, adapter: AdapterRef, merged: MergedRef) -> 
         "Validation loss": f"{_loss(adapter.validation_loss)} "
         f"(before training {_loss(adapter.base_validation_loss)})",
         **describe_figures(adapter),
-        **describe_resources(adapter),
+        **describe_resources(adapter, estimated),
         f"{form} against adapter": f"{merged.answers_equal} of {merged.rows_checked} answers "
         f"equal, {_apart(merged)}largest logit difference {merged.max_logit_difference:.2g} "
         f"where logits spread {merged.logit_spread:.2g}",

@@ -5,22 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from retune.calibrating import add_calibration
-from retune.modeling.memory.estimates import read_estimated
+from retune.modeling.memory.estimates import MemoryEstimate
 from retune.pages.numbers import show_bytes
 from retune.records import AdapterRef
+from retune.training.forecast import calibration_name
 from retune.training.measured import read_measured
 
 
-def describe_resources(adapter: AdapterRef) -> dict[str, str]:
+def describe_resources(adapter: AdapterRef, estimated: MemoryEstimate | None) -> dict[str, str]:
     """Say what a training took.
 
     Args:
         adapter: What was trained.
+        estimated: What it was estimated to need; None where it was not.
 
     Returns:
         Label and text; empty where nothing was measured.
     """
-    measured, estimated = read_measured(adapter.folder), read_estimated(adapter.folder)
+    measured = read_measured(adapter.folder)
     if measured is None:
         return {}
     beside = f" (estimated {show_bytes(estimated.total)})" if estimated else ""
@@ -32,16 +34,17 @@ def describe_resources(adapter: AdapterRef) -> dict[str, str]:
     }
 
 
-def resource_figures(adapter: AdapterRef) -> dict[str, float]:
+def resource_figures(adapter: AdapterRef, estimated: MemoryEstimate | None) -> dict[str, float]:
     """Return what a training took as numbers.
 
     Args:
         adapter: What was trained.
+        estimated: What it was estimated to need; None where it was not.
 
     Returns:
         Figures by name; empty where nothing was measured.
     """
-    measured, estimated = read_measured(adapter.folder), read_estimated(adapter.folder)
+    measured = read_measured(adapter.folder)
     if measured is None:
         return {}
     figures = {
@@ -56,19 +59,20 @@ def resource_figures(adapter: AdapterRef) -> dict[str, float]:
     return figures
 
 
-def calibrate(store: Path, adapter: AdapterRef) -> None:
+def calibrate(store: Path, adapter: AdapterRef, estimated: MemoryEstimate) -> None:
     """Keep how far the estimate of a training was off, for those to come.
 
     Args:
         store: The store's root.
         adapter: What was trained.
+        estimated: What it was estimated to need.
     """
-    measured, estimated = read_measured(adapter.folder), read_estimated(adapter.folder)
-    if measured is None or estimated is None or not measured.steps:
+    measured = read_measured(adapter.folder)
+    if measured is None or not measured.steps:
         return
     add_calibration(
         store,
-        f"{measured.device}/{adapter.kind}",
+        calibration_name(measured.device, adapter.kind),
         adapter.digest,
         measured=measured.training_bytes,
         estimated=estimated.above_runtime,

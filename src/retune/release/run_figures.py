@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from retune.modeling.memory.estimates import MemoryEstimate
 from retune.records import AdapterRef, MergedRef, ModelRef, ModelScores, Record, Role
 from retune.release.resources import resource_figures
 from retune.release.summary import RunSummary
@@ -14,6 +15,7 @@ def list_run_figures(
     summary: RunSummary,
     models: tuple[ModelRef, AdapterRef, MergedRef],
     scores: Mapping[Role, ModelScores],
+    estimated: MemoryEstimate | None,
 ) -> dict[str, float]:
     """Return all figures of a run: scores, what records count, what training took, stage times.
 
@@ -21,6 +23,7 @@ def list_run_figures(
         summary: Says what ran.
         models: Quantized model, adapter, released model.
         scores: Reports by role.
+        estimated: Memory that the training was estimated to need; None where it was not.
 
     Returns:
         Figures by name, such as ``adapter.perplexity.low`` or ``seconds.score_sql.base``.
@@ -36,7 +39,7 @@ def list_run_figures(
     for record in models:
         figures |= _numbers(type(record).__name__.removesuffix("Ref").lower(), record)
     figures |= {f"adapter.{name}": value for name, value in models[1].figures.items()}
-    figures |= resource_figures(models[1])
+    figures |= resource_figures(models[1], estimated)
     figures |= {f"seconds.{line.label}": line.seconds for line in summary.stages}
     return {entry_name(name): value for name, value in figures.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -104,6 +105,7 @@ class MemoryWatch:
             torch.cuda.reset_peak_memory_stats()
             self.before = int(torch.cuda.memory_allocated())
             return
+        _release_free_memory()
         is_anew = _reset_peak()
         self._highest_ever = 0 if is_anew else read_status("VmHWM")
         self.before = self.peak = read_status("VmRSS")
@@ -159,6 +161,17 @@ def read_status(name: str) -> int:
         return 0
     found = next((line for line in text.splitlines() if line.startswith(f"{name}:")), None)
     return int(found.split()[1]) * _KIB if found else 0
+
+
+def _release_free_memory() -> None:
+    """Let the C library give back what earlier work in this process freed.
+
+    Kept, it would count as held before, and be used again uncounted.
+    """
+    # Not every C library has it.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _reset_peak() -> bool:

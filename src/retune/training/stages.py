@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import ValidationInfo, field_validator
 
+from retune.machine import Device
+from retune.modeling.memory.estimates import TrainingEstimate
 from retune.modeling.stages import ADAPTED
 from retune.recipe.sections import (
     GrpoConfig,
@@ -21,8 +23,9 @@ from retune.scoring.figures import FIGURES
 from retune.scoring.stages import WatchSettings
 from retune.stage import Settings, Workdir, reads, stage
 
-_TRAINED = (*ADAPTED, "trl", "accelerate", "datasets")
-_WATCHED = (*_TRAINED, "numpy", "scikit-learn")
+_LEARNED = (*ADAPTED, "accelerate", "datasets")
+_TRAINED = (*_LEARNED, "trl")
+_WATCHED = ("numpy", "scikit-learn")
 """With what a training is scored by, where it is watched by more than its loss."""
 
 
@@ -63,8 +66,6 @@ class TrainSettings(WatchSettings, StartSettings):
     """Settings of `train_adapter`, and of what scores its model while it is trained."""
 
     quantization: Annotated[QuantizationKind, reads("quantization.kind")]
-    double: Annotated[bool, reads("quantization.double")]
-    """For the estimate that is noted beside what was measured."""
     max_length: Annotated[int, reads("prompt.max_length")]
     """What rows are packed to."""
 
@@ -83,7 +84,45 @@ class TrainSettings(WatchSettings, StartSettings):
         return value if counts else ScoringConfig.model_fields[name].default
 
 
-@stage(TrainInputs, version=4, libraries=(*_WATCHED, "scipy", "sqlglot"), on_device=True)
+class EstimateInputs(Record):
+    """What a training's memory depends on, beside its settings."""
+
+    base: BaseRef
+    train: SideRef
+    device: Device
+    packed_to: int | None = None
+    """Length of packed sequences; None where rows are not packed."""
+    alternatives: bool = False
+    """Whether other settings are estimated too."""
+
+
+class EstimateSettings(Settings):
+    """What a training's memory depends on: no rate, no number of steps."""
+
+    dtype: Annotated[Dtype, reads("model.dtype")]
+    attention: Annotated[Attention, reads("model.attention")]
+    quantization: Annotated[QuantizationKind, reads("quantization.kind")]
+    double: Annotated[bool, reads("quantization.double")]
+    compute_dtype: Annotated[Dtype, reads("quantization.compute_dtype")]
+    method: MethodConfig
+    batch_size: Annotated[int, reads("training.batch_size")]
+    gradient_accumulation: Annotated[int, reads("training.gradient_accumulation")]
+    gradient_checkpointing: Annotated[bool, reads("training.gradient_checkpointing")]
+    optimizer: Annotated[str, reads("training.optimizer")]
+    evaluations: Annotated[int, reads("training.evaluations")]
+
+
+@stage(EstimateInputs, version=1, libraries=(*ADAPTED, "trl"), on_device=True)
+def estimate_training(
+    inputs: EstimateInputs, settings: EstimateSettings, work: Workdir
+) -> TrainingEstimate:
+    """Count the memory of a training by part, before a weight is loaded."""
+    from retune.training.estimating import estimate_training
+
+    return estimate_training(inputs, settings, work)
+
+
+@stage(TrainInputs, version=4, libraries=(*_TRAINED, *_WATCHED, "scipy", "sqlglot"), on_device=True)
 def train_adapter(inputs: TrainInputs, settings: TrainSettings, work: Workdir) -> AdapterRef:
     """Train an adapter or all weights of a model that writes."""
     from retune.training.supervised import train_adapter
@@ -104,7 +143,7 @@ class ClassifierSettings(StartSettings):
     head: HeadConfig
 
 
-@stage(ClassifierInputs, version=1, libraries=_WATCHED, on_device=True)
+@stage(ClassifierInputs, version=1, libraries=(*_LEARNED, *_WATCHED), on_device=True)
 def train_classifier(
     inputs: ClassifierInputs, settings: ClassifierSettings, work: Workdir
 ) -> AdapterRef:

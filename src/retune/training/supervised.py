@@ -27,7 +27,6 @@ from retune.training.packing import (
     pack_rows,
     refuse_leaks,
 )
-from retune.training.planning import note_estimate
 from retune.training.refusing import refuse_unfit_training
 from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.steps import count_steps
@@ -81,7 +80,6 @@ def train_adapter(inputs: TrainInputs, settings: TrainSettings, work: Workdir) -
         work=work,
         task_score=task_score,
     )
-    note_estimate(inputs, settings, work)
     return adapter.model_copy(
         update={"started_from": inputs.start.digest if inputs.start else None}
     )

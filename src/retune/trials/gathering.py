@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from retune import errors
 from retune.errors import StageError
 from retune.recipe.recipe import Recipe
 from retune.records import Metric
@@ -48,7 +49,8 @@ def gather_comparison(
         What the pages show.
 
     Raises:
-        StageError: No trial finished; the message says why each did not.
+        RetuneError: No trial finished; the message says why each did not. Where all failed for one
+            reason, it is that error itself.
     """
     _refuse_failure(results)
     first = next(each.scores for each in results if each.scores is not None)
@@ -87,6 +89,8 @@ def _refuse_failure(results: Sequence[TrialResult]) -> None:
     reasons: dict[str, list[str]] = {}
     for each in results:
         reasons.setdefault(each.reason, []).append(each.name)
+    if len(reasons) == 1 and results[0].error:
+        raise getattr(errors, results[0].error)(results[0].reason)
     told = "\n".join(f"  {', '.join(names)}: {reason}" for reason, names in reasons.items())
     raise StageError(f"All {len(results)} trials failed:\n{told}")
 

@@ -45,6 +45,8 @@ class TrialResult(Record):
     state: TrialState
     reason: str = ""
     """Why it was stopped, or failed; empty for a finished one."""
+    error: str = ""
+    """Class of the error of a failed one, as `retune.errors` names it."""
     method: str
     learning_rate: float
     quantization: str

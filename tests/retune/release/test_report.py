@@ -376,7 +376,8 @@ def test_a_report_is_written_from_records_alone(report: RunReport, tmp_path: Pat
         **place, rows_checked=16, max_logit_difference=0.01, logit_spread=4.0, answers_equal=16
     )
 
-    write_report(summary, curves, data=data, models=(model, adapter, merged), folder=tmp_path)
+    models = (model, adapter, merged)
+    write_report(summary, curves, data=data, models=models, estimated=None, folder=tmp_path)
 
     text = (tmp_path / "report.md").read_text("utf-8")
     # 340,000 of 3,400,000 parameters are a tenth.

@@ -103,6 +103,18 @@ def test_an_earlier_peak_is_not_told() -> None:
     assert memory.peak - memory.before < 8 * MIB
 
 
+def test_what_earlier_work_left_behind_is_not_held_before() -> None:
+    """128 MiB in pieces that were freed below one that lives: the heap keeps them until asked."""
+    pieces = [np.ones(64 * 1024, dtype=np.uint8) for _ in range(2048)]
+    last = pieces[-1]
+    full = measuring.read_status("VmRSS")
+    del pieces
+    with watch_memory("cpu") as memory:
+        pass
+    assert full - memory.before > 100 * MIB
+    assert last.all()
+
+
 def test_shared_weights_count_once() -> None:
     """A tied head, 4 x 3 in float32, is one storage: 48 bytes, and a buffer of 2 doubles: 16."""
     model = torch.nn.Module()

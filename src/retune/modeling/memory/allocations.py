@@ -84,16 +84,6 @@ class AllocationLog(TorchDispatchMode):
                 most, best = now, place
         return self.alive(best)
 
-    @property
-    def events(self) -> list[tuple[int, bool]]:
-        """Return what was made (True) and freed, in order, by number."""
-        return self._events
-
-    @property
-    def sizes(self) -> list[int]:
-        """Return the bytes of each storage by its number."""
-        return [size for size, _ in self._made]
-
     def size(self, numbers: Iterable[int]) -> int:
         """Return the bytes of storages."""
         return sum(self._made[number][0] for number in numbers)

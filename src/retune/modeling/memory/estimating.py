@@ -25,10 +25,10 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from trl.trainer.utils import add_fused_lm_head
 
 from retune.errors import ConfigError
-from retune.modeling.devices import choose_compute_dtype, choose_dtype
+from retune.machine import Device
+from retune.modeling.devices import pick_compute_dtype, pick_dtype
 from retune.modeling.memory.allocations import AllocationLog
 from retune.modeling.memory.estimates import HELD, BatchShape, MemoryEstimate
-from retune.modeling.memory.heap import highest_resident
 from retune.modeling.memory.optimizer_memory import bitsandbytes_states, is_bitsandbytes
 from retune.modeling.memory.sketching import count_parameters, make_fake, sketch_model
 from retune.modeling.methods.applying import apply_method
@@ -37,6 +37,8 @@ from retune.recipe.sections.method import MethodConfig
 
 _OUTPUTS = ("log_probs", "entropy", "is_top1")
 """Figures of each token that TRL's trainer asks its loss for."""
+LIBRARIES_BYTES = 600 * 2**20
+"""What a process holds on a CPU once torch, transformers, peft and trl are imported, rounded."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Plan:
         method: What is trained.
         training: Optimizer, checkpointing, and rows per pass.
         batch: The largest batch.
-        device: cpu or cuda.
+        device: Where it runs.
     """
 
     folder: Path
@@ -59,15 +61,14 @@ class Plan:
     method: MethodConfig
     training: TrainingConfig
     batch: BatchShape
-    device: str
+    device: Device
 
 
-def estimate_memory(plan: Plan, *, runtime: int = 0) -> MemoryEstimate:
+def estimate_memory(plan: Plan) -> MemoryEstimate:
     """Estimate the peak memory of a training, by part.
 
     Args:
         plan: What is trained.
-        runtime: Bytes that the process holds before the model is loaded; 0 on a GPU.
 
     Returns:
         Bytes by part at the highest moment of a step, or of an evaluation where that is higher.
@@ -78,13 +79,13 @@ def estimate_memory(plan: Plan, *, runtime: int = 0) -> MemoryEstimate:
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     # Without a GPU there are no kernels of it to ask: those of a CPU stand for them.
-    kernels = plan.device if plan.device == "cpu" or torch.cuda.is_available() else "cpu"
+    kernels = plan.device.name if plan.device.present else "cpu"
     log = AllocationLog(selected=plan.batch.answer_tokens)
     try:
         model = _sketch(plan)
         make_fake(model, mode, torch.device(kernels))
         with _quiet(), _answers_projected(), mode, log:
-            return _run_step(model, plan, log, torch.device(kernels), runtime)
+            return _run_step(model, plan, log, torch.device(kernels))
     except (RuntimeError, TypeError, NotImplementedError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"{plan.folder}: a training step with method.kind {plan.method.kind} cannot be "
@@ -94,16 +95,17 @@ def estimate_memory(plan: Plan, *, runtime: int = 0) -> MemoryEstimate:
 
 
 def _sketch(plan: Plan) -> PreTrainedModel | PeftModel:
-    device = torch.device(plan.device)
     full = plan.method.kind == "full"
     quantized = plan.quantization.kind != "none"
     model = sketch_model(
         plan.folder,
-        dtype=torch.float32 if full else weight_dtype(plan.model, device),
+        dtype=torch.float32
+        if full
+        else pick_dtype(plan.model.dtype, plan.device.name, bfloat16=plan.device.bfloat16),
         attention=plan.model.attention,
         quantized=quantized,
         double=plan.quantization.double,
-        compute_dtype=compute_dtype(plan.quantization, device),
+        compute_dtype=_compute_dtype(plan),
     )
     with _quiet(), torch.device("meta"):
         adapted = apply_method(
@@ -124,19 +126,9 @@ def _sketch(plan: Plan) -> PreTrainedModel | PeftModel:
     return adapted
 
 
-def weight_dtype(model: ModelConfig, device: torch.device) -> torch.dtype:
-    """Return the dtype of weights on a device that this machine need not have."""
-    if device.type == "cuda" and not torch.cuda.is_available() and model.dtype == "auto":
-        return torch.bfloat16
-    return choose_dtype(model.dtype, device)
-
-
-def compute_dtype(quantization: QuantizationConfig, device: torch.device) -> torch.dtype:
-    """Return the dtype that is multiplied in, on a device that this machine need not have."""
-    name = quantization.compute_dtype
-    if device.type == "cuda" and not torch.cuda.is_available() and name == "auto":
-        return torch.bfloat16
-    return choose_compute_dtype(quantization.compute_dtype, device)
+def _compute_dtype(plan: Plan) -> torch.dtype:
+    name = plan.quantization.compute_dtype
+    return pick_compute_dtype(name, plan.device.name, bfloat16=plan.device.bfloat16)
 
 
 def _inner(model: PreTrainedModel | PeftModel) -> Any:
@@ -148,7 +140,6 @@ def _run_step(
     plan: Plan,
     log: AllocationLog,
     device: torch.device,
-    runtime: int,
 ) -> MemoryEstimate:
     weights = list(model.parameters())
     learned = [weight for weight in weights if weight.requires_grad]
@@ -157,10 +148,9 @@ def _run_step(
         "adapter": log.numbers(learned),
         "weights": log.numbers([*frozen, *model.buffers()]),
     }
-    multiplied = compute_dtype(plan.quantization, torch.device(plan.device))
     batch = plan.batch
     # Learned inputs at most lengthen the text: they carry no loss.
-    step = _Step(model, log, device, multiplied)
+    step = _Step(model, log, device, _compute_dtype(plan))
     take_step = _optimizer(plan.training.optimizer, learned, held, log)
     # The optimizer makes its states in the first step: the second is like all that follow.
     step.forward_backward(batch.rows, batch.tokens)
@@ -176,18 +166,14 @@ def _run_step(
     if plan.training.evaluations:
         step.evaluate(batch.rows * 2, batch.tokens)
     sizes = _by_part(log, log.peak(since), held)
-    resident = 0
-    if plan.device == "cpu":
-        resident = highest_resident(log.events, log.sizes, repeated_from=since)
     trainable, total = count_parameters(model)
     return MemoryEstimate(
-        runtime=runtime,
+        runtime=LIBRARIES_BYTES if plan.device.name == "cpu" else 0,
         **sizes,
-        allocator=max(0, resident - sum(sizes.values())),
         trainable_parameters=trainable,
         total_parameters=total,
         batch=batch,
-        device=plan.device,
+        device=plan.device.name,
     )
 
 

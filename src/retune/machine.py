@@ -1,0 +1,116 @@
+"""The device at hand and its memory, asked of system and driver: a flow does not import torch."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from retune.errors import ConfigError
+from retune.records import Record
+
+DeviceName = Literal["cpu", "cuda"]
+
+
+class Device(Record):
+    """What a training's memory depends on in a device, its size aside."""
+
+    name: DeviceName
+    bfloat16: bool
+    """Whether `auto` multiplies in bfloat16 there."""
+    present: bool = True
+    """Whether this machine has it, so that its kernels can be asked."""
+
+
+def find_device(name: DeviceName | None = None) -> Device:
+    """Describe a device as torch would use it.
+
+    Args:
+        name: Which; None is the one that this machine computes on.
+
+    Returns:
+        The device; a GPU has bfloat16, by emulation where it must.
+    """
+    gpus = list_gpu_memories()
+    if (name or ("cuda" if gpus else "cpu")) == "cuda":
+        return Device(name="cuda", bfloat16=True, present=bool(gpus))
+    # As `torch.cpu._is_avx512_bf16_supported` asks it.
+    return Device(name="cpu", bfloat16="avx512_bf16" in _cpu_flags())
+
+
+def find_memory(device: DeviceName) -> int:
+    """Return the memory of a device of this machine in bytes.
+
+    Args:
+        device: Which.
+
+    Returns:
+        Of a CPU what the machine has, or the container where that is less; of GPUs the first one's.
+
+    Raises:
+        ConfigError: There is no GPU.
+    """
+    if device == "cpu":
+        return min(int(psutil.virtual_memory().total), _cgroup_limit())
+    gpus = list_gpu_memories()
+    if not gpus:
+        raise ConfigError(
+            "device.memory: is null, and this machine has no GPU to ask. Write how much memory "
+            "the GPU has, such as 24GB."
+        )
+    return gpus[0]
+
+
+def list_gpu_memories() -> tuple[int, ...]:
+    """Return the bytes of each GPU that CUDA shows to this process and torch was built for."""
+    if not _torch_has_cuda():
+        return ()
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return ()
+    count, device, size = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return ()
+    found = []
+    for place in range(count.value):
+        driver.cuDeviceGet(ctypes.byref(device), place)
+        driver.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+        found.append(int(size.value))
+    return tuple(found)
+
+
+@cache
+def _torch_has_cuda() -> bool:
+    # Finding a package does not import it.
+    spec = find_spec("torch")
+    if spec is None or spec.origin is None:
+        return False
+    lines = Path(spec.origin).with_name("version.py").read_text("utf-8").splitlines()
+    return any(line.startswith("cuda:") and not line.endswith("= None") for line in lines)
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text("ascii", errors="replace")
+    except OSError:
+        return set()
+    return next(
+        (set(line.split(":", 1)[1].split()) for line in text.splitlines() if line[:5] == "flags"),
+        set(),
+    )
+
+
+def _cgroup_limit() -> int:
+    # A container may have less than its machine.
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            return int(Path(path).read_text("ascii"))
+        except (OSError, ValueError):
+            continue
+    return sys.maxsize

@@ -1,0 +1,49 @@
+"""What is said of a device without torch is what torch says of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from retune import machine
+from retune.errors import ConfigError
+from retune.machine import find_device, find_memory, list_gpu_memories
+from retune.modeling.devices import (
+    choose_compute_dtype,
+    choose_device,
+    choose_dtype,
+    pick_compute_dtype,
+    pick_dtype,
+)
+
+
+def test_the_device_is_that_of_torch() -> None:
+    """Its kind, and the dtypes that `auto` stands for there."""
+    found, device = find_device(), choose_device()
+    assert found.name == device.type
+    assert found.present
+    for pick, choose in ((pick_dtype, choose_dtype), (pick_compute_dtype, choose_compute_dtype)):
+        assert pick("auto", found.name, bfloat16=found.bfloat16) == choose("auto", device)
+    assert len(list_gpu_memories()) == torch.cuda.device_count()
+
+
+def test_a_gpu_may_be_asked_about_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said that its kernels cannot be asked, and its memory is for the recipe to say."""
+    monkeypatch.setattr(machine, "list_gpu_memories", lambda: ())
+    assert find_device("cuda").present is False
+    with pytest.raises(ConfigError, match=r"device\.memory: is null, and this machine has no GPU"):
+        find_memory("cuda")
+
+
+def test_a_machine_with_a_gpu_computes_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two GPUs the first one's memory counts, 24 of 24 and 8."""
+    monkeypatch.setattr(machine, "list_gpu_memories", lambda: (24, 8))
+    assert find_device().name == "cuda"
+    assert find_memory("cuda") == 24
+    assert find_device("cpu").name == "cpu"
+
+
+def test_a_container_has_less_than_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its limit of 7 bytes counts."""
+    monkeypatch.setattr(machine, "_cgroup_limit", lambda: 7)
+    assert find_memory("cpu") == 7
