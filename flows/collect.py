@@ -7,11 +7,11 @@ every page what became of it. A page that fails never stops it; pages already fe
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 
 from retune.collecting.records import CollectSettings
+from retune.collecting.writing import Collected
 from tasks.collecting import (
     extract_documents,
     fetch_pages,
@@ -25,7 +25,7 @@ from tasks.collecting import (
 @flow(name="collect", persist_result=False)
 def collect(
     source: str, out: Path, settings: CollectSettings | None = None, force: bool = False
-) -> dict[str, Any]:
+) -> Collected:
     """Collect pages into a JSON Lines file.
 
     Args:
@@ -35,7 +35,7 @@ def collect(
         force: Write over an earlier file.
 
     Returns:
-        What was collected, as JSON.
+        What was collected.
 
     Raises:
         RetuneError: The source names no page, or no page gave a row.
@@ -46,5 +46,4 @@ def collect(
     fetched = fetch_pages(pages, settings)
     documents = extract_documents(fetched, settings)
     rows = make_rows(documents, fetched, settings)
-    collected = write_rows(rows, out, settings, force=force)
-    return collected.model_dump(mode="json")
+    return write_rows(rows, out, settings, force=force)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -21,7 +20,7 @@ from flows.preparing import prepare_job
 from retune.inputs import locate_inputs
 from retune.trials.checking import Runner
 from retune.trials.lines import list_unscored
-from retune.trials.results import TrialResult
+from retune.trials.results import TrialComparison, TrialResult
 from retune.trials.space import plan_grid, probe_points, read_axes
 from retune.trials.stopping import TrialStopped
 from retune.trials.study import Search, check_search, expect_metric, identify_sweep
@@ -100,7 +99,7 @@ def compare(
     stop_hopeless: bool = False,
     runner: Runner | None = None,
     workers: int | None = None,
-) -> dict[str, Any]:
+) -> TrialComparison:
     """Train a recipe by several methods and say what each costs and gives.
 
     Args:
@@ -112,7 +111,7 @@ def compare(
         workers: How many at once.
 
     Returns:
-        The comparison that ``retune compare --json`` prints.
+        The comparison, which ``retune compare --json`` prints.
 
     Raises:
         RetuneError: The recipe or a method is wrong, or all trials failed.
@@ -137,7 +136,7 @@ def sweep(
     stop_hopeless: bool = True,
     runner: Runner | None = None,
     workers: int | None = None,
-) -> dict[str, Any]:
+) -> TrialComparison:
     """Train a recipe with many settings and say what each costs and gives.
 
     Args:
@@ -152,7 +151,7 @@ def sweep(
         workers: How many at once.
 
     Returns:
-        The comparison that ``retune sweep --json`` prints.
+        The comparison, which ``retune sweep --json`` prints.
 
     Raises:
         RetuneError: The recipe or a setting is wrong, or all trials failed.
@@ -193,4 +192,5 @@ if __name__ == "__main__":
     # By its name, since a trial that is sent to another process is found again by it.
     from flows.compare import compare as compare_flow
 
-    print(json.dumps(compare_flow(Path(sys.argv[1]), sys.argv[2].split(","), sys.argv[3:])))
+    found = compare_flow(Path(sys.argv[1]), sys.argv[2].split(","), sys.argv[3:])
+    print(json.dumps(found.model_dump(mode="json")))

@@ -7,14 +7,13 @@ what a run has scored is not scored again, and what is scored here a run need no
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.preparing import prepare_job
 from retune.inputs import locate_inputs
-from retune.release.comparing import ScoredCandidate
+from retune.release.comparing import ModelComparison, ScoredCandidate
 from tasks.evaluating import (
     find_models,
     prepare_for,
@@ -34,7 +33,7 @@ def name_run() -> str:
 @flow(name="evaluate", flow_run_name=name_run, persist_result=False)
 def evaluate(
     recipe: Path, models: list[str], overrides: list[str] | None = None, out: Path | None = None
-) -> dict[str, Any]:
+) -> ModelComparison:
     """Score models on the held-out rows of a recipe, and compare each with the first.
 
     Args:
@@ -44,7 +43,7 @@ def evaluate(
         out: Folder of the pages; None for one below the store's `reports`.
 
     Returns:
-        The comparison that ``retune evaluate --json`` prints.
+        The comparison, which ``retune evaluate --json`` prints.
 
     Raises:
         RetuneError: The recipe, a model, the data or a stage failed; the message says what to do.

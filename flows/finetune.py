@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.preparing import prepare_job
 from retune.inputs import locate_inputs
+from retune.release.summary import RunSummary
 from tasks.aligning import align_model
 from tasks.champion import find_champion, refuse_unlike_champion, score_champion
 from tasks.estimating import estimate_training
@@ -31,14 +31,14 @@ def name_run() -> str:
     return Path(flow_run.parameters["recipe"]).stem
 
 
-def retrain(run: RecipeRun) -> dict[str, Any]:
+def retrain(run: RecipeRun) -> RunSummary | None:
     """Retrain one model: the whole product, in order.
 
     Args:
         run: The current run; while it is planning, stages are looked up and not run.
 
     Returns:
-        The run's summary; empty while planning.
+        The run's summary; None while planning.
     """
     inputs = locate_inputs(run.loaded)
 
@@ -86,7 +86,7 @@ def retrain(run: RecipeRun) -> dict[str, Any]:
 
 
 @flow(name="finetune", flow_run_name=name_run, persist_result=False)
-def finetune(recipe: Path, overrides: list[str] | None = None) -> dict[str, Any]:
+def finetune(recipe: Path, overrides: list[str] | None = None) -> RunSummary:
     """Retrain a model by a recipe, reusing every stage whose inputs and settings are the same.
 
     Args:
@@ -94,14 +94,16 @@ def finetune(recipe: Path, overrides: list[str] | None = None) -> dict[str, Any]
         overrides: Settings that win over the file, such as ``training.learning_rate=1.0e-4``.
 
     Returns:
-        The summary that ``retune run --json`` prints.
+        The summary, which ``retune run --json`` prints.
 
     Raises:
         RetuneError: The recipe, the data or a stage failed; the message says what to do.
     """
     with open_recipe(recipe, overrides or []) as run:
-        return retrain(run)
+        summary = retrain(run)
+    assert summary is not None
+    return summary
 
 
 if __name__ == "__main__":
-    print(json.dumps(finetune(Path(sys.argv[1]), sys.argv[2:])))
+    print(json.dumps(finetune(Path(sys.argv[1]), sys.argv[2:]).model_dump(mode="json")))

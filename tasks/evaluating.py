@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
@@ -114,7 +113,7 @@ def score_candidate(job: Job, model: EvaluatedModel, likeness: Likeness) -> Scor
 
 def report_evaluation(
     job: Job, evaluated: Sequence[ScoredCandidate], out: Path | None
-) -> dict[str, Any]:
+) -> ModelComparison:
     """Write down how the models compare: pages, JSON, Prefect.
 
     Args:
@@ -123,7 +122,7 @@ def report_evaluation(
         out: Folder of the pages; None for one below the store's `reports`.
 
     Returns:
-        The comparison as JSON.
+        The comparison.
     """
     recipe = job.run.recipe
     identity = [[each.name, each.digest, each.scores.digest] for each in evaluated]
@@ -139,7 +138,7 @@ def report_evaluation(
     )
     write_comparison(comparison)
     _report_to_prefect(comparison)
-    return comparison.model_dump(mode="json")
+    return comparison
 
 
 def _report_to_prefect(comparison: ModelComparison) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
@@ -131,7 +130,7 @@ def report_run(
     baselines: ScoreReport | None,
     release: Release,
     estimated: MemoryEstimate | None,
-) -> dict[str, Any]:
+) -> RunSummary | None:
     """Write down what a run found.
 
     Args:
@@ -143,11 +142,11 @@ def report_run(
         estimated: Memory that the training was estimated to need; None where it was not.
 
     Returns:
-        The summary as JSON; empty while planning, when there is nothing to tell.
+        The summary; None while planning, when there is nothing to tell.
     """
     run, recipe = job.run, job.run.recipe
     if run.planning or run.mirror is None:
-        return {}
+        return None
     present = {role: each for role, each in scores.items() if each is not None}
     summary = RunSummary(
         recipe=recipe.name,
@@ -170,7 +169,7 @@ def report_run(
     _report_to_mlflow(job, run.mirror, summary, models, present, estimated)
     _report_trainings(run, run.mirror)
     _report_to_prefect(summary)
-    return summary.model_dump(mode="json")
+    return summary
 
 
 def _report_to_mlflow(

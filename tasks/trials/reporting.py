@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
@@ -14,7 +13,9 @@ from tasks.run import RecipeRun
 from tasks.trials.comparison import OpenComparison
 
 
-def report_comparison(comparison: OpenComparison, results: Sequence[TrialResult]) -> dict[str, Any]:
+def report_comparison(
+    comparison: OpenComparison, results: Sequence[TrialResult]
+) -> TrialComparison:
     """Write down what came of all trials: pages, pictures, MLflow, Prefect.
 
     Args:
@@ -22,7 +23,7 @@ def report_comparison(comparison: OpenComparison, results: Sequence[TrialResult]
         results: One line per trial.
 
     Returns:
-        The comparison as JSON.
+        The comparison.
 
     Raises:
         RetuneError: No trial finished.
@@ -37,7 +38,7 @@ def report_comparison(comparison: OpenComparison, results: Sequence[TrialResult]
     write_pages(told)
     _report_to_mlflow(run, told)
     _report_to_prefect(told)
-    return told.model_dump(mode="json")
+    return told
 
 
 def _report_to_mlflow(run: RecipeRun, told: TrialComparison) -> None:

@@ -60,7 +60,7 @@ def test_the_flow_writes_pairs_and_outcomes(pages: Path, tmp_path: Path) -> None
         "Ele bate — sem descanso — mais de “cem mil” vezes por dia, e nunca se cansa disso.\n\n"
         "```\n>>> 2 + 2\n4\n```"
     )
-    assert collected["reasons"] == [["kept", "pairs", 1], ["empty", "licence page", 1]]
+    assert collected.reasons == (("kept", "pairs", 1), ("empty", "licence page", 1))
 
 
 @pytest.mark.usefixtures("prefect")
@@ -84,7 +84,7 @@ def test_no_pair_stops_the_flow(pages: Path, tmp_path: Path) -> None:
 def test_the_command_prints_reasons_and_one_json_object(pages: Path, tmp_path: Path) -> None:
     """Standard output holds the JSON alone; the table goes to standard error."""
     program = (
-        "import typer; from retune.cli.collecting import collect; app = typer.Typer(); "
+        "import typer; from retune.cli.commands import collect; app = typer.Typer(); "
         "app.command()(collect); app()"
     )
     options = ("--out", "pairs.jsonl", "--as", "sentences", "--json")

@@ -1,18 +1,14 @@
-"""Commands, their options, and what becomes of errors."""
+"""The command line: what is settled before a command, and what becomes of errors."""
 
 from __future__ import annotations
 
 import sys
 import traceback
-from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
-import retune
-from retune.cli.collecting import collect
-from retune.cli.comparing import compare, sweep
-from retune.cli.estimating import estimate
+from retune.cli.commands import COMMANDS
 from retune.errors import INTERRUPTED, Interrupted, RetuneError
 
 # typer carries a click of its own and exports only the leaves of its tree of errors.
@@ -30,15 +26,6 @@ app = typer.Typer(
 _WITHOUT_LIBRARIES = ("schema", "version")
 """Commands that import nothing which the environment could break."""
 
-RecipeArgument = Annotated[Path, typer.Argument(help="The recipe's YAML file.", metavar="RECIPE")]
-SetOption = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time
-    typer.Option(
-        "--set", "-s", metavar="KEY=VALUE", help="Override a setting: training.learning_rate=1.0e-4"
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object last, on stdout.")]
-
 
 @app.callback()
 def _common(
@@ -54,104 +41,8 @@ def _common(
         refuse_wrong_hub_variables()
 
 
-@app.command()
-def run(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
-    """Retrain: run every stage that is not stored yet, decide, register."""
-    from retune.cli.running import run_recipe
-
-    run_recipe(recipe, overrides or [], as_json=as_json)
-
-
-@app.command()
-def plan(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
-    """Show for each stage whether it would be reused or run, and why. Runs nothing."""
-    from retune.cli.planning import plan_recipe
-
-    plan_recipe(recipe, overrides or [], as_json=as_json)
-
-
-@app.command()
-def check(
-    recipe: RecipeArgument,
-    overrides: SetOption = None,
-    show: Annotated[int, typer.Option(help="Rows to print with their target tokens.")] = 2,
-) -> None:
-    """Look at recipe, model, data, template and loss mask before anything expensive starts."""
-    from retune.cli.checking import check_recipe
-
-    check_recipe(recipe, overrides or [], show=show)
-
-
-@app.command()
-def evaluate(
-    recipe: RecipeArgument,
-    models: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MODEL...",
-            help="base, a folder (model, adapter, bundle), a hub id, models:/name@alias; several "
-            "are compared with the first.",
-        ),
-    ],
-    overrides: SetOption = None,
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Folder of the pages; without it one below the store's reports."),
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Score models side by side on the held-out rows. Trains and registers nothing."""
-    from retune.cli.evaluating import evaluate_models
-
-    evaluate_models(recipe, models, overrides or [], out=out, as_json=as_json)
-
-
-app.command()(compare)
-
-
-app.command()(sweep)
-
-
-app.command()(estimate)
-
-
-app.command()(collect)
-
-
-@app.command()
-def doctor() -> None:
-    """Look at this machine: versions, device, Prefect, MLflow, disk."""
-    from retune.cli.doctor import examine
-
-    examine()
-
-
-@app.command()
-def ui(
-    recipe: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Recipe whose store and tracking are shown."),
-    ] = None,
-    store: Annotated[Path, typer.Option(help="Store folder, without a recipe.")] = Path(".retune"),
-) -> None:
-    """Open the Prefect dashboard and MLflow on free ports, until Ctrl-C."""
-    from retune.cli.dashboards import serve_dashboards
-
-    serve_dashboards(recipe, store)
-
-
-@app.command()
-def schema() -> None:
-    """Print the JSON schema of a recipe, for editors and forms."""
-    from retune.recipe import recipe_schema_text
-
-    sys.stdout.write(recipe_schema_text())
-
-
-@app.command()
-def version() -> None:
-    """Print retune's version."""
-    typer.echo(retune.__version__)
+for _command in COMMANDS:
+    app.command()(_command)
 
 
 def main() -> None:

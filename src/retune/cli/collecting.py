@@ -2,78 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
 
-import typer
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from retune.cli.interrupting import bound_interrupt
-from retune.collecting.choices import ProviderName, RowKind
-from retune.errors import Interrupted
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from retune.collecting.records import CollectSettings
-    from retune.collecting.writing import Collected
+from retune.cli.flow_runs import run_flow
+from retune.collecting.page_text import NEVER_CONTENT
+from retune.collecting.records import CollectSettings
+from retune.collecting.writing import Collected, refuse_clobber
 
 _INTERRUPT_SECONDS = 5.0
 _INTERRUPTED = "Interrupted. Pages fetched so far are kept: run again to go on."
-
-
-def collect(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="File of addresses, sitemap (file or address), HTML or Markdown files, a folder.",
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="JSON Lines file to write.")],
-    rows: Annotated[
-        RowKind, typer.Option("--as", help="What a row is; sentences pair each with the next.")
-    ] = "pairs",
-    provider: Annotated[ProviderName, typer.Option(help="Who fetches.")] = "http",
-    zone: Annotated[Optional[str], typer.Option(help="Bright Data zone.")] = None,  # noqa: UP045
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 16,
-    per_host: Annotated[int, typer.Option(min=1, help="Of them to one host.")] = 2,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request.")] = 30.0,
-    attempts: Annotated[int, typer.Option(min=1, help="Requests for one page.")] = 4,
-    min_characters: Annotated[int, typer.Option(min=1, help="Shortest section.")] = 80,
-    max_characters: Annotated[int, typer.Option(min=200, help="Longest answer.")] = 4000,
-    most_lost: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of its text a page may lose unnamed.")
-    ] = 0.5,
-    most_empty: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of pages read that may give no row.")
-    ] = 0.5,
-    cache: Annotated[Path, typer.Option(help="Folder of raw pages.")] = Path(".retune/pages"),
-    refresh: Annotated[bool, typer.Option("--refresh", help="Fetch cached pages again.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write over an earlier file.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object last.")] = False,
-) -> None:
-    """Turn pages into questions and answers, with an outcome for every page."""
-    from retune.collecting.records import CollectSettings
-
-    values = {
-        "rows": rows,
-        "provider": provider,
-        "concurrency": concurrency,
-        "per_host": per_host,
-        "timeout_seconds": timeout,
-        "attempts": attempts,
-        "min_characters": min_characters,
-        "max_characters": max_characters,
-        "most_lost": most_lost,
-        "most_empty": most_empty,
-        "cache": cache,
-        "refresh": refresh,
-        **({"zone": zone} if zone else {}),
-    }
-    collect_pages(source, out, CollectSettings.model_validate(values), force=force, as_json=as_json)
 
 
 def collect_pages(
@@ -91,27 +32,15 @@ def collect_pages(
     Raises:
         RetuneError: Whatever stopped the run.
     """
-    from retune.cli.consoles import open_console
-    from retune.cli.prefect_api import prepare_prefect
-    from retune.cli.watching import TerminalWatcher
-    from retune.collecting.writing import Collected, refuse_clobber
-    from retune.watching import WATCHER
-
-    console = open_console(stderr=as_json)
     refuse_clobber(out, force=force)
-    with console.status("starting Prefect"):
-        prepare_prefect()
-        from flows.collect import collect as collect_flow
-    bound_interrupt(_INTERRUPT_SECONDS, _INTERRUPTED)
-    try:
-        with TerminalWatcher(console) as watcher:
-            WATCHER.set(watcher)
-            result = collect_flow(source=source, out=out, settings=settings, force=force)
-    except KeyboardInterrupt as interrupt:
-        raise Interrupted(_INTERRUPTED) from interrupt
-    show_collected(console, Collected.model_validate_json(json.dumps(result)))
-    if as_json:
-        print(json.dumps(result))
+    run_flow(
+        "flows.collect:collect",
+        {"source": source, "out": out, "settings": settings, "force": force},
+        show_collected,
+        as_json=as_json,
+        interrupt_seconds=_INTERRUPT_SECONDS,
+        interrupted=_INTERRUPTED,
+    )
 
 
 def show_collected(console: Console, collected: Collected) -> None:
@@ -161,8 +90,6 @@ def show_named(console: Console, collected: Collected) -> None:
 
 def _split_letters(left_out: dict[str, int]) -> tuple[str, str]:
     """Letters by reason, the most first: of the pages' own text, and of what never was any."""
-    from retune.collecting.page_text import NEVER_CONTENT
-
     ordered = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
     own = [f"{name} {count:,}" for name, count in ordered if name not in NEVER_CONTENT]
     other = [f"{name} {count:,}" for name, count in ordered if name in NEVER_CONTENT]

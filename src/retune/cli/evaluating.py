@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,17 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from retune.cli.consoles import open_console
-from retune.cli.interrupting import bound_interrupt
-from retune.cli.prefect_api import prepare_prefect
-from retune.cli.running import INTERRUPT_SECONDS
-from retune.cli.watching import TerminalWatcher
+from retune.cli.flow_runs import run_flow
 from retune.inputs import locate_inputs
 from retune.pages.numbers import ABSENT
 from retune.recipe.loading import load_recipe
 from retune.release import showing
 from retune.release.comparing import Figure, ModelComparison, metric_names
-from retune.watching import WATCHER
 
 _VERDICT_STYLES = {"better": "green", "worse": "red", "undecided": "dim"}
 
@@ -45,24 +39,15 @@ def evaluate_models(
     Raises:
         RetuneError: The recipe or a model is wrong, or a stage failed.
     """
-    console = open_console(stderr=as_json)
     # What is wrong or missing is said before anything is started.
     locate_inputs(load_recipe(recipe, overrides), with_weights=False)
-    with console.status("starting Prefect"):
-        prepare_prefect()
-        from flows.evaluating import evaluate as evaluate_flow
-    bound_interrupt(INTERRUPT_SECONDS)
-    with TerminalWatcher(console) as watcher:
-        WATCHER.set(watcher)
-        result = evaluate_flow(
-            recipe=recipe.absolute(),
-            models=list(models),
-            overrides=list(overrides),
-            out=out.absolute() if out else None,
-        )
-    show_comparison(console, ModelComparison.model_validate_json(json.dumps(result)))
-    if as_json:
-        print(json.dumps(result))
+    arguments = {
+        "recipe": recipe.absolute(),
+        "models": list(models),
+        "overrides": list(overrides),
+        "out": out.absolute() if out else None,
+    }
+    run_flow("flows.evaluating:evaluate", arguments, show_comparison, as_json=as_json)
 
 
 def show_comparison(console: Console, comparison: ModelComparison) -> None:

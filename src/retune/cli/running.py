@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from retune.cli.consoles import open_console
-from retune.cli.interrupting import bound_interrupt
-from retune.cli.prefect_api import prepare_prefect
-from retune.cli.watching import TerminalWatcher
+from retune.cli.flow_runs import run_flow
 from retune.commands import shell_line
 from retune.inputs import locate_inputs
 from retune.recipe.loading import load_recipe
@@ -22,12 +19,7 @@ from retune.records import Metric, Role
 from retune.release.showing import ROLE_LABELS, is_rate, label_of, show_metric, warn_of_few_groups
 from retune.release.summary import RunSummary
 from retune.scoring.figures import HEADLINE
-from retune.stage_process import STOP_GRACE_SECONDS
 from retune.tracking import shown_uri
-from retune.watching import WATCHER
-
-INTERRUPT_SECONDS = STOP_GRACE_SECONDS + 5.0
-"""How long a flow with a stage process may take to end on Ctrl-C."""
 
 
 def run_recipe(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> None:
@@ -41,20 +33,14 @@ def run_recipe(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> None
     Raises:
         RetuneError: Whatever stopped the run.
     """
-    console = open_console(stderr=as_json)
     # What is wrong or missing is said before anything is started.
     locate_inputs(load_recipe(recipe, overrides))
-    with console.status("starting Prefect"):
-        prepare_prefect()
-        from flows.finetune import finetune
-    bound_interrupt(INTERRUPT_SECONDS)
-    with TerminalWatcher(console) as watcher:
-        WATCHER.set(watcher)
-        result = finetune(recipe=recipe.absolute(), overrides=list(overrides))
-    summary = RunSummary.model_validate_json(json.dumps(result))
-    show_summary(console, summary, recipe)
-    if as_json:
-        print(json.dumps(result))
+    run_flow(
+        "flows.finetune:finetune",
+        {"recipe": recipe.absolute(), "overrides": list(overrides)},
+        partial(show_summary, recipe=recipe),
+        as_json=as_json,
+    )
 
 
 def show_summary(console: Console, summary: RunSummary, recipe: Path) -> None:

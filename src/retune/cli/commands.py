@@ -1,0 +1,276 @@
+"""The commands and their options; what each does is imported when it is called."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, Optional
+
+import typer
+
+import retune
+from retune.collecting.choices import ProviderName, RowKind
+
+RecipeArgument = Annotated[Path, typer.Argument(help="The recipe's YAML file.", metavar="RECIPE")]
+SetOption = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time
+    typer.Option(
+        "--set", "-s", metavar="KEY=VALUE", help="Override a setting: training.learning_rate=1.0e-4"
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object last, on stdout.")]
+StopOption = Annotated[
+    bool,
+    typer.Option(
+        "--stop-hopeless/--no-stop-hopeless",
+        help="Stop a trial whose held-out loss falls behind the median of the finished ones.",
+    ),
+]
+RunnerOption = Annotated[
+    Optional[Literal["dask", "ray"]],  # noqa: UP045
+    typer.Option(help="Run trials at once, by a task runner; without it one by one."),
+]
+WorkersOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(help="Trials at once, with --runner; 2 unless stated."),
+]
+
+
+def run(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+    """Retrain: run every stage that is not stored yet, decide, register."""
+    from retune.cli.running import run_recipe
+
+    run_recipe(recipe, overrides or [], as_json=as_json)
+
+
+def plan(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+    """Show for each stage whether it would be reused or run, and why. Runs nothing."""
+    from retune.cli.planning import plan_recipe
+
+    plan_recipe(recipe, overrides or [], as_json=as_json)
+
+
+def check(
+    recipe: RecipeArgument,
+    overrides: SetOption = None,
+    show: Annotated[int, typer.Option(help="Rows to print with their target tokens.")] = 2,
+) -> None:
+    """Look at recipe, model, data, template and loss mask before anything expensive starts."""
+    from retune.cli.checking import check_recipe
+
+    check_recipe(recipe, overrides or [], show=show)
+
+
+def evaluate(
+    recipe: RecipeArgument,
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="base, a folder (model, adapter, bundle), a hub id, models:/name@alias; several "
+            "are compared with the first.",
+        ),
+    ],
+    overrides: SetOption = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder of the pages; without it one below the store's reports."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score models side by side on the held-out rows. Trains and registers nothing."""
+    from retune.cli.evaluating import evaluate_models
+
+    evaluate_models(recipe, models, overrides or [], out=out, as_json=as_json)
+
+
+def compare(
+    recipe: RecipeArgument,
+    methods: Annotated[
+        str,
+        typer.Option(help="full, lora, qlora, bottleneck, prefix, p_tuning, prompt, or variants."),
+    ],
+    overrides: SetOption = None,
+    stop_hopeless: StopOption = False,
+    runner: RunnerOption = None,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train by several methods: quality, memory, time, parameters, tokens and cost of each."""
+    from retune.cli.comparing import compare_methods
+
+    compare_methods(
+        recipe,
+        methods.split(","),
+        overrides or [],
+        stop_hopeless=stop_hopeless,
+        runner=runner,
+        workers=workers,
+        as_json=as_json,
+    )
+
+
+def sweep(
+    recipe: RecipeArgument,
+    grid: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="KEY=A,B,C", help="Values of a setting: method.r=4,8,16"),
+    ] = None,
+    ranges: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--range",
+            metavar="KEY=LOW..HIGH[:log]",
+            help="Ends of a setting, for --search: training.learning_rate=1e-4..1e-2:log",
+        ),
+    ] = None,
+    search: Annotated[
+        Optional[Literal["random", "tpe"]],  # noqa: UP045
+        typer.Option(help="Draw points instead of training all: random, or tpe (Optuna)."),
+    ] = None,
+    trials: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="How many points a search draws."),
+    ] = None,
+    overrides: SetOption = None,
+    stop_hopeless: StopOption = True,
+    runner: RunnerOption = None,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train with many settings: every point of a grid, or points that a search draws."""
+    from retune.cli.comparing import sweep_settings
+
+    sweep_settings(
+        recipe,
+        grid or [],
+        ranges or [],
+        overrides or [],
+        search=search,
+        trials=trials,
+        stop_hopeless=stop_hopeless,
+        runner=runner,
+        workers=workers,
+        as_json=as_json,
+    )
+
+
+def estimate(
+    recipe: RecipeArgument,
+    overrides: SetOption = None,
+    steps: Annotated[
+        bool, typer.Option("--steps/--no-steps", help="Run and time a few real steps.")
+    ] = True,
+    device: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="cpu or cuda: count for another device than this machine's."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a training will take before it starts: memory by part, tokens, time, cost."""
+    from retune.cli.estimating import estimate_recipe
+
+    estimate_recipe(recipe, overrides or [], device=device, timed=steps, as_json=as_json)
+
+
+def collect(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="File of addresses, sitemap (file or address), HTML or Markdown files, a folder.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="JSON Lines file to write.")],
+    rows: Annotated[
+        RowKind, typer.Option("--as", help="What a row is; sentences pair each with the next.")
+    ] = "pairs",
+    provider: Annotated[ProviderName, typer.Option(help="Who fetches.")] = "http",
+    zone: Annotated[Optional[str], typer.Option(help="Bright Data zone.")] = None,  # noqa: UP045
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 16,
+    per_host: Annotated[int, typer.Option(min=1, help="Of them to one host.")] = 2,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one request.")] = 30.0,
+    attempts: Annotated[int, typer.Option(min=1, help="Requests for one page.")] = 4,
+    min_characters: Annotated[int, typer.Option(min=1, help="Shortest section.")] = 80,
+    max_characters: Annotated[int, typer.Option(min=200, help="Longest answer.")] = 4000,
+    most_lost: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of its text a page may lose unnamed.")
+    ] = 0.5,
+    most_empty: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of pages read that may give no row.")
+    ] = 0.5,
+    cache: Annotated[Path, typer.Option(help="Folder of raw pages.")] = Path(".retune/pages"),
+    refresh: Annotated[bool, typer.Option("--refresh", help="Fetch cached pages again.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over an earlier file.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn pages into questions and answers, with an outcome for every page."""
+    from retune.cli.collecting import collect_pages
+    from retune.collecting.records import CollectSettings
+
+    values = {
+        "rows": rows,
+        "provider": provider,
+        "concurrency": concurrency,
+        "per_host": per_host,
+        "timeout_seconds": timeout,
+        "attempts": attempts,
+        "min_characters": min_characters,
+        "max_characters": max_characters,
+        "most_lost": most_lost,
+        "most_empty": most_empty,
+        "cache": cache,
+        "refresh": refresh,
+        **({"zone": zone} if zone else {}),
+    }
+    settings = CollectSettings.model_validate(values)
+    collect_pages(source, out, settings, force=force, as_json=as_json)
+
+
+def doctor() -> None:
+    """Look at this machine: versions, device, Prefect, MLflow, disk."""
+    from retune.cli.doctor import examine
+
+    examine()
+
+
+def ui(
+    recipe: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Recipe whose store and tracking are shown."),
+    ] = None,
+    store: Annotated[Path, typer.Option(help="Store folder, without a recipe.")] = Path(".retune"),
+) -> None:
+    """Open the Prefect dashboard and MLflow on free ports, until Ctrl-C."""
+    from retune.cli.dashboards import serve_dashboards
+
+    serve_dashboards(recipe, store)
+
+
+def schema() -> None:
+    """Print the JSON schema of a recipe, for editors and forms."""
+    from retune.recipe import recipe_schema_text
+
+    sys.stdout.write(recipe_schema_text())
+
+
+def version() -> None:
+    """Print retune's version."""
+    typer.echo(retune.__version__)
+
+
+COMMANDS = (
+    run,
+    plan,
+    check,
+    evaluate,
+    compare,
+    sweep,
+    estimate,
+    collect,
+    doctor,
+    ui,
+    schema,
+    version,
+)
+"""In the order of `retune --help`."""
