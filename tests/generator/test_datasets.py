@@ -21,7 +21,7 @@ from generator.lexicon_pt import TEST_LEXICON, TRAIN_LEXICON
 from generator.queries import KINDS
 from generator.words import Lexicon
 
-ASSETS = Path(__file__).parents[3] / "assets"
+ASSETS = Path(__file__).parents[2] / "assets"
 PORTUGUESE = ASSETS / "text_to_sql_pt"
 ENGLISH = ASSETS / "text_to_sql_en"
 SEED = 0

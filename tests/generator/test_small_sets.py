@@ -9,7 +9,7 @@ import pytest
 from generator.instructions import write_instructions_pt
 from generator.reviews import TEST, TRAIN, write_reviews_pt
 
-ASSETS = Path(__file__).parents[3] / "assets"
+ASSETS = Path(__file__).parents[2] / "assets"
 SEED = 0
 
 

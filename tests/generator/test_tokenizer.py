@@ -4,7 +4,7 @@ from pathlib import Path
 
 from generator.tokenizer import load_tokenizer
 
-SHIPPED = Path(__file__).parents[3] / "assets" / "base_tiny"
+SHIPPED = Path(__file__).parents[2] / "assets" / "base_tiny"
 MESSAGES = [
     {"role": "user", "content": "CREATE TABLE livros (preco REAL);\nQual é o preço de 'São João'?"},
     {"role": "assistant", "content": "SELECT preco FROM livros WHERE nome = 'São João'"},

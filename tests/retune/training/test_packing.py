@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
@@ -18,7 +19,7 @@ from retune.records import BaseRef, ChatRef, ModelRef
 from retune.stage import Workdir
 from retune.training import packing, supervised
 from retune.training.packing import PackedCollator, attention_of, pack_rows, refuse_leaks
-from retune.training.stages import TrainInputs
+from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.steps import count_sequences, count_steps, plan_packs
 from retune.training.supervised import train_adapter
 from tests.retune.training.test_supervised import Quantize, section
@@ -212,11 +213,13 @@ def test_a_wrong_mask_of_packed_rows_stops_before_training(
 
 def test_the_packed_length_counts_for_the_key_only_where_rows_are_packed() -> None:
     """Another length of packed sequences is another training; of plain rows it is not."""
-    plain = section(max_steps=2).model_dump()
-    longer = {**plain, "prompt": {"max_length": 1024}}
+    plain = section(max_steps=2).by_name()
+    longer = {**plain, "prompt.max_length": 1024}
     packed = {**longer, "training": {**plain["training"], "packing": True}}
-    found = [type(section()).model_validate(one) for one in (plain, longer, packed)]
-    assert [one.prompt.max_length for one in found] == [512, 512, 1024]
+    found = [
+        TrainSettings.model_validate_json(json.dumps(each)) for each in (plain, longer, packed)
+    ]
+    assert [each.max_length for each in found] == [512, 512, 1024]
 
 
 def test_what_flash_attention_gets_is_one_sequence() -> None:
