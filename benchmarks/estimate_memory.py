@@ -164,9 +164,9 @@ def prompt_length(case: dict[str, Any], row: int) -> int:
 
 def measure(inputs: Any, settings: Any, folder: Path) -> dict[str, Any]:
     """Train, and return what it took."""
-    from retune.stage import Workdir
+    from retune.spine.stage import Workdir
     from retune.training import supervised
-    from retune.training.measured import read_measured
+    from retune.training.resource_record import read_measured
 
     folders = [folder / name for name in ("artifact", "scratch", "model")]
     for each in folders:
@@ -182,8 +182,8 @@ def measure(inputs: Any, settings: Any, folder: Path) -> dict[str, Any]:
 def quantized(inputs: Any, settings: Any, work: Any) -> Any:
     """Return the model that training starts from, quantized where the case asks for it."""
     from retune.modeling.devices import choose_device
-    from retune.modeling.quantizing import write_quantized
-    from retune.modeling.stages import QuantizeSettings
+    from retune.weights.quantize import write_quantized
+    from retune.weights.stages import QuantizeSettings
 
     if settings.quantization == "none":
         return inputs.model
@@ -197,9 +197,9 @@ def quantized(inputs: Any, settings: Any, work: Any) -> Any:
 def estimate(inputs: Any, settings: Any, folder: Path) -> dict[str, Any]:
     """Estimate without weights."""
     from retune.machine import find_device
-    from retune.stage import Workdir
-    from retune.training.estimating import estimate_training
-    from retune.training.stages import EstimateInputs, EstimateSettings
+    from retune.preflight.estimate_training import estimate_training
+    from retune.preflight.stages import EstimateInputs, EstimateSettings
+    from retune.spine.stage import Workdir
 
     asked = EstimateInputs(base=inputs.base, train=inputs.train, device=find_device("cpu"))
     same = {

@@ -21,10 +21,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from retune.scoring.sql.catalogue import read_schema
-from retune.scoring.sql.lexing import orders_rows, read_tokens
-from retune.scoring.sql.records import SqlRow
 from retune.scoring.sql.score import score_queries
+from retune.sql.catalogue import read_schema
+from retune.sql.lexing import orders_rows, read_tokens
+from retune.sql.records import SqlRow
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHIPPED = ("text_to_sql_pt/test.jsonl", "text_to_sql_en/sample.jsonl")

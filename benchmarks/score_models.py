@@ -24,9 +24,9 @@ import torch
 from transformers import logging, pipeline
 
 from retune.data.chats.rendering import render_prompt
-from retune.modeling.loading import LoadedModel, load_scored_model
+from retune.inference.generation import write_answers
+from retune.inference.loaded_models import LoadedModel, load_scored_model
 from retune.records import ScoredModel
-from retune.scoring.generation import write_answers
 from retune.scoring.perplexity import answer_losses
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -20,12 +20,12 @@ from flows.preparing import prepare_job
 from retune.inputs import locate_inputs
 from retune.trials.checking import Runner
 from retune.trials.lines import list_unscored
+from retune.trials.pruning import TrialStopped
 from retune.trials.results import TrialComparison, TrialResult
 from retune.trials.space import plan_grid, probe_points, read_axes
-from retune.trials.stopping import TrialStopped
 from retune.trials.study import Search, check_search, expect_metric, identify_sweep
 from retune.trials.trials import TrialRequest, identify_trials, load_trials, plan_methods
-from tasks.aligning import align_model
+from tasks.alignment import align_model
 from tasks.estimating import estimate_training
 from tasks.modeling import check_method, quantize_model
 from tasks.reporting import report_data

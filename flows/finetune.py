@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 from flows.preparing import prepare_job
 from retune.inputs import locate_inputs
 from retune.release.summary import RunSummary
-from tasks.aligning import align_model
+from tasks.alignment import align_model
 from tasks.champion import find_champion, refuse_unlike_champion, score_champion
 from tasks.estimating import estimate_training
 from tasks.modeling import check_method, make_release, quantize_model, train_model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from retune.data.prepared import PreparedData
 from retune.inputs import Inputs
-from tasks.aligning import prepare_pairs
+from tasks.alignment import prepare_pairs
 from tasks.data import (
     clean_sources,
     format_sources,

@@ -22,7 +22,7 @@ from generator.settings import (
 from retune.data.jsonl import read_jsonl
 from retune.digests import digest_folder
 from retune.records import Metric, ScoredModel
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 
 FIGURES = "pretraining.json"
 """What a pretraining did, beside the snapshot."""
@@ -169,10 +169,10 @@ def measure_portuguese(base: Path, task: Path) -> Metric:
         Execution match on the test rows.
     """
     from retune.data.chats.rendering import render_prompt
-    from retune.modeling.loading import load_scored_model
-    from retune.scoring.generation import generate_answers
-    from retune.scoring.sql.records import SqlRow
+    from retune.inference.generation import generate_answers
+    from retune.inference.loaded_models import load_scored_model
     from retune.scoring.sql.score import extract_sql, score_queries
+    from retune.sql.records import SqlRow
 
     databases = {value["db_id"]: value for _, value in read_jsonl(task / "databases.jsonl")}
     rows = [value for _, value in read_jsonl(task / "test.jsonl")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from retune.records import ArtifactRecord, Record
-from retune.stage import Settings
+from retune.spine.stage import Settings
 
 
 class DrawRecipe(Record):

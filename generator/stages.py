@@ -15,8 +15,8 @@ from generator.settings import (
     PretrainedRef,
     TokenizerSettings,
 )
-from retune.modeling.stages import ADAPTED
-from retune.stage import Stage, Workdir, stage
+from retune.modeling.libraries import ADAPTED
+from retune.spine.stage import Stage, Workdir, stage
 
 _TRAINED = (*ADAPTED, "numpy", "scipy", "sqlglot")
 """With what the base is measured by."""

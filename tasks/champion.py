@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retune.data.tokenizers import tokenizer_digest
+from retune.data.chats.tokenizers import tokenizer_digest
 from retune.errors import ConfigError
 from retune.modeling.head_files import read_labels
 from retune.modeling.tokenizer_identity import compare_tokenizers

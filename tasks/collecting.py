@@ -20,7 +20,7 @@ from retune.collecting.rows import Rows
 from retune.collecting.sourcing import PageList, is_address
 from retune.collecting.writing import Collected
 from retune.watching import StageLine
-from tasks.watchers import current_watcher
+from tasks.run_watchers import current_watcher
 
 _MOST_SHOWN = 100
 

@@ -11,19 +11,19 @@ from typing import Any
 from retune.calibrating import read_calibration
 from retune.errors import ConfigError, DataError
 from retune.machine import Device, DeviceName, find_device
-from retune.modeling.memory.estimates import TrainingEstimate
-from retune.recipe.recipe import Recipe
-from retune.stage_process import StageProcess
-from retune.store import Store
-from retune.training import stages
-from retune.training.forecast import (
+from retune.modeling.memory.memory_estimate import TrainingEstimate
+from retune.preflight import stages
+from retune.preflight.forecast import (
     StepTimes,
     TrainingForecast,
     make_forecast,
     refuse_unfit,
     say_fit,
 )
-from retune.training.measured import read_measured
+from retune.recipe.recipe import Recipe
+from retune.spine.process import StageProcess
+from retune.spine.store import Store
+from retune.training.resource_record import read_measured
 from retune.watching import SilentWatcher
 from tasks.job import Job
 from tasks.modeling import quantize_model, train_model

@@ -11,7 +11,6 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from retune.data.tables import read_rows
 from retune.digests import digest_json
 from retune.errors import ConfigError
-from retune.modeling.resolving import EvaluatedModel, resolve_model
 from retune.modeling.tokenizer_identity import Likeness, compare_tokenizers
 from retune.release.comparing import (
     ModelComparison,
@@ -19,6 +18,7 @@ from retune.release.comparing import (
     compare_models,
     write_comparison,
 )
+from retune.resolving import EvaluatedModel, resolve_model
 from tasks.data import read_anew
 from tasks.job import Job
 from tasks.modeling import quantize_model

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from retune.inputs import Inputs
-from retune.modeling import stages as modeling
 from retune.modeling.methods.adapter_folders import doubt_base
+from retune.preflight import stages as preflight
+from retune.preflight.training_rows import refuse_unfit_training
 from retune.recipe.recipe import Recipe
 from retune.recipe.sections.method import MERGEABLE
 from retune.records import AdapterRef, MergedRef, MethodFit, ModelRef, Side
 from retune.training import stages as training
-from retune.training.refusing import refuse_unfit_training
+from retune.weights import stages as weights
 from tasks.job import Job
 from tasks.stage_task import StageTask
 
-put_method_on_sketch = StageTask(modeling.check_method)
-quantize_model = StageTask(modeling.quantize_model)
+put_method_on_meta_model = StageTask(preflight.check_method)
+quantize_model = StageTask(weights.quantize_model)
 train_adapter = StageTask(training.train_adapter)
 train_classifier = StageTask(training.train_classifier)
-merge_adapter = StageTask(modeling.merge_adapter)
-bundle_adapter = StageTask(modeling.bundle_adapter)
+merge_adapter = StageTask(weights.merge_adapter)
+bundle_adapter = StageTask(weights.bundle_adapter)
 
 
 def check_method(job: Job) -> MethodFit:
@@ -43,7 +44,7 @@ def check_method(job: Job) -> MethodFit:
         doubt = doubt_base(inputs.start.path, inputs.base.folder, names)
         if doubt:
             job.run.watcher.note(doubt)
-    return put_method_on_sketch(
+    return put_method_on_meta_model(
         job.run,
         base=inputs.base,
         has_head=recipe.head is not None,

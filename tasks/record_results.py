@@ -9,7 +9,7 @@ from typing import Any
 from prefect.serializers import Serializer
 
 from retune.records import Record
-from retune.store import Store
+from retune.spine.store import Store
 
 
 class StoredRecord(Record):

@@ -19,7 +19,7 @@ from retune.data.limits import (
 )
 from retune.data.reporting import DataReport, gather_report, write_data_report
 from retune.digests import digest_json
-from retune.modeling.memory.estimates import MemoryEstimate
+from retune.modeling.memory.memory_estimate import MemoryEstimate
 from retune.records import (
     LOG_FOLDER,
     AdapterRef,
@@ -38,8 +38,8 @@ from retune.release.resources import calibrate
 from retune.release.run_figures import entry_name, list_run_figures, list_run_tags
 from retune.release.samples import choose_samples
 from retune.release.summary import RunSummary, headline, split_baselines
+from retune.spine.store import MANIFEST
 from retune.stages import TRAINING_STAGES
-from retune.store import MANIFEST
 from retune.tracking import Mirror
 from retune.training.class_weights import count_labels, weigh_classes
 from retune.training.metrics import read_metrics

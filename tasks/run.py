@@ -14,13 +14,13 @@ from prefect.exceptions import CancelledRun
 from pydantic import BaseModel
 
 from retune.errors import Interrupted
-from retune.explaining import Lookup, effect_gone, look_up
 from retune.recipe.loading import LoadedRecipe
 from retune.recipe.recipe import Recipe
 from retune.records import ContentRecord
-from retune.stage import Reporter, Stage, StageRequest, key_parts, run_stage, stage_key
-from retune.stage_process import StageProcess
-from retune.store import Store, check_writable
+from retune.spine.lookup import Lookup, effect_gone, look_up
+from retune.spine.process import StageProcess
+from retune.spine.stage import Reporter, Stage, StageRequest, key_parts, run_stage, stage_key
+from retune.spine.store import Store, check_writable
 from retune.tracking import Mirror, RunStatus, check_tracking
 from retune.tracking.mirror import PARENT_TAG
 from retune.watching import StageLine, Watcher

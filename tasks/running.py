@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from retune.recipe.loading import LoadedRecipe, load_recipe
-from retune.stage_process import StageProcess
-from retune.store import Store
+from retune.spine.process import StageProcess
+from retune.spine.store import Store
 from retune.tracking import Tracking, choose_tracking, default_artifact_root
 from tasks.run import RecipeRun, TrackedRun, open_run, stage_log
-from tasks.watchers import current_watcher
+from tasks.run_watchers import current_watcher
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from prefect.context import TaskRunContext
 
 from retune.digests import digest_json
 from retune.errors import StageDied
-from retune.explaining import Lookup
 from retune.records import ContentRecord
-from retune.stage import Inputs, Stage, StageRequest
+from retune.spine.lookup import Lookup
+from retune.spine.stage import Inputs, Stage, StageRequest
 from retune.watching import StageLine
 from tasks.live import LiveReporter
 from tasks.record_results import StoredRecord, StoredRecordSerializer

@@ -29,12 +29,12 @@ from retune.records import (
     Source,
     SplitRef,
 )
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 from tests.making import load_inputs, make_workdir, settings_of, source_of
 from tests.shared_sets import shared_set
 
 if TYPE_CHECKING:
-    from retune.modeling.stages import QuantizeSettings
+    from retune.weights.stages import QuantizeSettings
 
 _HOME = Path(tempfile.mkdtemp(prefix="retune-tests-"))
 # Libraries read these when they are imported, which is before any fixture runs.
@@ -252,8 +252,8 @@ def quantize(
     base: BaseRef, reference_text: Source, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], ModelRef]:
     """Return a maker of the model that training starts from, by kind; each is made once."""
-    from retune.modeling.quantizing import quantize_model
-    from retune.modeling.stages import QuantizeInputs, QuantizeSettings
+    from retune.weights.quantize import quantize_model
+    from retune.weights.stages import QuantizeInputs, QuantizeSettings
 
     made: dict[str, ModelRef] = {}
 

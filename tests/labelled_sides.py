@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from retune.data.chats.tokenizers import load_tokenizer
 from retune.data.schemas import CHAT_SCHEMA
 from retune.data.tables import write_table
-from retune.data.tokenizers import load_tokenizer
 from retune.digests import digest_folder
 from retune.records import SideRef
 

@@ -14,7 +14,7 @@ from retune.data.stages import LoadInputs
 from retune.digests import digest_file
 from retune.recipe.recipe import Recipe
 from retune.records import DatabasesRef, Source
-from retune.stage import Settings, Workdir
+from retune.spine.stage import Settings, Workdir
 
 
 def make_workdir(folder: Path) -> Workdir:

@@ -27,11 +27,11 @@ ATTRIBUTE = re.compile(r"\.(\w+)")
 
 ENTRY_POINTS = {
     "retune.cli:main": "the command, as pyproject.toml names it",
-    "retune.scoring.sql.worker:main": "a process of its own",
+    "retune.sql.worker:main": "a process of its own",
 }
 CALLED_BY_LIBRARIES = {
     "retune.modeling.methods.prompt_learning:_Prompted.prepare_inputs_for_generation": "peft",
-    "retune.modeling.served_bundle:_load_pyfunc": "MLflow, from the MLmodel file",
+    "retune.weights.served_bundle:_load_pyfunc": "MLflow, from the MLmodel file",
 }
 """Definitions that nothing of ours reaches, with who calls them by name."""
 
@@ -44,10 +44,10 @@ PASSED_BY_OTHERS = {
     "retune.modeling.methods.prompt_learning:prepare_inputs_for_generation(past_key_values)": (
         "transformers"
     ),
-    "retune.modeling.served_bundle:predict(params)": "MLflow",
+    "retune.weights.served_bundle:predict(params)": "MLflow",
     "retune.scoring.perplexity:text_perplexity(batch_size)": "the reference",
     "retune.scoring.sql.score:score_queries(workers)": "tests and benchmarks, on several cores",
-    "retune.scoring.token_losses:score_pairs(padding_side)": "tests: trainers pad on the right",
+    "retune.inference.token_losses:score_pairs(padding_side)": "tests: trainers pad on the right",
     "retune.tracking.addresses:choose_tracking(environment)": "tests, which keep their own",
     "retune.training.callbacks:on_evaluate(metrics)": "transformers",
     "retune.training.callbacks:on_save(model)": "transformers",

@@ -13,10 +13,10 @@ from retune.data.preferences import locate_preferences
 from retune.data.reading.locating import locate_source
 from retune.data.sources import LocatedRows, locate_databases, locate_rows
 from retune.errors import ConfigError, RetuneError
-from retune.modeling.methods.starting import locate_start
 from retune.modeling.prequantized import check_quantization
 from retune.modeling.reference import REFERENCE_TEXT
 from retune.modeling.snapshots import locate_base
+from retune.modeling.starting import locate_start
 from retune.recipe.loading import LoadedRecipe
 from retune.recipe.recipe import Recipe
 from retune.recipe.sections import SourceConfig, prompt_fields

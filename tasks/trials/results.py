@@ -6,8 +6,8 @@ from retune.errors import RetuneError
 from retune.recipe.loading import load_recipe
 from retune.records import ModelScores
 from retune.trials.lines import describe_finished, describe_trial, list_figures
+from retune.trials.pruning import FinishedCurve, TrialStopped
 from retune.trials.results import TrialResult
-from retune.trials.stopping import FinishedCurve, TrialStopped
 from retune.trials.trials import TrialRequest
 from tasks.job import Job
 from tasks.trials.run_one import OpenTrial, measured_over

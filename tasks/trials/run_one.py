@@ -13,12 +13,12 @@ from typing import Any
 
 from retune.recipe.loading import load_recipe
 from retune.records import AdapterRef, ModelRef
-from retune.stage import Reporter, Stage, StageRequest
-from retune.stage_process import StageProcess
+from retune.spine.process import StageProcess
+from retune.spine.stage import Reporter, Stage, StageRequest
 from retune.training.stages import train_adapter, train_classifier
+from retune.trials.pruning import Ledger, Watch, WatchedReporter
 from retune.trials.results import find_yardstick
 from retune.trials.sharing import take_share
-from retune.trials.stopping import Ledger, Watch, WatchedReporter
 from retune.trials.trials import TrialRequest
 from retune.watching import WATCHER, StageLine, Watcher
 from tasks.job import Job

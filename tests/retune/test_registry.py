@@ -28,7 +28,7 @@ from retune.records import BaseRef, GateDecision, MergedRef, RegisteredRef, Side
 from retune.registry.registering import is_registered, register_model
 from retune.registry.stages import RegisterInputs, RegisterSettings
 from retune.registry.versions import find_opponent
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 from retune.tracking import Mirror, check_tracking, connect, default_artifact_root, default_uri
 from tests.waiting import GUARD_SECONDS, free_port
 
@@ -337,7 +337,7 @@ def test_a_decision_against_a_champion_that_was_replaced_moves_no_alias(
 
 
 def test_the_opponent_is_scored_in_place_like_the_merged_model(bench: Bench, name: str) -> None:
-    from retune.modeling.loading import load_scored_model
+    from retune.inference.loaded_models import load_scored_model
 
     bench.register(name, 1)
     champion = find_opponent(bench.uri, name, "another")

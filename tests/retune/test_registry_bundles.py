@@ -13,20 +13,20 @@ from typing import Any
 import pytest
 import torch
 from peft import PromptTuningConfig, get_peft_model
+from tests.retune.weights.test_bundle import CPU, write_prompt_adapter
 from transformers import AutoModelForCausalLM
 
 from retune.digests import digest_folder
 from retune.errors import ArtifactError
+from retune.inference.loaded_models import load_scored_model
 from retune.modeling.head_files import write_head
 from retune.modeling.heads import add_head
-from retune.modeling.loading import load_scored_model
 from retune.records import MergedRef, locate_bundle
 from retune.registry.classifier_form import name_classes
 from retune.registry.registering import is_registered
 from retune.registry.versions import find_opponent, locate_version
 from retune.registry.writer_form import write_greedily
 from retune.tracking import connect
-from tests.retune.modeling.test_bundling import CPU, write_prompt_adapter
 from tests.retune.test_registry import ROWS, Bench, write_model
 
 MERGED, BUNDLED, OTHER_BUNDLED, WITH_HEAD = 1, 11, 12, 13

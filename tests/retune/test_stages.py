@@ -21,7 +21,7 @@ from retune.recipe.sections.release import RegistryConfig
 from retune.recipe.sections.scoring import RobustnessConfig
 from retune.recipe.sections.training import EarlyStoppingConfig, TrainingConfig
 from retune.records import Record
-from retune.stage import Settings, Stage, key_parts
+from retune.spine.stage import Settings, Stage, key_parts
 from retune.stages import STAGES
 from tests.retune.reached_libraries import reached_libraries
 
@@ -221,7 +221,7 @@ def test_a_key_names_the_libraries_that_compute(name: str) -> None:
 
 SNIPPET = """
 from retune.records import DatasetRef, Record, ScoreReport, SideRef
-from retune.stage import Settings, Workdir, reads, stage
+from retune.spine.stage import Settings, Workdir, reads, stage
 from tasks.run import Run
 from tasks.stage_task import StageTask
 from typing import Annotated

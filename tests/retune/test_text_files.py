@@ -10,19 +10,19 @@ import pytest
 
 from retune.collecting.sourcing import _read_list
 from retune.data.chats.templates import locate_template, read_template
+from retune.data.chats.tokenizers import end_token_ids, load_tokenizer
 from retune.data.databases import load_databases
 from retune.data.sources import locate_databases
 from retune.data.stages import DatabasesInputs
 from retune.data.tables import read_rows
-from retune.data.tokenizers import end_token_ids, load_tokenizer
 from retune.errors import ConfigError, DataError
 from retune.modeling.prequantized import quantized_as
 from retune.modeling.reference import read_references
 from retune.modeling.snapshots import check_snapshot
 from retune.recipe.document import read_document
 from retune.recipe.sections import PromptConfig
-from retune.scoring.probes.files import read_probe_files
-from retune.stage import Workdir
+from retune.scoring.case_files import read_probe_files
+from retune.spine.stage import Workdir
 from retune.text_files import MARK, guess_encoding, read_text_file
 
 Snapshot = Callable[[str], Path]

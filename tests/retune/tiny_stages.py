@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from retune.errors import DataError
 from retune.records import ArtifactRecord, Record, Source
-from retune.stage import (
+from retune.spine.stage import (
     Settings,
     Stage,
     StageRequest,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from retune.errors import ConfigError
-from retune.modeling.resolving import EvaluatedModel
 from retune.records import BaseRef
+from retune.resolving import EvaluatedModel
 from tasks import evaluating
 from tests.tasks.conftest import MakeJob, MakeRun, Told, labels_of
 from tests.tasks.conftest import make_model as make_quantized

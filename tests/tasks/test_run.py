@@ -10,7 +10,7 @@ import pytest
 from prefect.exceptions import CancelledRun, TerminationSignal
 
 from retune.errors import Interrupted, StageDied, StageError
-from retune.stage import SilentReporter
+from retune.spine.stage import SilentReporter
 from retune.tracking import connect
 from tasks.run import CURRENT, TrackedRun, ended_as, open_run
 from tests.retune.tiny_stages import request as tiny_request

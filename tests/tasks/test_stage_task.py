@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from retune.errors import ArtifactError, DataError, StageDied
 from retune.records import DatasetRef, Source
-from retune.stage import Reporter, Stage, StageRequest, run_stage
-from retune.store import Store
+from retune.spine.stage import Reporter, Stage, StageRequest, run_stage
+from retune.spine.store import Store
 from tasks.record_results import StoredRecord, StoredRecordSerializer
 from tasks.run import Run, open_run
 from tasks.stage_task import Pending, StageTask, combine, is_pending

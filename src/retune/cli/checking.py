@@ -14,17 +14,17 @@ from rich.text import Text
 
 from retune.cli.consoles import open_console
 from retune.cli.data_tables import print_findings
-from retune.cli.watching import TerminalWatcher
+from retune.cli.terminal_watcher import TerminalWatcher
 from retune.data.chats.templates import name_template
 from retune.data.prepared import PreparedData
 from retune.errors import ArtifactError
 from retune.inputs import Inputs, locate_inputs
 from retune.pages.numbers import show_bytes
+from retune.preflight.forecast import say_fit
+from retune.preflight.steps import count_sequences, count_steps
 from retune.recipe.loading import LoadedRecipe, load_recipe
-from retune.store import check_writable
+from retune.spine.store import check_writable
 from retune.tracking import check_tracking
-from retune.training.forecast import say_fit
-from retune.training.steps import count_sequences, count_steps
 from retune.watching import WATCHER
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _report(job: Job, console: Console) -> None:
 
 def _show_rows(console: Console, source: Inputs, data: PreparedData, show: int) -> None:
     from retune.data.chats.masks import show_rows
-    from retune.data.tokenizers import load_tokenizer
+    from retune.data.chats.tokenizers import load_tokenizer
 
     if not show:
         return

@@ -16,7 +16,7 @@ from rich.text import Text
 from retune.cli.consoles import open_console
 from retune.cli.prefect_api import prepare_prefect
 from retune.errors import RetuneError, ServiceError
-from retune.provenance import library_versions
+from retune.spine.provenance import library_versions
 from retune.tracking import check_tracking, choose_tracking, default_uri, shown_uri
 
 _LIBRARIES = ("prefect", "mlflow", "torch", "transformers", "trl", "peft", "bitsandbytes")

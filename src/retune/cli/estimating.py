@@ -17,9 +17,9 @@ from retune.errors import ConfigError
 from retune.inputs import locate_inputs
 from retune.machine import DeviceName
 from retune.pages.numbers import show_bytes
+from retune.preflight.forecast import TrainingForecast, say_fit
 from retune.recipe.loading import load_recipe
 from retune.recipe.recipe import Recipe
-from retune.training.forecast import TrainingForecast, say_fit
 
 _BAR = 32
 _HOUR = 3600.0

@@ -12,10 +12,10 @@ from rich.console import Console
 from retune.cli.consoles import open_console
 from retune.cli.interrupting import bound_interrupt
 from retune.cli.prefect_api import prepare_prefect
-from retune.cli.watching import TerminalWatcher
+from retune.cli.terminal_watcher import TerminalWatcher
 from retune.errors import INTERRUPTED, Interrupted
 from retune.records import Record
-from retune.stage_process import STOP_GRACE_SECONDS
+from retune.spine.process import STOP_GRACE_SECONDS
 from retune.watching import WATCHER
 
 Result = TypeVar("Result", bound=Record)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from retune.cli.consoles import open_console
-from retune.cli.watching import stage_text
+from retune.cli.terminal_watcher import stage_text
 from retune.recipe.loading import load_recipe
 from retune.tracking import check_tracking
 from retune.watching import WATCHER, StageLine

@@ -10,7 +10,8 @@ from typing import Protocol
 from retune.collecting.failures import PageFailed
 from retune.collecting.pacing import HostPace, Sleep, backoff_seconds, draw_chance
 from retune.collecting.page_cache import PageCache
-from retune.collecting.providers import PageProvider, open_provider
+from retune.collecting.provider_choice import open_provider
+from retune.collecting.providers import PageProvider
 from retune.collecting.records import CollectSettings, FetchedPage, Outcome
 from retune.collecting.robots import Robots, origin
 from retune.records import Record

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from retune.collecting.records import FetchedPage
 from retune.records import Record
-from retune.store import disk_error
+from retune.spine.store import disk_error
 
 
 class _Entry(Record):

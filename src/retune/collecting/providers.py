@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 import httpx
@@ -95,32 +95,16 @@ async def _read(response: httpx.Response, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-def open_provider(
-    settings: CollectSettings, *, media_types: frozenset[str] | None = PAGE_TYPES
-) -> AbstractAsyncContextManager[PageProvider]:
-    """Open the provider that the settings name.
-
-    Args:
-        settings: Which one, and its limits.
-        media_types: What is read at all.
-
-    Returns:
-        A context with the provider; its connections close at the end.
-
-    Raises:
-        ConfigError: Bright Data is asked for without a token.
-    """
-    if settings.provider == "brightdata":
-        from retune.collecting.bright_data import open_bright_data
-
-        return open_bright_data(settings, media_types)
-    return _open_http(settings, media_types)
-
-
 @asynccontextmanager
-async def _open_http(
+async def open_http(
     settings: CollectSettings, media_types: frozenset[str] | None
 ) -> AsyncIterator[PageProvider]:
+    """Open a provider that asks the sites themselves.
+
+    Args:
+        settings: Its limits.
+        media_types: What is read at all; None: everything.
+    """
     async with http_client() as client:
         yield HttpProvider(
             client,

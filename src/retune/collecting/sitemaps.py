@@ -15,7 +15,8 @@ from lxml import etree
 
 from retune.collecting.failures import PageFailed
 from retune.collecting.fetching import Fetcher
-from retune.collecting.providers import PageProvider, open_provider
+from retune.collecting.provider_choice import open_provider
+from retune.collecting.providers import PageProvider
 from retune.collecting.records import CollectSettings
 from retune.errors import DataError
 

@@ -17,7 +17,7 @@ from retune.collecting.records import CollectSettings
 from retune.collecting.rows import Rows
 from retune.errors import ConfigError, DataError
 from retune.records import Record
-from retune.store import disk_error
+from retune.spine.store import disk_error
 
 _MOST_NAMED = 20
 

@@ -19,7 +19,7 @@ from retune.data.tables import write_table
 from retune.digests import digest_folder
 from retune.errors import DataError
 from retune.records import LOG_FOLDER, DatabasesRef
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 from retune.text_files import read_text_file
 
 _MOST_BYTES = 64 * 1024 * 1024

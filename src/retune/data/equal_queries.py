@@ -11,7 +11,7 @@ from retune.data.copies import Hashes, SideRows, pick_rows
 from retune.data.splitting import hash_name
 from retune.data.tables import iterate_rows
 from retune.records import DatabasesRef, DatasetRef
-from retune.scoring.sql.canonical import canonicalize_sql
+from retune.sql.canonical import canonicalize_sql
 
 _REPORT_EVERY = 200
 _SHARED = -1

@@ -28,7 +28,7 @@ from retune.data.tables import read_table
 from retune.digests import digest_folder
 from retune.errors import DataError
 from retune.records import LOG_FOLDER, Share, Side, SplitRef
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 
 PAIRS_KEPT = 5_000
 """Most pairs that are written for two sides; the report counts all rows."""

@@ -20,7 +20,7 @@ from retune.data.tables import iterate_rows, write_table
 from retune.digests import digest_folder
 from retune.errors import DataError
 from retune.records import LOG_FOLDER, DatasetRef, RowSource
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 
 _ROWS_BETWEEN_REPORTS = 2000
 _BAD_ROWS_KEPT = 3

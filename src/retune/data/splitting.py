@@ -28,7 +28,7 @@ from retune.digests import digest_folder
 from retune.errors import DataError
 from retune.recipe.sections import SplitConfig
 from retune.records import Side, SplitRef
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 
 SIDES: tuple[Side, ...] = ("train", "validation", "test")
 

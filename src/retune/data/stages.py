@@ -20,7 +20,7 @@ from retune.records import (
     Source,
     SplitRef,
 )
-from retune.stage import Settings, Workdir, reads, stage
+from retune.spine.stage import Settings, Workdir, reads, stage
 
 
 class DatabasesInputs(Record):

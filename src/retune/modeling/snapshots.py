@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from retune.data.tokenizers import tokenizer_digest
+from retune.data.chats.tokenizers import tokenizer_digest
 from retune.digests import digest_folder, digest_json
 from retune.errors import ConfigError
 from retune.modeling.head_files import HEAD_WEIGHTS

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from retune.data.chats.tokenizers import Tokenizer, load_tokenizer, tokenizer_digest
 from retune.data.jsonl import read_jsonl
-from retune.data.tokenizers import Tokenizer, load_tokenizer, tokenizer_digest
 from retune.errors import ScoringError
 from retune.modeling.reference import REFERENCE_TEXT
 from retune.records import Source

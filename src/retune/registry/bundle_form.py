@@ -23,14 +23,14 @@ from retune.registry.classifier_form import class_signature, name_classes
 from retune.registry.forms import Parts
 from retune.registry.interface import pin_requirements, text_signature
 from retune.registry.writer_form import write_greedily
-from retune.store import MANIFEST
+from retune.spine.store import MANIFEST
 
 if TYPE_CHECKING:
     from mlflow.models import Model as MLmodel
 
-    from retune.modeling.loading import LoadedModel
+    from retune.inference.loaded_models import LoadedModel
 
-_LOADER = "retune.modeling.served_bundle"
+_LOADER = "retune.weights.served_bundle"
 _DATA = "data"
 _NEEDED_TO_SERVE = (
     "accelerate",

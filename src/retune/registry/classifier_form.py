@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retune.data.tokenizers import end_token_ids, load_tokenizer
+from retune.data.chats.tokenizers import end_token_ids, load_tokenizer
 from retune.modeling.head_files import is_classifier_snapshot
 from retune.registry.forms import Parts
 from retune.registry.interface import pin_requirements
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow.models import Model as MLmodel
     from mlflow.models import ModelSignature
 
-    from retune.modeling.loading import LoadedModel
+    from retune.inference.loaded_models import LoadedModel
 
 _NEEDED_TO_SERVE = ("accelerate", "mlflow", "torch", "transformers")
 _CHECK_BATCH = 8
@@ -62,9 +62,9 @@ class ClassifierForm:
         """Load a version through the transformers flavour."""
         import mlflow.transformers
 
+        from retune.inference.loaded_models import LoadedModel
         from retune.modeling.devices import choose_device, choose_dtype
         from retune.modeling.heads import pool_last_real_token
-        from retune.modeling.loading import LoadedModel
 
         device = choose_device()
         parts = mlflow.transformers.load_model(
@@ -91,7 +91,7 @@ def name_classes(loaded: LoadedModel, rows: Sequence[Mapping[str, Any]]) -> list
         loaded: A model with a head.
         rows: Chats, with `prompt_ids`.
     """
-    from retune.scoring.head_predictions import class_figures
+    from retune.inference.head_predictions import class_figures
 
     figures = class_figures(
         loaded.model,

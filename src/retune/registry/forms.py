@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 if TYPE_CHECKING:
     from mlflow.models import Model as MLmodel
 
-    from retune.modeling.loading import LoadedModel
+    from retune.inference.loaded_models import LoadedModel
 
 Row = Mapping[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from retune.provenance import library_versions
+from retune.spine.provenance import library_versions
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

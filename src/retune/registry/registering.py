@@ -34,7 +34,7 @@ from retune.registry.versions import (
     opponent_version,
     patience,
 )
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 from retune.tracking import connect
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _identity(name: str, version: int, merged_digest: str) -> str:
 
 
 def _released_answers(merged: MergedRef, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    from retune.modeling.loading import SLOT
+    from retune.inference.loaded_models import SLOT
 
     answers = form_of(merged.folder).answer(SLOT.get(merged.as_scored()), rows)
     # The copy that is saved and the one that is reloaded need the memory.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.models import Model as MLmodel
 
-    from retune.modeling.loading import LoadedModel
+    from retune.inference.loaded_models import LoadedModel
 
 
 def create_version(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from retune.modeling.stages import ADAPTED
+from retune.modeling.libraries import ADAPTED
 from retune.recipe.sections import RegistryConfig
 from retune.records import (
     BaseRef,
@@ -15,7 +15,7 @@ from retune.records import (
     RegisteredRef,
     SideRef,
 )
-from retune.stage import Settings, Workdir, stage
+from retune.spine.stage import Settings, Workdir, stage
 
 
 class RegisterInputs(Record):

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retune.data.tokenizers import end_token_ids, load_tokenizer
+from retune.data.chats.tokenizers import end_token_ids, load_tokenizer
 from retune.registry.forms import Parts
 from retune.registry.interface import pin_requirements, text_signature
 
 if TYPE_CHECKING:
     from mlflow.models import Model as MLmodel
 
-    from retune.modeling.loading import LoadedModel
+    from retune.inference.loaded_models import LoadedModel
 
 WEIGHTS = "model"
 TOKENIZER = Path("components", "tokenizer")
@@ -62,8 +62,8 @@ class WriterForm:
         """Load a version through the transformers flavour."""
         import mlflow.transformers
 
+        from retune.inference.loaded_models import LoadedModel
         from retune.modeling.devices import choose_device, choose_dtype
-        from retune.modeling.loading import LoadedModel
 
         device = choose_device()
         parts = mlflow.transformers.load_model(
@@ -84,7 +84,7 @@ def write_greedily(loaded: LoadedModel, rows: Sequence[Mapping[str, Any]]) -> li
         loaded: A model that writes.
         rows: Chats, with `prompt_ids` and `answer_ids`.
     """
-    from retune.scoring.generation import generate_answers
+    from retune.inference.generation import generate_answers
 
     return generate_answers(
         loaded,

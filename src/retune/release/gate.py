@@ -19,7 +19,7 @@ from retune.release.stages import DecideInputs, DecideSettings
 from retune.scoring.exchanging import FEWEST_UNITS
 from retune.scoring.figures import FIGURES, figure_that_decides
 from retune.scoring.resampling import count_units
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 
 Opponent = Literal["base", "champion"]
 

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from retune.data.prepared import PreparedData
-from retune.modeling.memory.estimates import MemoryEstimate
+from retune.modeling.memory.memory_estimate import MemoryEstimate
 from retune.pages.numbers import ABSENT, show_bytes
 from retune.pages.templates import page_templates
-from retune.provenance import library_versions, machine_provenance
 from retune.records import (
     AdapterRef,
     GateDecision,
@@ -31,6 +30,7 @@ from retune.release.resources import describe_resources
 from retune.release.samples import Sample
 from retune.release.summary import RunSummary
 from retune.scoring.figures import HEADLINE
+from retune.spine.provenance import library_versions, machine_provenance
 from retune.training.metrics import read_metrics
 from retune.watching import StageLine
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from retune.calibrating import add_calibration
-from retune.modeling.memory.estimates import MemoryEstimate
+from retune.modeling.memory.memory_estimate import MemoryEstimate
 from retune.pages.numbers import show_bytes
+from retune.preflight.forecast import calibration_name
 from retune.records import AdapterRef
-from retune.training.forecast import calibration_name
-from retune.training.measured import read_measured
+from retune.training.resource_record import read_measured
 
 
 def describe_resources(adapter: AdapterRef, estimated: MemoryEstimate | None) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from retune.modeling.memory.estimates import MemoryEstimate
+from retune.modeling.memory.memory_estimate import MemoryEstimate
 from retune.records import AdapterRef, MergedRef, ModelRef, ModelScores, Record, Role
 from retune.release.resources import resource_figures
 from retune.release.summary import RunSummary

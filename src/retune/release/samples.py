@@ -13,7 +13,7 @@ Name = TypeVar("Name", bound=str)
 Row = Mapping[str, Any]
 
 _NOT_ASKED = ("prompt_too_long", "prompt_empty")
-"""Reasons of `retune.scoring.generation`, which imports torch."""
+"""Reasons of `retune.inference.generation`, which imports torch."""
 _JUDGES = tuple(name for name, figure in FIGURES.items() if figure.judges)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from retune.recipe.sections import GateConfig
 from retune.records import GateDecision, ModelScores, Record
-from retune.stage import Settings, Workdir, reads, stage
+from retune.spine.stage import Settings, Workdir, reads, stage
 
 
 class DecideInputs(Record):

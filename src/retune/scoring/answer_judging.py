@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from retune.modeling.loading import SLOT, LoadedModel
-from retune.scoring.generation import write_answers
+from retune.inference.generation import write_answers
+from retune.inference.loaded_models import SLOT, LoadedModel
 from retune.scoring.label_predictions import find_label_answers, predict_labels
-from retune.scoring.sql.records import SqlLimits, SqlOutcome
 from retune.scoring.sql.rows import read_sql_rows
 from retune.scoring.sql.score import extract_sql, score_queries
 from retune.scoring.stages import RobustnessInputs, RobustnessSettings
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
+from retune.sql.records import SqlLimits, SqlOutcome
 
 GOLD_NOT_A_LABEL = "gold_not_a_label"
 

@@ -22,15 +22,15 @@ from typing import Any
 
 from retune.data.chats.rendering import render_prompt
 from retune.digests import digest_folder
-from retune.modeling.loading import SLOT, LoadedModel
+from retune.inference.loaded_models import SLOT, LoadedModel
+from retune.inference.text_losses import answer_losses, text_losses
+from retune.inference.token_losses import RowLoss, context_limit
 from retune.modeling.reference import Reference, read_references
 from retune.records import ScoreReport
 from retune.scoring.outcomes import write_outcomes
 from retune.scoring.perplexity import estimate_bits_per_byte, estimate_perplexity
 from retune.scoring.stages import LossSettings, TextInputs
-from retune.scoring.text_losses import answer_losses, text_losses
-from retune.scoring.token_losses import RowLoss, context_limit
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 
 TEXT_TOO_LONG = "text_too_long"
 TEXT_TOO_SHORT = "text_too_short"

@@ -19,16 +19,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from retune.errors import ScoringError
+from retune.inference.label_likelihood import LikelihoodPredictions, predict_by_likelihood
 from retune.scoring.classification.extraction import check_labels, read_label
-from retune.scoring.classification.likelihood import (
-    LikelihoodPredictions,
-    predict_by_likelihood,
-)
 from retune.scoring.resampling import Floats
 
 if TYPE_CHECKING:
-    from retune.modeling.loading import LoadedModel
-    from retune.scoring.generation import Answer
+    from retune.inference.generation import Answer
+    from retune.inference.loaded_models import LoadedModel
 
 Row = dict[str, Any]
 Progress = Callable[[int, int], None]
@@ -153,7 +150,7 @@ def _predict_by_text(
     batch_size: int,
     progress: Progress | None,
 ) -> Predictions:
-    from retune.scoring.generation import write_answers
+    from retune.inference.generation import write_answers
 
     check_labels(labels)  # before the model writes for minutes
     answers = write_answers(
@@ -177,9 +174,9 @@ def _predict_by_head(
     batch_size: int,
     progress: Progress | None,
 ) -> Predictions:
-    from retune.scoring.generation import set_unfit_aside
-    from retune.scoring.head_predictions import predict_by_head
-    from retune.scoring.token_losses import context_limit
+    from retune.inference.generation import set_unfit_aside
+    from retune.inference.head_predictions import predict_by_head
+    from retune.inference.token_losses import context_limit
 
     # It writes nothing, so that a prompt may fill the context.
     unasked, places = set_unfit_aside(prompts, context_limit(loaded.model), 0)
@@ -195,9 +192,9 @@ def _predict_by_likelihood(
     batch_size: int,
     progress: Progress | None,
 ) -> Predictions:
-    from retune.scoring.generation import set_unfit_aside
-    from retune.scoring.text_losses import answer_losses
-    from retune.scoring.token_losses import context_limit, most_broken
+    from retune.inference.generation import set_unfit_aside
+    from retune.inference.text_losses import answer_losses
+    from retune.inference.token_losses import context_limit, most_broken
 
     # Beside the longest answer, so that whether a row is asked does not depend on the label.
     longest = max(map(len, label_answers.values()))
@@ -220,8 +217,8 @@ def _set_broken_aside(
     unasked: list[Answer], places: list[int], nats: Floats
 ) -> tuple[list[Answer], list[int], Floats]:
     """Give the rows a reason for which the likelihood of a label is no number."""
-    from retune.scoring.generation import Answer
-    from retune.scoring.token_losses import LOSS_NOT_FINITE, most_broken
+    from retune.inference.generation import Answer
+    from retune.inference.token_losses import LOSS_NOT_FINITE, most_broken
 
     whole = [bool(np.isfinite(row).all()) for row in nats]
     broken = whole.count(False)

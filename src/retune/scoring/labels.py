@@ -38,7 +38,7 @@ from retune.scoring.label_predictions import (
 )
 from retune.scoring.outcomes import write_outcomes
 from retune.scoring.stages import BaselineInputs, BaselineSettings, LabelInputs, LabelSettings
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 
 NO_LABEL = "no_label"
 
@@ -61,7 +61,7 @@ def score_labels(inputs: LabelInputs, settings: LabelSettings, work: Workdir) ->
             tokenizer, its loss is not finite, or a head knows other labels.
         ConfigError: By generation, two classes could not be told apart in a text.
     """
-    from retune.modeling.loading import SLOT
+    from retune.inference.loaded_models import SLOT
     from retune.modeling.tokenizer_identity import refuse_other_tokenizer
 
     rows, others = _read_labelled(inputs.rows, "held-out")

@@ -29,20 +29,20 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from retune.data.chats.tokenizers import Tokenizer
 from retune.data.tables import read_rows
-from retune.data.tokenizers import Tokenizer
 from retune.digests import digest_folder
 from retune.errors import ScoringError
-from retune.modeling.loading import SLOT, LoadedModel
+from retune.inference.loaded_models import SLOT, LoadedModel
+from retune.inference.text_losses import PairLosses, pair_losses, text_losses
+from retune.inference.token_losses import LOSS_NOT_FINITE, RowLoss, context_limit, most_broken
 from retune.modeling.tokenizer_identity import refuse_other_tokenizer
 from retune.records import Metric, ScoreReport
 from retune.scoring.outcomes import write_outcomes
 from retune.scoring.resampling import bits_of_ratio, exp_of_ratio
 from retune.scoring.stages import LossSettings, ScoreInputs
-from retune.scoring.text_losses import PairLosses, pair_losses, text_losses
-from retune.scoring.token_losses import LOSS_NOT_FINITE, RowLoss, context_limit, most_broken
 from retune.scoring.uncertainty import estimate_ratio
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 
 ROW_TOO_LONG = "row_too_long"
 _MOST_LOGITS = 2**28

@@ -6,13 +6,13 @@ from collections import Counter
 
 from retune.data.tables import read_rows
 from retune.digests import digest_folder
-from retune.modeling.loading import SLOT
+from retune.inference.generation import write_answers
+from retune.inference.loaded_models import SLOT
 from retune.modeling.tokenizer_identity import refuse_other_tokenizer
 from retune.records import ScoreReport
-from retune.scoring.generation import write_answers
 from retune.scoring.outcomes import write_outcomes
 from retune.scoring.stages import SampleSettings, ScoreInputs
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 
 
 def sample_answers(inputs: ScoreInputs, settings: SampleSettings, work: Workdir) -> ScoreReport:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from retune.modeling.stages import ADAPTED
+from retune.modeling.libraries import ADAPTED
 from retune.recipe.sections.scoring import ClassifyBy, PerturbationKind
 from retune.records import Record, ScoredModel, ScoreReport, SideRef, Source
-from retune.stage import Settings, Workdir, reads, stage
+from retune.spine.stage import Settings, Workdir, reads, stage
 
 _SCORED = (*ADAPTED, "numpy", "scipy")
 
@@ -161,7 +161,7 @@ class ProbeSettings(Settings):
 @stage(ProbeInputs, version=3, libraries=_SCORED, on_device=True)
 def probe_model(inputs: ProbeInputs, settings: ProbeSettings, work: Workdir) -> ScoreReport:
     """Ask a model fixed questions, and judge its answers."""
-    from retune.scoring.probing import probe_model
+    from retune.scoring.probes.probe_models import probe_model
 
     return probe_model(inputs, settings, work)
 
@@ -177,7 +177,7 @@ def probe_counterfactuals(
     inputs: ProbeInputs, settings: CounterfactualSettings, work: Workdir
 ) -> ScoreReport:
     """Compare what a model does with the same sentence for two groups."""
-    from retune.scoring.probing import probe_counterfactuals
+    from retune.scoring.probes.probe_models import probe_counterfactuals
 
     return probe_counterfactuals(inputs, settings, work)
 
@@ -204,6 +204,6 @@ def probe_robustness(
     inputs: RobustnessInputs, settings: RobustnessSettings, work: Workdir
 ) -> ScoreReport:
     """Ask the held-out questions again, spoilt on purpose."""
-    from retune.scoring.perturbing import probe_robustness
+    from retune.scoring.robustness.probe_robustness import probe_robustness
 
     return probe_robustness(inputs, settings, work)

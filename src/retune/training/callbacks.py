@@ -14,12 +14,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from retune.errors import StageError
 from retune.recipe.sections import WatchedFigure
 from retune.scoring.figures import WATCHED
-from retune.stage import Reporter
-from retune.stopping import StopSignal
+from retune.spine.stage import Reporter
+from retune.spine.stopping import StopSignal
 from retune.training.checkpoints import seal_checkpoint, write_atomically
 from retune.training.early_stopping import gain
 from retune.training.metrics import read_metrics
-from retune.training.trained import Trained
+from retune.training.trainable import Trained
 
 # The Trainer's last log has a `train_loss` of its own, the mean of all steps: no point of a curve.
 _NAMES = {

@@ -18,24 +18,24 @@ from datasets import Dataset
 from torch.nn import functional
 from transformers import Trainer, TrainingArguments, set_seed
 
+from retune.data.chats.tokenizers import load_tokenizer
 from retune.data.tables import iterate_rows
-from retune.data.tokenizers import load_tokenizer
 from retune.errors import DataError
-from retune.modeling.loading import SLOT
+from retune.inference.batching import pad_sequences
+from retune.inference.head_predictions import class_figures
+from retune.inference.loaded_models import SLOT
+from retune.preflight.steps import count_steps
+from retune.preflight.training_rows import refuse_unfit_training
 from retune.recipe.sections import TrainingConfig
 from retune.records import AdapterRef, SideRef
-from retune.scoring.batching import pad_sequences
 from retune.scoring.classification.metrics import compute_figures
-from retune.scoring.head_predictions import class_figures
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 from retune.training.class_weights import count_labels, weigh_classes
-from retune.training.course import run_course
-from retune.training.refusing import refuse_unfit_training
+from retune.training.loop import run_course
 from retune.training.stages import ClassifierInputs, ClassifierSettings
-from retune.training.steps import count_steps
 from retune.training.task_scores import set_aside, spread_rows
-from retune.training.trained import Trained, learn_in_float32
-from retune.training.trained_heads import prepare_classifier
+from retune.training.trainable import Trained, learn_in_float32
+from retune.training.trainable_heads import prepare_classifier
 from retune.training.trainer_arguments import common_arguments, row_arguments
 
 Batch = dict[str, torch.Tensor]

@@ -12,12 +12,12 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from retune.errors import ConfigError
+from retune.preflight.steps import count_steps
 from retune.recipe.sections import LowRankConfig, TrainingConfig
 from retune.recipe.sections.method import CONTINUABLE, MethodConfig
 from retune.records import AdapterRef
 from retune.training.stages import StartInputs, StartSettings
-from retune.training.steps import count_steps
-from retune.training.trained import Trained, prepare_model
+from retune.training.trainable import Trained, prepare_model
 
 REFERENCE = "ref"
 """Name that TRL gives to the frozen copy of an adapter."""

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from retune.errors import ConfigError
-from retune.training.steps import plan_packs
+from retune.preflight.steps import plan_packs
 from retune.training.task_scores import set_aside
 
 LENGTHS = "seq_lengths"

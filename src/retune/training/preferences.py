@@ -24,12 +24,13 @@ from transformers import PreTrainedModel, set_seed
 from trl import DPOConfig, DPOTrainer
 
 from retune.data.chats.pairs import Row, read_pairs
-from retune.data.tokenizers import Tokenizer, load_tokenizer
-from retune.modeling.loading import SLOT
+from retune.data.chats.tokenizers import Tokenizer, load_tokenizer
+from retune.inference.loaded_models import SLOT
+from retune.inference.token_losses import score_tokens
+from retune.preflight.steps import count_steps
 from retune.recipe.sections import TrainingConfig
 from retune.records import LOG_FOLDER, AdapterRef
-from retune.scoring.token_losses import score_tokens
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 from retune.training.continuing import (
     REFERENCE,
     Continued,
@@ -38,9 +39,8 @@ from retune.training.continuing import (
     restore_weights,
     training_of,
 )
-from retune.training.course import run_course
+from retune.training.loop import run_course
 from retune.training.stages import PreferenceInputs, PreferenceSettings
-from retune.training.steps import count_steps
 from retune.training.trainer_arguments import common_arguments, project_answers_only
 
 _COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids")

@@ -24,18 +24,18 @@ from datasets import Dataset
 from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer
 
+from retune.data.chats.tokenizers import Tokenizer, end_token_ids, load_tokenizer
 from retune.data.tables import iterate_rows
-from retune.data.tokenizers import Tokenizer, end_token_ids, load_tokenizer
 from retune.errors import DataError
-from retune.modeling.loading import SLOT
+from retune.inference.generation import read_answer
+from retune.inference.loaded_models import SLOT
+from retune.inference.token_losses import context_limit
 from retune.recipe.sections import GrpoConfig, TrainingConfig
 from retune.records import LOG_FOLDER, AdapterRef
-from retune.scoring.generation import read_answer
-from retune.scoring.sql.records import SqlLimits
 from retune.scoring.sql.rows import read_sql_rows
-from retune.scoring.sql.sandbox import SqlSandbox
-from retune.scoring.token_losses import context_limit
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
+from retune.sql.records import SqlLimits
+from retune.sql.sandbox import SqlSandbox
 from retune.training.continuing import (
     Continued,
     continue_training,
@@ -43,7 +43,7 @@ from retune.training.continuing import (
     restore_weights,
     training_of,
 )
-from retune.training.course import run_course
+from retune.training.loop import run_course
 from retune.training.metrics import read_metrics
 from retune.training.sql_reward import SqlReward
 from retune.training.stages import RewardInputs, RewardSettings

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from retune.scoring.sql.execution import ExecutionJudge, database_key
-from retune.scoring.sql.records import SqlLimits, SqlRow
-from retune.scoring.sql.sandbox import SqlSandbox
 from retune.scoring.sql.score import extract_sql
+from retune.sql.execution import ExecutionJudge, database_key
+from retune.sql.records import SqlLimits, SqlRow
+from retune.sql.sandbox import SqlSandbox
 
 _KEPT_VERDICTS = 100_000
 """Most verdicts that are kept; models repeat themselves, also from epoch to epoch."""

@@ -6,9 +6,7 @@ from typing import Annotated
 
 from pydantic import ValidationInfo, field_validator
 
-from retune.machine import Device
-from retune.modeling.memory.estimates import TrainingEstimate
-from retune.modeling.stages import ADAPTED
+from retune.modeling.libraries import ADAPTED
 from retune.recipe.sections import (
     GrpoConfig,
     HeadConfig,
@@ -21,7 +19,7 @@ from retune.recipe.sections.model import Attention, Dtype, QuantizationKind
 from retune.records import AdapterRef, BaseRef, ModelRef, PairsRef, Record, SideRef, Source
 from retune.scoring.figures import FIGURES
 from retune.scoring.stages import WatchSettings
-from retune.stage import Settings, Workdir, reads, stage
+from retune.spine.stage import Settings, Workdir, reads, stage
 
 _LEARNED = (*ADAPTED, "accelerate", "datasets")
 _TRAINED = (*_LEARNED, "trl")
@@ -82,44 +80,6 @@ class TrainSettings(WatchSettings, StartSettings):
         watched = FIGURES.get(training.watch)  # the loss is no figure of a report
         counts = watched is not None and name in watched.watch_reads
         return value if counts else ScoringConfig.model_fields[name].default
-
-
-class EstimateInputs(Record):
-    """What a training's memory depends on, beside its settings."""
-
-    base: BaseRef
-    train: SideRef
-    device: Device
-    packed_to: int | None = None
-    """Length of packed sequences; None where rows are not packed."""
-    alternatives: bool = False
-    """Whether other settings are estimated too."""
-
-
-class EstimateSettings(Settings):
-    """What a training's memory depends on: no rate, no number of steps."""
-
-    dtype: Annotated[Dtype, reads("model.dtype")]
-    attention: Annotated[Attention, reads("model.attention")]
-    quantization: Annotated[QuantizationKind, reads("quantization.kind")]
-    double: Annotated[bool, reads("quantization.double")]
-    compute_dtype: Annotated[Dtype, reads("quantization.compute_dtype")]
-    method: MethodConfig
-    batch_size: Annotated[int, reads("training.batch_size")]
-    gradient_accumulation: Annotated[int, reads("training.gradient_accumulation")]
-    gradient_checkpointing: Annotated[bool, reads("training.gradient_checkpointing")]
-    optimizer: Annotated[str, reads("training.optimizer")]
-    evaluations: Annotated[int, reads("training.evaluations")]
-
-
-@stage(EstimateInputs, version=1, libraries=(*ADAPTED, "trl"), on_device=True)
-def estimate_training(
-    inputs: EstimateInputs, settings: EstimateSettings, work: Workdir
-) -> TrainingEstimate:
-    """Count the memory of a training by part, before a weight is loaded."""
-    from retune.training.estimating import estimate_training
-
-    return estimate_training(inputs, settings, work)
 
 
 @stage(TrainInputs, version=4, libraries=(*_TRAINED, *_WATCHED, "scipy", "sqlglot"), on_device=True)

@@ -12,13 +12,15 @@ from datasets import Dataset
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
+from retune.data.chats.tokenizers import load_tokenizer
 from retune.data.tables import ROWS_AT_ONCE, iterate_rows
-from retune.data.tokenizers import load_tokenizer
 from retune.errors import DataError
-from retune.modeling.loading import SLOT
+from retune.inference.loaded_models import SLOT
+from retune.preflight.steps import count_steps
+from retune.preflight.training_rows import refuse_unfit_training
 from retune.records import AdapterRef, SideRef
-from retune.stage import Workdir
-from retune.training.course import run_course
+from retune.spine.stage import Workdir
+from retune.training.loop import run_course
 from retune.training.packing import (
     LENGTHS,
     PLACES,
@@ -27,11 +29,9 @@ from retune.training.packing import (
     pack_rows,
     refuse_leaks,
 )
-from retune.training.refusing import refuse_unfit_training
 from retune.training.stages import TrainInputs, TrainSettings
-from retune.training.steps import count_steps
 from retune.training.task_scores import make_task_score
-from retune.training.trained import Trained, learn_in_float32, prepare_model
+from retune.training.trainable import Trained, learn_in_float32, prepare_model
 from retune.training.trainer_arguments import common_arguments, project_answers_only, row_arguments
 
 # The tokenizer's threads and the data workers' forks do not go together.

@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from retune.data.chats.tokenizers import end_token_ids, load_tokenizer
 from retune.data.tables import iterate_rows
-from retune.data.tokenizers import end_token_ids, load_tokenizer
 from retune.errors import ConfigError, ScoringError
-from retune.modeling.loading import LoadedModel
+from retune.inference.generation import write_answers
+from retune.inference.loaded_models import LoadedModel
 from retune.recipe.sections import TrainingConfig
 from retune.records import SideRef
 from retune.scoring.classification.records import ClassificationRow
 from retune.scoring.classification.score import score_classification
-from retune.scoring.generation import write_answers
 from retune.scoring.label_predictions import find_label_answers, predict_labels
-from retune.scoring.sql.records import SqlLimits
 from retune.scoring.sql.rows import read_sql_rows
 from retune.scoring.sql.score import extract_sql, score_queries
+from retune.sql.records import SqlLimits
 from retune.training.stages import TrainSettings
 
 Row = dict[str, Any]

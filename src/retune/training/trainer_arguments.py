@@ -14,8 +14,8 @@ from trl.kernels.chunked_logprob import _use_triton
 
 from retune.modeling.devices import choose_compute_dtype, choose_device
 from retune.recipe.sections import TrainingConfig
-from retune.stage import Workdir
-from retune.training.course import CHECKPOINTS
+from retune.spine.stage import Workdir
+from retune.training.loop import CHECKPOINTS
 from retune.training.stages import StartSettings
 
 _ORDERS = {"random": "random", "as_given": "sequential", "by_length": "group_by_length"}

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from retune.preflight.steps import count_sequences, count_steps
 from retune.recipe.recipe import Recipe
 from retune.records import LOG_FOLDER, AdapterRef, ModelScores, SideRef
 from retune.release import showing
 from retune.release.methods import describe_training
 from retune.scoring.figures import FIGURES
+from retune.spine.store import Store
 from retune.stages import TRAINING_STAGES
-from retune.store import Store
 from retune.training.metrics import read_metrics
-from retune.training.steps import count_sequences, count_steps
+from retune.trials.pruning import Curve
 from retune.trials.results import TrialResult, add_costs, read_cost
-from retune.trials.stopping import Curve
 from retune.trials.trials import Trial
 from retune.watching import StageLine
 

@@ -14,7 +14,7 @@ from retune.records import LOG_FOLDER, AdapterRef, Metric, ModelScores, Record
 from retune.release.side_by_side import PairedComparison, compare_with_first
 from retune.scoring.figures import FIGURES
 from retune.trials.pareto import pareto_set
-from retune.trials.stopping import Curve
+from retune.trials.pruning import Curve
 
 TrialState = Literal["finished", "stopped", "failed"]
 

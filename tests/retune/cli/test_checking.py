@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from retune.data.tables import read_rows
-from retune.training.steps import plan_packs
+from retune.preflight.steps import plan_packs
 from tests.flows.conftest import retune, write_project
 
 pytestmark = pytest.mark.slow

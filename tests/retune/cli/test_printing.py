@@ -12,7 +12,7 @@ from rich.console import Console
 
 from retune.cli.consoles import open_console
 from retune.cli.running import show_summary
-from retune.cli.watching import TerminalWatcher, stage_text
+from retune.cli.terminal_watcher import TerminalWatcher, stage_text
 from retune.records import GateDecision, Metric, RegisteredRef
 from retune.release.summary import RunSummary
 from retune.watching import StageLine

@@ -11,7 +11,8 @@ import pytest
 
 from retune.collecting.bright_data import API, TOKEN_VARIABLE, open_bright_data
 from retune.collecting.failures import PageFailed
-from retune.collecting.providers import PAGE_TYPES, open_provider
+from retune.collecting.provider_choice import open_provider
+from retune.collecting.providers import PAGE_TYPES
 from retune.collecting.records import CollectSettings, FetchedPage
 from retune.errors import ConfigError
 

@@ -14,7 +14,7 @@ from retune.data.sources import locate_databases
 from retune.data.stages import DatabasesInputs
 from retune.data.tables import read_rows
 from retune.errors import DataError
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 
 MADE = "CREATE TABLE t (a);"
 FILLED = f"{MADE}\nINSERT INTO t VALUES (1);"

@@ -22,7 +22,7 @@ from retune.data.tables import read_rows
 from retune.errors import ConfigError, DataError
 from retune.recipe.sections.data import DataConfig
 from retune.records import HubDataset
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 from tests.making import load_inputs
 
 COMMIT = "c" * 40

@@ -20,7 +20,7 @@ from retune.data.tables import iterate_rows, read_rows
 from retune.errors import DataError
 from retune.recipe.sections.data import DataConfig
 from retune.records import DatabasesRef, DatasetRef, Source
-from retune.stage import SilentReporter, Workdir
+from retune.spine.stage import SilentReporter, Workdir
 from tests.making import load_inputs, make_workdir
 from tests.tiny_models import REPOSITORY
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from retune.errors import ConfigError
+from retune.inference.loaded_models import load_causal_model
 from retune.modeling.heads import add_head
-from retune.modeling.loading import load_causal_model
 from retune.modeling.weights import check_weights
 from tests.tiny_models import write_snapshot
 

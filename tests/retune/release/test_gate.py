@@ -16,7 +16,7 @@ from retune.release.gate import decide
 from retune.release.pairing import pair_metric
 from retune.release.stages import DecideInputs, DecideSettings
 from retune.scoring.outcomes import read_outcomes, write_outcomes
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 from tests.making import settings_of
 
 Outcomes = Sequence[bool | None]

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from retune.modeling.loading import SLOT
+from retune.inference.loaded_models import SLOT
+from retune.inference.text_losses import answer_losses, text_losses
 from retune.modeling.reference import REFERENCE_TEXT
 from retune.records import BaseRef, Source
 from retune.scoring import general_text as general_text_module
@@ -20,8 +21,7 @@ from retune.scoring.general_text import score_general_text
 from retune.scoring.outcomes import read_outcomes
 from retune.scoring.perplexity import perplexity
 from retune.scoring.stages import LossSettings, TextInputs
-from retune.scoring.text_losses import answer_losses, text_losses
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 from tests.making import make_workdir, settings_of, source_of
 
 TEXTS = ["Quantas cidades há na tabela?", "The library lends five books.", "A feira abre às seis."]

@@ -15,19 +15,19 @@ import torch
 
 from retune.data.tables import read_rows
 from retune.errors import ScoringError
-from retune.modeling.loading import SLOT
+from retune.inference import token_losses
+from retune.inference.generation import Answer, write_answers
+from retune.inference.loaded_models import SLOT
+from retune.inference.text_losses import answer_losses
 from retune.records import BaseRef, ScoreReport, SideRef
 from retune.scoring import perplexity as perplexity_module
-from retune.scoring import token_losses
-from retune.scoring.generation import Answer, write_answers
 from retune.scoring.outcomes import read_outcomes, write_outcomes
 from retune.scoring.perplexity import perplexity, score_perplexity
 from retune.scoring.samples import sample_answers
 from retune.scoring.sql import answers as answers_module
 from retune.scoring.sql.answers import score_sql
 from retune.scoring.stages import LossSettings, SampleSettings, ScoreInputs, SqlSettings
-from retune.scoring.text_losses import answer_losses
-from retune.stage import Settings, Workdir
+from retune.spine.stage import Settings, Workdir
 from tests.making import make_workdir, settings_of
 
 

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import torch
 
+from retune.data.chats.tokenizers import load_tokenizer
 from retune.data.schemas import CHAT_SCHEMA
 from retune.data.tables import write_table
-from retune.data.tokenizers import load_tokenizer
 from retune.errors import ConfigError, ScoringError
-from retune.modeling.loading import LoadedModel, load_scored_model
+from retune.inference import generation
+from retune.inference.loaded_models import LoadedModel, load_scored_model
 from retune.records import BaseRef, ScoreReport, SideRef
-from retune.scoring import generation
 from retune.scoring.classification.baselines import score_plain_classifiers
 from retune.scoring.classification.records import ClassificationRow
 from retune.scoring.classification.score import score_classification
@@ -28,7 +28,7 @@ from retune.scoring.label_predictions import Predictions, find_label_answers, pr
 from retune.scoring.labels import score_baselines, score_labels
 from retune.scoring.outcomes import read_outcomes
 from retune.scoring.stages import BaselineInputs, BaselineSettings, LabelInputs, LabelSettings
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 from tests.making import make_workdir, settings_of
 
 LABELS = ("negativo", "neutro", "positivo")

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 import torch
 
-from retune.data.tokenizers import load_tokenizer
+from retune.data.chats.tokenizers import load_tokenizer
 from retune.errors import ScoringError
-from retune.modeling.loading import load_causal_model
+from retune.inference.loaded_models import load_causal_model
+from retune.inference.text_losses import PairLosses, answer_losses, pair_losses, text_losses
+from retune.inference.token_losses import RowLoss, add_losses, score_pairs
+from retune.inference.windows import rolling_windows, strided_windows
 from retune.scoring.perplexity import (
     estimate_bits_per_byte,
     estimate_perplexity,
     perplexity,
     text_perplexity,
 )
-from retune.scoring.text_losses import PairLosses, answer_losses, pair_losses, text_losses
-from retune.scoring.token_losses import RowLoss, add_losses, score_pairs
-from retune.scoring.windows import rolling_windows, strided_windows
 from tests.retune.scoring.reference_losses import figures_of, make_model, read_texts
 from tests.tiny_models import REPOSITORY
 

@@ -19,9 +19,9 @@ from transformers import (
 )
 
 from retune.errors import StageError
-from retune.modeling.methods.adapting import as_peft
-from retune.stage import SilentReporter
-from retune.stopping import StopSignal
+from retune.modeling.methods.lora import as_peft
+from retune.spine.stage import SilentReporter
+from retune.spine.stopping import StopSignal
 from retune.training.callbacks import (
     BestWeights,
     FiniteLoss,
@@ -31,7 +31,7 @@ from retune.training.callbacks import (
     refuse_non_finite,
 )
 from retune.training.metrics import read_metrics
-from retune.training.trained import TrainedAdapter
+from retune.training.trainable import TrainedAdapter
 from tests.tiny_models import family_config
 
 ARGUMENTS: Any = TrainingArguments(output_dir="/tmp/unused", report_to="none")

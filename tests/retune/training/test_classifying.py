@@ -15,16 +15,14 @@ import torch
 from safetensors.torch import load_file
 
 from retune.errors import DataError, ScoringError
-from retune.modeling.loading import load_scored_model
-from retune.modeling.merging import merge_adapter
-from retune.modeling.stages import MergeInputs, MergeSettings
+from retune.inference.head_predictions import class_figures, predict_by_head
+from retune.inference.loaded_models import load_scored_model
 from retune.recipe.sections import TrainingConfig
 from retune.records import AdapterRef, BaseRef, ModelRef, SideRef
-from retune.scoring.head_predictions import class_figures, predict_by_head
 from retune.scoring.labels import score_labels
-from retune.scoring.perturbing import probe_robustness
+from retune.scoring.robustness.probe_robustness import probe_robustness
 from retune.scoring.stages import LabelInputs, LabelSettings, RobustnessInputs, RobustnessSettings
-from retune.stopping import STOP
+from retune.spine.stopping import STOP
 from retune.training.classifying import (
     class_loss,
     collate,
@@ -32,6 +30,8 @@ from retune.training.classifying import (
     train_classifier,
 )
 from retune.training.stages import ClassifierInputs, ClassifierSettings
+from retune.weights.merge import merge_adapter
+from retune.weights.stages import MergeInputs, MergeSettings
 from tests.labelled_sides import write_labelled_side
 from tests.making import make_workdir, settings_of
 

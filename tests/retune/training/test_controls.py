@@ -14,14 +14,15 @@ from trl import SFTConfig
 
 from retune.data.tables import read_rows
 from retune.errors import ConfigError
+from retune.preflight import training_rows
 from retune.recipe.sections import TrainingConfig
 from retune.recipe.sections.optimizers import MISSING, OPTIMIZERS, RENAMED
 from retune.records import BaseRef, ChatRef
-from retune.stage import Workdir
-from retune.training import refusing, supervised
+from retune.spine.stage import Workdir
+from retune.training import supervised
 from retune.training.stages import TrainInputs
 from retune.training.supervised import train_adapter
-from retune.training.trained import prepare_model
+from retune.training.trainable import prepare_model
 from retune.training.trainer_arguments import common_arguments, row_arguments
 from tests.making import make_workdir
 from tests.retune.training.test_supervised import Quantize, section
@@ -217,7 +218,7 @@ def test_compiling_without_a_compiler_is_refused(
     inputs: TrainInputs, work: Workdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the model is loaded."""
-    monkeypatch.setattr(refusing, "COMPILERS", ("no-such-compiler",))
+    monkeypatch.setattr(training_rows, "COMPILERS", ("no-such-compiler",))
     with pytest.raises(ConfigError, match="needs a C compiler, and none of no-such-compiler"):
         train_adapter(inputs, section(kind="none", torch_compile=True), work)
 

@@ -19,10 +19,10 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from retune.digests import digest_folder
 from retune.errors import ConfigError, DataError, ScoringError
+from retune.inference.generation import Answer
 from retune.recipe.sections import EarlyStoppingConfig
 from retune.records import AdapterRef, BaseRef, ChatRef, SideRef
-from retune.scoring.generation import Answer
-from retune.stage import SilentReporter, Workdir
+from retune.spine.stage import SilentReporter, Workdir
 from retune.training import task_scores
 from retune.training.callbacks import BestWeights, MetricsLog
 from retune.training.early_stopping import EarlyStopping, TaskScore, is_over, watched_figures
@@ -30,7 +30,7 @@ from retune.training.metrics import read_metrics
 from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.supervised import train_adapter
 from retune.training.task_scores import set_aside, spread_rows
-from retune.training.trained import TrainedAdapter
+from retune.training.trainable import TrainedAdapter
 from tests.making import make_workdir
 from tests.retune.training.test_callbacks import tiny_adapted
 from tests.retune.training.test_supervised import KILLED, REPOSITORY, Quantize, section

@@ -11,22 +11,22 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from retune.data.tokenizers import load_tokenizer
+from retune.data.chats.tokenizers import load_tokenizer
 from retune.digests import digest_folder
+from retune.inference.loaded_models import SLOT, load_plain_model, put_adapter
 from retune.modeling.four_bit import use_plain_4bit_kernels
-from retune.modeling.loading import SLOT, load_plain_model, put_adapter
-from retune.modeling.merging import merge_adapter
 from retune.modeling.prequantized import quantized_as
-from retune.modeling.quantizing import quantize_model
 from retune.modeling.snapshots import locate_base
-from retune.modeling.stages import MergeInputs, MergeSettings, QuantizeInputs, QuantizeSettings
 from retune.recipe.sections import FullConfig
 from retune.records import ChatRef, Source
-from retune.stage import SilentReporter, Workdir
+from retune.spine.stage import SilentReporter, Workdir
 from retune.training import supervised
 from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.supervised import train_adapter
-from retune.training.trained import Trained
+from retune.training.trainable import Trained
+from retune.weights.merge import merge_adapter
+from retune.weights.quantize import quantize_model
+from retune.weights.stages import MergeInputs, MergeSettings, QuantizeInputs, QuantizeSettings
 from tests.making import make_workdir, settings_of
 
 CPU = torch.device("cpu")

@@ -17,19 +17,19 @@ from safetensors.torch import load_file
 
 from retune.digests import digest_folder
 from retune.errors import ConfigError
+from retune.inference.loaded_models import SLOT, load_scored_model
 from retune.modeling.four_bit import use_plain_4bit_kernels
-from retune.modeling.loading import SLOT, load_scored_model
-from retune.modeling.merging import merge_adapter
-from retune.modeling.quantizing import quantize_model
 from retune.modeling.snapshots import locate_base
-from retune.modeling.stages import MergeInputs, MergeSettings, QuantizeInputs, QuantizeSettings
 from retune.records import AdapterRef, ChatRef, Source
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 from retune.training import supervised
 from retune.training.metrics import read_metrics
 from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.supervised import train_adapter
-from retune.training.trained import Trained
+from retune.training.trainable import Trained
+from retune.weights.merge import merge_adapter
+from retune.weights.quantize import quantize_model
+from retune.weights.stages import MergeInputs, MergeSettings, QuantizeInputs, QuantizeSettings
 from tests.making import make_workdir, settings_of
 
 REPOSITORY = Path(__file__).parents[3]
@@ -340,7 +340,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from retune.training.stages import TrainInputs, TrainSettings
-from retune.stage import SilentReporter, Workdir
+from retune.spine.stage import SilentReporter, Workdir
 from retune.training.supervised import train_adapter
 
 class Killing(SilentReporter):

@@ -15,12 +15,12 @@ from trl import pack_dataset
 
 from retune.data.tables import read_rows
 from retune.errors import ConfigError, DataError
+from retune.preflight.steps import count_sequences, count_steps, plan_packs
 from retune.records import BaseRef, ChatRef, ModelRef
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 from retune.training import packing, supervised
 from retune.training.packing import PackedCollator, attention_of, pack_rows, refuse_leaks
 from retune.training.stages import TrainInputs, TrainSettings
-from retune.training.steps import count_sequences, count_steps, plan_packs
 from retune.training.supervised import train_adapter
 from tests.retune.training.test_supervised import Quantize, section
 from tests.tiny_models import family_config

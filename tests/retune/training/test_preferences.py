@@ -17,8 +17,8 @@ from retune.data.stages import PairsInputs, PairsSettings
 from retune.data.tables import read_rows
 from retune.digests import digest_folder
 from retune.records import AdapterRef, BaseRef, ChatRef, ModelRef, PairsRef, Source
-from retune.stage import Workdir
-from retune.training import course, preferences
+from retune.spine.stage import Workdir
+from retune.training import loop, preferences
 from retune.training.metrics import read_metrics
 from retune.training.preferences import measure_preferences, train_preferences
 from retune.training.stages import PreferenceInputs, PreferenceSettings, TrainInputs, TrainSettings
@@ -232,7 +232,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Killed at step 5 and resumed from step 4: the same adapter, bit for bit, and figures."""
-    on_log = course.MetricsLog.on_step_end
+    on_log = loop.MetricsLog.on_step_end
 
     def die(self: Any, args: Any, state: Any, control: Any, **rest: Any) -> None:
         on_log(self, args, state, control, **rest)
@@ -240,7 +240,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(course.MetricsLog, "on_step_end", die)
+        patched.setattr(loop.MetricsLog, "on_step_end", die)
         train_preferences(inputs, section(), work)
     resumed = train_preferences(inputs, section(), work)
     assert resumed.resumed_from_step == 4

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from retune.modeling.snapshots import locate_base
-from retune.modeling.stages import QuantizeInputs, QuantizeSettings
 from retune.records import BaseRef, ModelRef, ScoredModel, SideRef
 from retune.scoring.labels import score_baselines, score_labels
 from retune.scoring.stages import BaselineInputs, BaselineSettings, LabelInputs, LabelSettings
 from retune.training.classifying import train_classifier
 from retune.training.stages import ClassifierInputs, ClassifierSettings
+from retune.weights.stages import QuantizeInputs, QuantizeSettings
 from tests.labelled_sides import write_labelled_side
 from tests.making import make_workdir, settings_of, source_of
 from tests.shared_sets import shared_set
@@ -45,7 +45,7 @@ def read_texts(name: str, text: str, label: str, names: dict[str, str]) -> list[
 
 
 def make_model(base: BaseRef, folder: Path) -> ModelRef:
-    from retune.modeling.quantizing import quantize_model
+    from retune.weights.quantize import quantize_model
 
     text = folder / "text.jsonl"
     text.write_text('{"text": "Quantas cidades há na tabela?"}\n', "utf-8")

@@ -18,11 +18,11 @@ from retune.digests import digest_folder
 from retune.errors import ConfigError, DataError
 from retune.recipe.loading import load_recipe
 from retune.records import AdapterRef, BaseRef, ChatRef, ModelRef, SideRef
-from retune.scoring.sql.records import SqlLimits, SqlRow
-from retune.scoring.sql.sandbox import SqlSandbox
-from retune.stage import Workdir
-from retune.training import course, rewards
-from retune.training.measured import read_measured
+from retune.spine.stage import Workdir
+from retune.sql.records import SqlLimits, SqlRow
+from retune.sql.sandbox import SqlSandbox
+from retune.training import loop, rewards
+from retune.training.resource_record import read_measured
 from retune.training.rewards import measure_rewards, train_rewards
 from retune.training.sql_reward import SqlReward
 from retune.training.stages import RewardInputs, RewardSettings, TrainInputs, TrainSettings
@@ -166,7 +166,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
     trained: AdapterRef, inputs: RewardInputs, work: Workdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed at step 3 and resumed from step 2: the same answers are drawn, bit for bit."""
-    on_step_end = course.MetricsLog.on_step_end
+    on_step_end = loop.MetricsLog.on_step_end
 
     def die(self: Any, args: Any, state: Any, control: Any, **rest: Any) -> None:
         on_step_end(self, args, state, control, **rest)
@@ -174,7 +174,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(course.MetricsLog, "on_step_end", die)
+        patched.setattr(loop.MetricsLog, "on_step_end", die)
         train_rewards(inputs, section(), work)
     resumed = train_rewards(inputs, section(), work)
     assert resumed.resumed_from_step == 2

@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from retune.errors import ConfigError
-from retune.modeling.loading import load_causal_model
-from retune.modeling.methods.applying import apply_method
-from retune.modeling.methods.starting import check_start, locate_start
+from retune.inference.loaded_models import load_causal_model
+from retune.modeling.methods.apply import apply_method
+from retune.modeling.starting import check_start, locate_start
 from retune.recipe.sections import LoraConfig
 from retune.records import AdapterRef, BaseRef, ChatRef, ModelRef
-from retune.stage import key_parts
+from retune.spine.stage import key_parts
 from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.stages import train_adapter as train_adapter_stage
 from retune.training.supervised import train_adapter

@@ -19,13 +19,13 @@ from safetensors.torch import load_file
 from retune.data.tables import read_rows
 from retune.digests import digest_folder
 from retune.errors import ConfigError, DataError, StageError
+from retune.preflight.steps import count_steps
 from retune.records import AdapterRef, BaseRef, ChatRef, ModelRef
-from retune.stage import Workdir
-from retune.training import course, supervised
+from retune.spine.stage import Workdir
+from retune.training import loop, supervised
 from retune.training.callbacks import FiniteLoss
 from retune.training.metrics import read_metrics
 from retune.training.stages import TrainInputs, TrainSettings
-from retune.training.steps import count_steps
 from retune.training.supervised import train_adapter, with_labels
 from tests.making import make_workdir, settings_of
 
@@ -174,7 +174,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from retune.training.stages import TrainInputs, TrainSettings
-from retune.stage import SilentReporter, Workdir
+from retune.spine.stage import SilentReporter, Workdir
 from retune.training.supervised import train_adapter
 
 class Killing(SilentReporter):
@@ -295,7 +295,7 @@ def test_a_training_that_ends_early_is_an_error(
     def end(self: Any, args: Any, state: Any, control: Any, **_: Any) -> None:
         control.should_training_stop = state.global_step == 2
 
-    monkeypatch.setattr(course.StopAtNextStep, "on_step_end", end)
+    monkeypatch.setattr(loop.StopAtNextStep, "on_step_end", end)
     with pytest.raises(StageError, match="ended at step 2 of 6"):
         train_adapter(inputs, section(), work)
 
@@ -311,8 +311,8 @@ def test_an_unquantized_base_trains_too(
     inputs: TrainInputs, work: Workdir, quantize: Quantize, tmp_path: Path
 ) -> None:
     """With kind none the adapter learns over the base itself, and merges into it."""
-    from retune.modeling.merging import merge_adapter
-    from retune.modeling.stages import MergeInputs, MergeSettings
+    from retune.weights.merge import merge_adapter
+    from retune.weights.stages import MergeInputs, MergeSettings
 
     plain = inputs.model_copy(update={"model": quantize("none")})
     adapter = train_adapter(plain, section(kind="none"), work)

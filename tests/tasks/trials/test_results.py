@@ -11,8 +11,8 @@ import pytest
 from retune.errors import DataError
 from retune.records import LOG_FOLDER, ModelScores
 from retune.tracking import connect
+from retune.trials.pruning import TrialStopped
 from retune.trials.results import find_yardstick
-from retune.trials.stopping import TrialStopped
 from retune.watching import StageLine
 from tasks.run import TrackedRun, open_run
 from tasks.trials.results import fail_trial, finish_trial, stop_trial

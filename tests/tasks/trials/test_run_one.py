@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from retune.errors import ConfigError
-from retune.stage_process import StageProcess
+from retune.spine.process import StageProcess
 from retune.tracking import connect
 from retune.training.stages import train_adapter
-from retune.trials.stopping import StoppedNote, TrialStopped
+from retune.trials.pruning import StoppedNote, TrialStopped
 from retune.trials.trials import Trial, TrialRequest
 from retune.watching import WATCHER, StageLine
 from tasks.job import Job

@@ -8,8 +8,8 @@ from typing import Any
 from retune.data.chats.faults import ChatFault, malformed
 from retune.data.chats.messages import Message
 from retune.data.chats.templates import template_text
+from retune.data.chats.tokenizers import Tokenizer
 from retune.data.chats.turn_forms import TurnForm
-from retune.data.tokenizers import Tokenizer
 
 Span = tuple[int, int]
 Tools = Sequence[Mapping[str, Any]] | None

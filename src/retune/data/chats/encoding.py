@@ -17,21 +17,21 @@ from typing import Any
 from retune.data.chats.databases import SchemaLookup, list_tables
 from retune.data.chats.describing import describe_exceptions, describe_prompts
 from retune.data.chats.faults import ChatFault, malformed
-from retune.data.chats.harmony import parse_harmony
 from retune.data.chats.masks import mask_tokens
 from retune.data.chats.messages import build_messages, read_calls, read_tools
 from retune.data.chats.rendering import ChatRenderer, ChatText
 from retune.data.chats.special_tokens import tell_unknown_tags
 from retune.data.chats.thoughts import closes_thought, holds_thought, split_answer
+from retune.data.chats.tokenizers import Tokenizer, end_token_ids, load_tokenizer
 from retune.data.chats.tokenizing import ChatIds, encode_chats
+from retune.data.harmony import parse_harmony
 from retune.data.schemas import ENCODED_SCHEMA
 from retune.data.stages import EncodeInputs, EncodeSettings
 from retune.data.tables import iterate_rows, write_table
-from retune.data.tokenizers import Tokenizer, end_token_ids, load_tokenizer
 from retune.digests import digest_folder
 from retune.errors import DataError
 from retune.records import LOG_FOLDER, EncodedRef
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 
 CHATS_FILE = "chats.parquet"
 ENDS_FILE = "ends.json"

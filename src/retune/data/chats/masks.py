@@ -7,10 +7,10 @@ from itertools import islice
 
 from retune.data.chats.applying import Span
 from retune.data.chats.rendering import ChatText
+from retune.data.chats.tokenizers import Tokenizer
 from retune.data.chats.tokenizing import ChatIds
 from retune.data.findings import ExampleRow
 from retune.data.tables import iterate_rows
-from retune.data.tokenizers import Tokenizer
 from retune.recipe.sections.prompt import LossOn
 from retune.records import SideRef
 

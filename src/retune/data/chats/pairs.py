@@ -15,15 +15,15 @@ from retune.data.chats.faults import ChatFault
 from retune.data.chats.messages import Message, build_messages
 from retune.data.chats.rendering import ChatRenderer, ChatText
 from retune.data.chats.thoughts import Thought, split_answer
+from retune.data.chats.tokenizers import Tokenizer, end_token_ids, load_tokenizer
 from retune.data.chats.tokenizing import encode_chats
 from retune.data.preferences import Preference, is_held_back, read_preferences, refuse_lines
 from retune.data.stages import PairsInputs, PairsSettings
 from retune.data.tables import iterate_rows, write_table
-from retune.data.tokenizers import Tokenizer, end_token_ids, load_tokenizer
 from retune.digests import digest_file, digest_folder
 from retune.errors import DataError
 from retune.records import LOG_FOLDER, PairsRef, SideRef
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 
 PAIRS_FILE = "pairs.parquet"
 _SCHEMA = pa.schema(

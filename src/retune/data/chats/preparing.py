@@ -21,7 +21,7 @@ from retune.data.schemas import CHAT_SCHEMA
 from retune.data.stages import ChatInputs, ChatSettings
 from retune.digests import digest_folder
 from retune.records import LOG_FOLDER, ChatRef, Share, Side
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 
 SIDES: tuple[Side, ...] = ("train", "validation", "test")
 
@@ -92,7 +92,7 @@ def _load_decoder(folder: Path) -> Callable[[Sequence[int]], str]:
 
         fast = Tokenizer.from_file(str(path))
         return lambda ids: str(fast.decode(list(ids), skip_special_tokens=False))
-    from retune.data.tokenizers import load_tokenizer
+    from retune.data.chats.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(folder)
     return lambda ids: str(tokenizer.decode(list(ids)))

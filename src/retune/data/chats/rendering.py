@@ -16,7 +16,6 @@ from retune.data.chats.abilities import PROBE_ANSWER, PROBE_QUESTION, Abilities
 from retune.data.chats.applying import ChatTemplate, Span, Tools
 from retune.data.chats.dropped import check_calls, check_read, holds, tools_dropped
 from retune.data.chats.faults import ChatFault, malformed
-from retune.data.chats.harmony import HARMONY_TAGS, check_harmony, repair_harmony
 from retune.data.chats.loss_marks import LossMarker
 from retune.data.chats.messages import (
     SYSTEM_ROLES,
@@ -26,7 +25,8 @@ from retune.data.chats.messages import (
 )
 from retune.data.chats.templates import find_user_text, template_text
 from retune.data.chats.thoughts import closes_thought, closing_tag, find_open_thought
-from retune.data.tokenizers import Tokenizer
+from retune.data.chats.tokenizers import Tokenizer
+from retune.data.harmony import HARMONY_TAGS, check_harmony, repair_harmony
 from retune.errors import ConfigError
 from retune.recipe.sections.prompt import LossOn
 

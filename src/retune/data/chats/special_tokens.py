@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from retune.data.chats.templates import template_text
 
 if TYPE_CHECKING:
-    from retune.data.tokenizers import Tokenizer
+    from retune.data.chats.tokenizers import Tokenizer
 
 _TAG = re.compile(r"<\|[\w-]+\|>|<[a-z]+(?:_[a-z]+)+>")
 """Marks of turns as families write them: ``<|im_start|>``, ``<start_of_turn>``."""

@@ -16,7 +16,7 @@ from retune.records import Source
 from retune.text_files import MARK, read_text_file
 
 if TYPE_CHECKING:
-    from retune.data.tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
 
 SHIPPED_TEMPLATES = ("headings", "instruction_en", "instruction_pt")
 _FOLDER = Path(__file__).with_name("templates")
@@ -246,13 +246,13 @@ def find_user_text(template: str) -> str | None:
     return text
 
 
-def template_text(tokenizer: Tokenizer) -> str:
+def template_text(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return a tokenizer's chat template; of several by name, the default one."""
     template: Any = tokenizer.chat_template
     return str(template["default"] if isinstance(template, dict) else template)
 
 
-def training_template(tokenizer: Tokenizer, loss_on: str) -> str:
+def training_template(tokenizer: PreTrainedTokenizerBase, loss_on: str) -> str:
     """Return a chat template with marks around what the model writes.
 
     Args:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from retune.data.chats.applying import Span
 from retune.data.chats.rendering import ChatText
-from retune.data.tokenizers import Tokenizer
+from retune.data.chats.tokenizers import Tokenizer
 
 
 class ChatIds(NamedTuple):

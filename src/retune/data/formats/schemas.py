@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from retune.errors import DataError
-from retune.scoring.sql.lexing import read_creations
+from retune.sql.lexing import read_creations
 
 
 def create_statements(script: str) -> str:

@@ -55,7 +55,7 @@ def read_harmony(row: Row, cells: Cells) -> Fields:
         `<|start|>user<|message|>Oi<|end|><|start|>assistant<|channel|>final<|message|>Olá!<|return|>`
         has the question `Oi` and the answer `Olá!`.
     """
-    from retune.data.chats.harmony import parse_harmony
+    from retune.data.harmony import parse_harmony
 
     return fields_of_turns(read_turns(parse_harmony(cells.text(row, "answer"))))
 

@@ -20,7 +20,7 @@ from retune.data.tables import count_rows
 from retune.digests import digest_folder
 from retune.errors import DataError
 from retune.records import LOG_FOLDER, CleanRef
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 
 _SETS_FOLDER = "shingles"
 

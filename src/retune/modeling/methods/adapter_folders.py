@@ -13,7 +13,7 @@ from typing import Any
 
 from retune.errors import ConfigError
 from retune.modeling.head_files import HEAD_WEIGHTS
-from retune.modeling.methods.adapter_fit import list_misfits
+from retune.modeling.methods.adapter_shapes import list_misfits
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -13,7 +13,7 @@ from peft import PeftModel
 from peft.utils.other import TrainableTokensWrapper
 from transformers import PreTrainedModel
 
-from retune.data.tokenizers import Tokenizer, load_tokenizer
+from retune.data.chats.tokenizers import Tokenizer, load_tokenizer
 from retune.errors import ConfigError
 from retune.modeling.methods.whole_modules import is_tied, name_of
 

@@ -1,6 +1,6 @@
 """The typed, frozen sections of a recipe; defaults live here, once, each with its meaning."""
 
-from retune.recipe.sections.after import DpoConfig, GrpoConfig
+from retune.recipe.sections.alignment import DpoConfig, GrpoConfig
 from retune.recipe.sections.base import Section, conflict
 from retune.recipe.sections.data import (
     ColumnsConfig,

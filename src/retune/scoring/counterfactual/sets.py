@@ -16,8 +16,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from retune.errors import ConfigError
 from retune.records import Record
+from retune.scoring.case_files import LANGUAGE, ProbeFile, explain, read_probe_files
 from retune.scoring.counterfactual.pairs import CounterfactualPair, PairSide
-from retune.scoring.probes.files import LANGUAGE, ProbeFile, explain, read_probe_files
 from retune.scoring.words import check_words
 
 _PLACE = re.compile(r"\{(\w*)\}")

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from retune.errors import ConfigError
 from retune.records import Record
-from retune.scoring.probes.files import LANGUAGE, ProbeFile, explain, read_probe_files
+from retune.scoring.case_files import LANGUAGE, ProbeFile, explain, read_probe_files
 from retune.scoring.words import check_words, find_words
 
 RequiredWord = str | tuple[str, ...]

@@ -22,7 +22,7 @@ from pydantic import Field
 from retune.errors import ConfigError
 from retune.recipe.sections.scoring import PerturbationKind
 from retune.records import Record
-from retune.scoring.probes.files import read_probe_files
+from retune.scoring.case_files import read_probe_files
 from retune.scoring.robustness.typos import Draw, add_typos
 
 Kind = PerturbationKind

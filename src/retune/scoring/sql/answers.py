@@ -13,17 +13,17 @@ from typing import Any
 
 from retune.data.tables import read_rows
 from retune.digests import digest_folder
-from retune.modeling.loading import SLOT
+from retune.inference.generation import write_answers
+from retune.inference.loaded_models import SLOT
 from retune.modeling.tokenizer_identity import refuse_other_tokenizer
 from retune.records import Metric, ScoreReport
-from retune.scoring.generation import write_answers
 from retune.scoring.outcomes import write_outcomes
-from retune.scoring.sql.records import SqlLimits, SqlOutcome, SqlScores
 from retune.scoring.sql.rows import read_sql_rows
 from retune.scoring.sql.score import extract_sql, score_queries
-from retune.scoring.sql.summary import summarize_sql
+from retune.scoring.sql.summary import SqlScores, summarize_sql
 from retune.scoring.stages import ScoreInputs, SqlSettings
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
+from retune.sql.records import SqlLimits, SqlOutcome
 
 SUMMARY_FILE = "summary.json"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from retune.data.tables import read_rows
 from retune.records import SideRef
-from retune.scoring.sql.records import SqlRow
+from retune.sql.records import SqlRow
 
 
 def read_sql_rows(rows: Sequence[Mapping[str, Any]], side: SideRef) -> list[SqlRow]:

@@ -18,12 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
 from retune.errors import ScoringError
-from retune.scoring.sql.exact import ExactJudge
-from retune.scoring.sql.execution import ExecutionJudge, database_key
-from retune.scoring.sql.hardness import rate_hardness
-from retune.scoring.sql.records import SqlLimits, SqlOutcome, SqlRow, SqlScores
-from retune.scoring.sql.sandbox import SqlSandbox
-from retune.scoring.sql.summary import summarize_sql
+from retune.scoring.sql.summary import SqlScores, summarize_sql
+from retune.sql.exact import ExactJudge
+from retune.sql.execution import ExecutionJudge, database_key
+from retune.sql.hardness import rate_hardness
+from retune.sql.records import SqlLimits, SqlOutcome, SqlRow
+from retune.sql.sandbox import SqlSandbox
 
 Progress = Callable[[int, int], None]
 

@@ -5,9 +5,45 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from retune.scoring.sql.hardness import HARDNESS
-from retune.scoring.sql.records import HardnessScores, SqlOutcome, SqlRow, SqlScores
 from retune.scoring.uncertainty import Estimate, estimate_rate
+from retune.sql.hardness import HARDNESS
+from retune.sql.records import SqlOutcome, SqlRecord, SqlRow
+
+
+class HardnessScores(SqlRecord):
+    """The figures over the golds of one class."""
+
+    rows: int
+    exact_match: Estimate
+    execution_match: Estimate
+
+
+class SqlScores(SqlRecord):
+    """All rows' outcomes and the figures over them.
+
+    Every rate has its own n; an unscored row is in none of them.
+    """
+
+    outcomes: tuple[SqlOutcome, ...]
+    estimates: dict[str, Estimate]
+    """`sql_exact_match`, `sql_execution_match`."""
+
+    unscored_by_reason: dict[str, int]
+    exact_unscored_by_reason: dict[str, int]
+    wrong_by_reason: dict[str, int]
+    executable_rate: Estimate
+    empty_result_rate: Estimate
+    """Share of the predictions that ran and returned no rows."""
+
+    nothing_floor: Estimate
+    """Execution match of a query that returns nothing: the share of empty golds."""
+
+    cut_tie_rate: Estimate
+    """Share of the golds whose LIMIT cuts a tie: there a no may be the gold's fault."""
+
+    by_hardness: dict[str, HardnessScores]
+    """By Spider's class, easy first; `unknown` for golds that cannot be parsed. Classes without
+    golds are left out."""
 
 
 def summarize_sql(rows: Sequence[SqlRow], outcomes: Sequence[SqlOutcome]) -> SqlScores:

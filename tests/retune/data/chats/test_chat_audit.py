@@ -12,8 +12,8 @@ import pytest
 from retune.data.chats.auditing import AuditRules, audit_row, find_answer
 from retune.data.chats.masks import show_rows
 from retune.data.chats.templates import locate_shipped
+from retune.data.chats.tokenizers import load_tokenizer
 from retune.data.tables import read_rows
-from retune.data.tokenizers import load_tokenizer
 from retune.errors import DataError
 from retune.records import ChatRef
 

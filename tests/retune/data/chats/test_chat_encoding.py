@@ -11,10 +11,10 @@ import pytest
 from retune.data.chats import encoding
 from retune.data.chats.masks import find_stretches
 from retune.data.chats.templates import locate_shipped
+from retune.data.chats.tokenizers import load_tokenizer
 from retune.data.chats.tokenizing import tokenize
 from retune.data.stages import EncodeSettings
 from retune.data.tables import read_rows
-from retune.data.tokenizers import load_tokenizer
 from retune.errors import ConfigError, DataError
 from retune.modeling.snapshots import locate_base
 from retune.records import EncodedRef

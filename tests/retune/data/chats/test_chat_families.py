@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from retune.data.chats.tokenizers import end_token_ids, load_tokenizer
 from retune.data.tables import read_rows
-from retune.data.tokenizers import end_token_ids, load_tokenizer
 from retune.modeling.snapshots import locate_base
 from retune.records import ChatRef
 

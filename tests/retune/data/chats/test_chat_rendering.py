@@ -11,7 +11,7 @@ import pytest
 from retune.data.chats.faults import ChatFault
 from retune.data.chats.messages import build_messages
 from retune.data.chats.rendering import ChatRenderer, ChatText, render_prompt
-from retune.data.tokenizers import load_tokenizer
+from retune.data.chats.tokenizers import load_tokenizer
 from retune.errors import ConfigError
 from retune.records import BaseRef
 from tests.tiny_models import GEMMA_TEMPLATE

@@ -22,7 +22,7 @@ from retune.data.chats.templates import (
     read_template,
     training_template,
 )
-from retune.data.tokenizers import load_tokenizer
+from retune.data.chats.tokenizers import load_tokenizer
 from retune.digests import digest_json
 from retune.errors import ConfigError
 from retune.recipe.sections import PromptConfig

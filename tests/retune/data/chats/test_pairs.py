@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from retune.data.chats.pairs import format_pairs, read_pairs
+from retune.data.chats.tokenizers import load_tokenizer
 from retune.data.preferences import is_held_back, locate_preferences, read_preferences
 from retune.data.stages import PairsInputs, PairsSettings
 from retune.data.tables import read_rows
-from retune.data.tokenizers import load_tokenizer
 from retune.errors import DataError
 from retune.records import BaseRef, ChatRef, PairsRef, Source
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 from tests.making import make_workdir, settings_of
 
 Write = Callable[..., Source]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from retune.data.chats.special_tokens import tell_unknown_tags, unknown_tags
-from retune.data.tokenizers import load_tokenizer
+from retune.data.chats.tokenizers import load_tokenizer
 from tests.tiny_models import CHATML_TEMPLATE, GEMMA_TEMPLATE
 
 

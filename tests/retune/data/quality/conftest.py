@@ -17,7 +17,7 @@ from retune.data.schemas import ROW_SCHEMA
 from retune.data.stages import CleanInputs, CleanSettings
 from retune.data.tables import write_table
 from retune.records import CleanRef, DatasetRef
-from retune.stage import Workdir
+from retune.spine.stage import Workdir
 from tests.making import settings_of
 
 EMPTY = dict.fromkeys(ROW_SCHEMA.names) | {"history": [], "context": "", "answer": "a", "file": 0}

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from retune.data.tokenizers import load_tokenizer
+from retune.data.chats.tokenizers import load_tokenizer
 from retune.errors import ConfigError
-from retune.modeling.memory.sketching import sketch_model
+from retune.modeling.memory.meta_model import sketch_model
 
 Snapshot = Callable[[str], Path]
 Copy = Callable[[Path], Path]

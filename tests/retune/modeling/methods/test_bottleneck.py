@@ -13,15 +13,15 @@ from pydantic import TypeAdapter
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from retune.data.tokenizers import load_tokenizer
+from retune.data.chats.tokenizers import load_tokenizer
 from retune.errors import ConfigError
-from retune.modeling.loading import LoadedModel, put_adapter
-from retune.modeling.methods.applying import apply_method
+from retune.inference.generation import generate_answers
+from retune.inference.loaded_models import LoadedModel, put_adapter
+from retune.inference.token_losses import score_pairs
+from retune.modeling.methods.apply import apply_method
 from retune.modeling.methods.blocks import find_sub_layers
 from retune.modeling.methods.bottleneck import Bottleneck, BottleneckSettings
 from retune.recipe.sections import MethodConfig
-from retune.scoring.generation import generate_answers
-from retune.scoring.token_losses import score_pairs
 
 FAMILIES = ("llama", "qwen3", "gemma3", "gpt2", "gpt_oss")
 IDS = torch.arange(3, 43).view(2, 20)

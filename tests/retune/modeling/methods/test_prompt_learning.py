@@ -13,13 +13,13 @@ from pydantic import TypeAdapter
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from retune.data.tokenizers import load_tokenizer
+from retune.data.chats.tokenizers import load_tokenizer
 from retune.errors import ConfigError
-from retune.modeling.loading import LoadedModel, put_adapter
-from retune.modeling.methods.applying import apply_method
+from retune.inference.generation import generate_answers
+from retune.inference.loaded_models import LoadedModel, put_adapter
+from retune.inference.token_losses import context_limit, score_pairs
+from retune.modeling.methods.apply import apply_method
 from retune.recipe.sections import MethodConfig
-from retune.scoring.generation import generate_answers
-from retune.scoring.token_losses import context_limit, score_pairs
 
 KINDS: list[dict[str, Any]] = [
     {"kind": "prefix", "virtual_tokens": 5},

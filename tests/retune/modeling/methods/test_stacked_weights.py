@@ -13,9 +13,9 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, GptOssConfig, PreTrainedModel, Qwen3MoeConfig
 
 from retune.errors import ConfigError
-from retune.modeling.loading import load_causal_model, put_adapter
+from retune.inference.loaded_models import load_causal_model, put_adapter
 from retune.modeling.methods.adapter_folders import check_adapter
-from retune.modeling.methods.applying import apply_method
+from retune.modeling.methods.apply import apply_method
 from retune.modeling.methods.stacked_weights import list_stacked
 from retune.recipe.sections import LoraConfig
 from tests.tiny_models import EXPERTS, family_config

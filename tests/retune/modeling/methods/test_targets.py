@@ -12,7 +12,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM, MambaConfig, PreTrainedModel
 
 from retune.errors import ConfigError
-from retune.modeling.methods.adapting import as_peft, check_method
+from retune.modeling.methods.lora import as_peft, check_method
 from retune.modeling.methods.targets import check_rank, find_targets
 from tests.tiny_models import family_config
 

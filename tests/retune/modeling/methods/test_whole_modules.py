@@ -11,11 +11,11 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from retune.data.tokenizers import load_tokenizer
+from retune.data.chats.tokenizers import load_tokenizer
 from retune.errors import ConfigError
-from retune.modeling.loading import load_causal_model
+from retune.inference.loaded_models import load_causal_model
 from retune.modeling.methods.adapter_folders import check_adapter
-from retune.modeling.methods.applying import apply_method
+from retune.modeling.methods.apply import apply_method
 from retune.modeling.methods.token_rows import name_token_rows
 from retune.modeling.methods.whole_modules import is_tied, name_modules, ties_whole
 from retune.recipe.sections import LoraConfig

@@ -15,12 +15,12 @@ from benchmarks.mutate_queries import (
     read_spider,
 )
 from retune.data.formats.schemas import create_statements
-from retune.scoring.sql.canonical import canonicalize_sql
-from retune.scoring.sql.hardness import HARDNESS, rate_hardness
-from retune.scoring.sql.records import SqlLimits, SqlRow
-from retune.scoring.sql.sandbox import SqlSandbox
 from retune.scoring.sql.score import extract_sql, score_queries
-from retune.scoring.sql.ties import tie_probes
+from retune.sql.canonical import canonicalize_sql
+from retune.sql.hardness import HARDNESS, rate_hardness
+from retune.sql.records import SqlLimits, SqlRow
+from retune.sql.sandbox import SqlSandbox
+from retune.sql.ties import tie_probes
 from retune.training.sql_reward import SqlReward
 
 SCHEMA = "CREATE TABLE t (a INT, b TEXT, c); CREATE TABLE u (a INT, d REAL);"

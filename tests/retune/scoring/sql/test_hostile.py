@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from retune.scoring.sql.records import SqlLimits, SqlOutcome, SqlRow
-from retune.scoring.sql.sandbox import SqlSandbox
 from retune.scoring.sql.score import score_queries
+from retune.sql.records import SqlLimits, SqlOutcome, SqlRow
+from retune.sql.sandbox import SqlSandbox
 from tests.waiting import wait_until
 
 LIMITS = SqlLimits(
@@ -260,7 +260,7 @@ def test_the_workers_stay_under_their_memory_limit(place: Path) -> None:
     # Runs in its own process: what the children of this one once used cannot be taken back.
     code = (
         "import resource, sys, pathlib\n"
-        "from retune.scoring.sql.records import SqlLimits, SqlRow\n"
+        "from retune.sql.records import SqlLimits, SqlRow\n"
         "from retune.scoring.sql.score import score_queries\n"
         "limits = SqlLimits.model_validate_json(sys.argv[1])\n"
         "attacks = sys.stdin.read().split('\\x1e')\n"
@@ -285,7 +285,7 @@ def test_building_hostile_contexts_stays_under_the_memory_limit(place: Path) -> 
     """As predictions: the peak of all workers, measured in a process of its own."""
     code = (
         "import resource, sys\n"
-        "from retune.scoring.sql.records import SqlLimits, SqlRow\n"
+        "from retune.sql.records import SqlLimits, SqlRow\n"
         "from retune.scoring.sql.score import score_queries\n"
         "limits = SqlLimits.model_validate_json(sys.argv[1])\n"
         "contexts = sys.stdin.read().split('\\x1e')\n"
@@ -347,8 +347,8 @@ def test_the_row_after_a_killed_worker_is_scored_as_ever(place: Path) -> None:
 def test_a_worker_dies_with_its_parent(place: Path) -> None:
     code = (
         "import os, sys, time\n"
-        "from retune.scoring.sql.records import SqlLimits\n"
-        "from retune.scoring.sql.sandbox import SqlSandbox\n"
+        "from retune.sql.records import SqlLimits\n"
+        "from retune.sql.sandbox import SqlSandbox\n"
         "box = SqlSandbox(SqlLimits(deadline_s=60))\n"
         "box.ask('open', deadline_s=60, context='CREATE TABLE t (a)')\n"
         "print(box._process.pid, flush=True)\n"
@@ -388,7 +388,7 @@ def test_the_worker_cannot_write_a_file_even_without_the_authorizer(place: Path)
     # The second wall: the kernel's limit on file size, tried in a process restricted as a worker.
     code = (
         "import os, sys\n"
-        "from retune.scoring.sql.worker import restrict_process\n"
+        "from retune.sql.worker import restrict_process\n"
         f"restrict_process({512 * 1024 * 1024}, os.getppid())\n"
         "try:\n    os.write(os.open('evil', os.O_CREAT | os.O_WRONLY), b'x')\n"
         "except OSError as error:\n    print(error.errno)\n"

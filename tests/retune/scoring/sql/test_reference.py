@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retune.scoring.sql.records import SqlLimits, SqlRow, SqlScores
 from retune.scoring.sql.score import score_queries
+from retune.scoring.sql.summary import SqlScores
+from retune.sql.records import SqlLimits, SqlRow
 
 Read = Callable[[str], list[dict[str, Any]]]
 

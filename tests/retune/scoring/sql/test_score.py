@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from retune.errors import ScoringError
-from retune.scoring.sql.records import SqlLimits, SqlOutcome, SqlRow
 from retune.scoring.sql.score import extract_sql, score_queries
+from retune.sql.records import SqlLimits, SqlOutcome, SqlRow
 
 SCHEMA = "CREATE TABLE t (a INTEGER, b TEXT); CREATE TABLE empty (a INTEGER);"
 CONTEXT = SCHEMA + "INSERT INTO t VALUES (1, 'x'), (2, 'y'), (2, 'z');"

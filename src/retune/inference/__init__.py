@@ -1,0 +1,1 @@
+"""Loaded models: what they write, and what their tokens cost."""

@@ -1,0 +1,247 @@
+"""Greedy generation in batches: what a prompt gets as answer does not depend on its neighbours.
+
+Prompts are batched by length and padded on the left, generation stops at the end tokens, and only
+new tokens are decoded. Batches are made of the prompts' lengths and ids alone, so that the order of
+rows cannot matter; weights are float32 on a CPU, where a batch changes a logit by 1e-6 at most. In
+half precision on an accelerator another batch size can decide a near tie otherwise.
+
+What a chat template makes of settings such as `reasoning_effort` is in the prompt already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+
+from retune.data.chats.special_tokens import strip_control
+from retune.data.chats.thoughts import holds_thought, without_thought
+from retune.data.chats.tokenizers import Tokenizer
+from retune.errors import ScoringError
+from retune.inference.batching import pad_sequences, run_in_halves
+from retune.inference.loaded_models import LoadedModel
+from retune.inference.token_losses import context_limit
+from retune.spine.stopping import STOP
+
+Progress = Callable[[int, int], None]
+# A batch runs until its last row has ended. So answers are written in rounds of 16, 16, 32, 64...
+# tokens, and those that have not ended go on in new batches: reading them again costs one pass.
+_FIRST_STEPS = 16
+PROMPT_TOO_LONG = "prompt_too_long"
+PROMPT_EMPTY = "prompt_empty"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model wrote behind one prompt.
+
+    Attributes:
+        text: The new text without the end token and without the thought before it, stripped; None
+            when nothing could be written.
+        tokens: New tokens, the end token not counted.
+        finished: An end token came before the limit; without it the text may be cut off.
+        unscored_reason: Why there is no text: `prompt_too_long` or `prompt_empty`.
+    """
+
+    text: str | None
+    tokens: int = 0
+    finished: bool = False
+    unscored_reason: str | None = None
+
+
+def generate_answers(
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, batch_size: int
+) -> list[str]:
+    """Continue prompts greedily, all of them or none.
+
+    Args:
+        loaded: Model and tokenizer.
+        prompts: Token ids per prompt.
+        max_new_tokens: Most tokens written per prompt.
+        batch_size: Prompts per batch; halved for a batch that runs out of memory.
+
+    Returns:
+        The new text per prompt, in the order of `prompts`, without the end token.
+
+    Raises:
+        ScoringError: A prompt is empty, or with its answer longer than the model's context.
+    """
+    _refuse_unfit(loaded, prompts, max_new_tokens)
+    answers = write_answers(loaded, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    return [answer.text or "" for answer in answers]
+
+
+def write_answers(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    batch_size: int,
+    progress: Progress | None = None,
+) -> list[Answer]:
+    """Continue prompts greedily; a prompt that does not fit is reported, and the others go on.
+
+    Args:
+        loaded: Model and tokenizer.
+        prompts: Token ids per prompt.
+        max_new_tokens: Most tokens written per prompt.
+        batch_size: Prompts per batch; halved for a batch that runs out of memory.
+        progress: Told how many prompts are done, and of how many.
+
+    Returns:
+        One answer per prompt, in their order.
+    """
+    answers, order = set_unfit_aside(prompts, context_limit(loaded.model), max_new_tokens)
+    done, steps = len(prompts) - len(order), 0
+    written: dict[int, list[int]] = {index: [] for index in order}
+    while order:
+        count = min(max(_FIRST_STEPS, steps), max_new_tokens - steps)
+        steps += count
+        # The longest first: if a batch does not fit into memory, it fails at once, not at the end.
+        # Equally long ones by their ids, so that the order of rows does not choose the neighbours.
+        order.sort(key=lambda index: (-len(prompts[index]), tuple(prompts[index])))
+        for start in range(0, len(order), batch_size):
+            STOP.raise_if_requested()
+            batch = order[start : start + batch_size]
+            _extend(loaded, prompts, written, batch, count)
+            for index in batch:
+                answers[index] = read_answer(loaded.tokenizer, loaded.end_ids, written[index])
+            done += sum(answers[index].finished or steps == max_new_tokens for index in batch)
+            if progress is not None:
+                progress(done, len(prompts))
+        order = [index for index in order if not answers[index].finished and steps < max_new_tokens]
+    return answers
+
+
+def _extend(
+    loaded: LoadedModel,
+    prompts: Sequence[Sequence[int]],
+    written: dict[int, list[int]],
+    batch: Sequence[int],
+    count: int,
+) -> None:
+    """Write up to `count` more tokens behind each prompt of a batch and what it has so far."""
+    found = run_in_halves(
+        [[*prompts[index], *written[index]] for index in batch],
+        # Looked up at each call: a test puts a model of less memory in its place.
+        lambda part: _generate(loaded, part, count),
+    )
+    for index, ids in zip(batch, found, strict=True):
+        written[index] += ids
+
+
+def set_unfit_aside(
+    prompts: Sequence[Sequence[int]], limit: int | None, max_new_tokens: int
+) -> tuple[list[Answer], list[int]]:
+    """Find the prompts that can be continued.
+
+    Args:
+        prompts: Token ids per prompt.
+        limit: Tokens of the model's context; None when it has none.
+        max_new_tokens: Most tokens written per prompt.
+
+    Returns:
+        One answer per prompt, without text, and the places of the prompts that fit.
+    """
+    reasons: list[str | None] = [
+        PROMPT_EMPTY
+        if not len(prompt)
+        else PROMPT_TOO_LONG
+        if limit is not None and len(prompt) + max_new_tokens > limit
+        else None
+        for prompt in prompts
+    ]
+    answers = [Answer(None, unscored_reason=reason) for reason in reasons]
+    return answers, [index for index, reason in enumerate(reasons) if reason is None]
+
+
+def _refuse_unfit(
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
+) -> None:
+    limit = context_limit(loaded.model)
+    longest = max((len(prompt) for prompt in prompts), default=0)
+    if limit is not None and longest + max_new_tokens > limit:
+        raise ScoringError(
+            f"the longest prompt has {longest} tokens; with max_new_tokens = {max_new_tokens} that "
+            f"is over the model's context of {limit}. Lower scoring.max_new_tokens or shorten the "
+            "prompts; nothing is cut silently."
+        )
+    if any(not len(prompt) for prompt in prompts):
+        raise ScoringError("a prompt has no tokens, so there is nothing to continue.")
+
+
+def _generate(
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
+) -> list[list[int]]:
+    pad_id = int(loaded.tokenizer.pad_token_id)
+    input_ids, attention_mask = pad_left(prompts, pad_id)
+    device = loaded.model.device
+    with torch.inference_mode(), _plain_greedy(loaded.model):
+        written = loaded.model.generate(
+            input_ids=input_ids.to(device),
+            attention_mask=attention_mask.to(device),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            eos_token_id=loaded.end_ids,
+            pad_token_id=pad_id,
+        )
+    new: list[list[int]] = written[:, input_ids.shape[1] :].tolist()
+    return new
+
+
+@contextmanager
+def _plain_greedy(model: PreTrainedModel) -> Iterator[None]:
+    """Put a snapshot's own generation settings aside.
+
+    Some change greedy answers as well: a repetition penalty (Qwen 2.5 ships one) counts the
+    padding too, so that an answer would depend on its neighbours in the batch.
+    """
+    # peft writes the wrapper's settings into the model that it wraps.
+    holders = [model, *([model.get_base_model()] if hasattr(model, "get_base_model") else [])]
+    own = [holder.generation_config for holder in holders]
+    for holder in holders:
+        holder.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        for holder, config in zip(holders, own, strict=True):
+            holder.generation_config = config
+
+
+def read_answer(tokenizer: Tokenizer, end_ids: Sequence[int], ids: Sequence[int]) -> Answer:
+    """Decode new tokens up to the first end token.
+
+    Args:
+        tokenizer: The model's own.
+        end_ids: Ids that end an answer.
+        ids: New token ids; what follows an end token is padding.
+
+    Returns:
+        The answer, without the thought that the model wrote before it: what is compared, run and
+        shown is what a user of the model gets.
+    """
+    ends = [place for place, token in enumerate(ids) if token in end_ids]
+    kept = list(ids[: ends[0]] if ends else ids)
+    text = str(tokenizer.decode(kept, skip_special_tokens=True)).strip()
+    # Tags of thoughts and channels may be control tokens, which are not in that text.
+    tagged = str(tokenizer.decode(kept, skip_special_tokens=False))
+    if holds_thought(tagged):
+        text = strip_control(without_thought(tagged), tokenizer)
+    return Answer(text, tokens=len(kept), finished=bool(ends))
+
+
+def pad_left(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pad sequences on the left.
+
+    Args:
+        sequences: Token ids per row.
+        pad_id: Id written into the padding; masked, so that any id does.
+
+    Returns:
+        Ids and attention mask, both ``(rows, longest)``.
+    """
+    return pad_sequences(sequences, pad_id, "left")

@@ -1,0 +1,128 @@
+"""Stage `estimate_training`: the memory of a training by part, before a weight is loaded.
+
+How much memory the device has is no part of it, so that a stored estimate is right on any machine:
+`retune.preflight.forecast` holds it against the one at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from retune.digests import digest_json
+from retune.errors import RetuneError
+from retune.modeling.memory.estimate_memory import Plan, estimate_memory
+from retune.modeling.memory.memory_estimate import Alternative, MemoryEstimate, TrainingEstimate
+from retune.preflight.lengths import largest_batch, row_lengths
+from retune.preflight.stages import EstimateInputs, EstimateSettings
+from retune.recipe.sections import ModelConfig, QuantizationConfig, TrainingConfig
+from retune.spine.stage import Workdir
+
+_SHORTER = (0.75, 0.5)
+"""Lengths of the longest row that are tried as `prompt.max_length`."""
+_TAKE_MEMORY = (
+    "batch_size",
+    "gradient_accumulation",
+    "gradient_checkpointing",
+    "optimizer",
+    "evaluations",
+)
+"""Settings of `training` that its memory depends on."""
+
+
+def estimate_training(
+    inputs: EstimateInputs, settings: EstimateSettings, work: Workdir
+) -> TrainingEstimate:
+    """Estimate what a training needs, and where asked for what it would need with other settings.
+
+    Args:
+        inputs: The base, the rows and the kind of device.
+        settings: What is trained, and how.
+        work: Unused; the result is its record.
+
+    Returns:
+        Memory by part; none where a step cannot be followed without weights.
+    """
+    tokens, learned = row_lengths(inputs.train)
+    kept = {name: getattr(settings, name) for name in _TAKE_MEMORY}
+    training = TrainingConfig().model_copy(update=kept)
+    rows, packed = training.rows_per_pass, inputs.packed_to
+    plan = Plan(
+        folder=inputs.base.folder,
+        model=ModelConfig(
+            id=inputs.base.model_id, dtype=settings.dtype, attention=settings.attention
+        ),
+        quantization=QuantizationConfig(
+            kind=settings.quantization,
+            double=settings.double,
+            compute_dtype=settings.compute_dtype,
+        ),
+        method=settings.method,
+        training=training,
+        batch=largest_batch(tokens, learned, rows=rows, packed_to=packed),
+        device=inputs.device,
+    )
+    try:
+        memory = estimate_memory(plan)
+    except RetuneError as error:
+        return _record(None, error.message)
+    if not inputs.alternatives:
+        return _record(memory)
+    changed = [
+        Alternative(overrides=overrides, memory=estimate_memory(other))
+        for overrides, other in _changes(plan)
+    ]
+    return _record(memory, alternatives=tuple(changed))
+
+
+def _record(
+    memory: MemoryEstimate | None, fault: str = "", alternatives: tuple[Alternative, ...] = ()
+) -> TrainingEstimate:
+    found = TrainingEstimate(digest="", memory=memory, fault=fault, alternatives=alternatives)
+    digest = digest_json(found.model_dump(mode="json"))
+    return found.model_copy(update={"digest": digest})
+
+
+def _changes(plan: Plan) -> Iterator[tuple[tuple[str, ...], Plan]]:
+    accumulated = list(_accumulated(plan))
+    yield from accumulated
+    checkpointed = _with(plan, training={"gradient_checkpointing": True})
+    ways: list[tuple[tuple[str, ...], Plan]] = [((), plan)]
+    if not plan.training.gradient_checkpointing:
+        ways.append((("training.gradient_checkpointing=true",), checkpointed))
+        yield ways[-1]
+    if plan.quantization.kind == "none" and plan.method.kind in ("lora", "full"):
+        for name, way in ways:
+            yield from _in_4_bits(name, way)
+    for share in _SHORTER:
+        length = int(plan.batch.tokens * share)
+        yield (f"prompt.max_length={length}",), _with(plan, batch={"tokens": length})
+    if accumulated and len(ways) > 1:
+        last = list(_accumulated(checkpointed))[-1]
+        yield (*ways[1][0], *last[0]), last[1]
+
+
+def _accumulated(plan: Plan) -> Iterator[tuple[tuple[str, ...], Plan]]:
+    size = plan.training.batch_size
+    for parts in range(plan.training.gradient_accumulation * 2, size + 1):
+        if size % parts == 0 and parts & (parts - 1) == 0:
+            rows = size // parts
+            answers = max(1, plan.batch.answer_tokens * rows // plan.batch.rows)
+            changed = _with(
+                plan,
+                training={"gradient_accumulation": parts},
+                batch={"rows": rows, "answer_tokens": answers},
+            )
+            yield (f"training.gradient_accumulation={parts}",), changed
+
+
+def _in_4_bits(name: tuple[str, ...], plan: Plan) -> Iterator[tuple[tuple[str, ...], Plan]]:
+    if plan.method.kind == "lora":
+        yield ("quantization.kind=nf4", *name), _with(plan, quantization={"kind": "nf4"})
+
+
+def _with(plan: Plan, **changes: dict[str, object]) -> Plan:
+    parts = {
+        name: getattr(plan, name).model_copy(update=update) for name, update in changes.items()
+    }
+    return replace(plan, **parts)

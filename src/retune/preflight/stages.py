@@ -1,0 +1,97 @@
+"""The stages that ask what fits, before anything is paid: their inputs, settings and versions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from retune.machine import Device
+from retune.modeling.libraries import ADAPTED
+from retune.modeling.memory.memory_estimate import TrainingEstimate
+from retune.recipe.sections import MethodConfig
+from retune.recipe.sections.model import Attention, Dtype, QuantizationKind
+from retune.records import BaseRef, MethodFit, PairsRef, Record, SideRef, Source
+from retune.spine.stage import Settings, Workdir, reads, stage
+
+
+class MethodInputs(Record):
+    """The base that a method is put on, and all that a run gives it to read."""
+
+    base: BaseRef
+    has_head: bool = False
+    """Whether the model names classes and writes nothing."""
+    train: SideRef
+    validation: SideRef
+    test: SideRef | None = None
+    """None where nothing is scored."""
+    writes: bool = True
+    """Whether prompts of the test side are answered in writing."""
+    pairs: PairsRef | None = None
+    probes: Source | None = None
+    counterfactuals: Source | None = None
+    template: Source | None = None
+    """Chat template that probes are asked in, when it is not the tokenizer's own."""
+    texts: tuple[Source, ...] = ()
+    """Files of texts that losses are measured on."""
+    start: Source | None = None
+    """Folder of the adapter whose weights training goes on from."""
+
+
+class MethodSettings(Settings):
+    """What decides whether a method fits: no rate, no number of steps."""
+
+    method: MethodConfig
+    quantization: Annotated[QuantizationKind, reads("quantization.kind")]
+    gradient_checkpointing: Annotated[bool, reads("training.gradient_checkpointing")]
+    system: Annotated[str | None, reads("prompt.system")]
+    reasoning_effort: Annotated[str | None, reads("prompt.reasoning_effort")]
+    max_new_tokens: Annotated[int, reads("scoring.max_new_tokens")]
+    probe_tokens: Annotated[int | None, reads("probes.max_new_tokens")]
+    """None where nothing is probed."""
+    reward_tokens: Annotated[int | None, reads("grpo.max_new_tokens")]
+    """None where nothing is rewarded."""
+
+
+@stage(MethodInputs, version=2, libraries=(*ADAPTED, "pyarrow", "tokenizers"), on_device=True)
+def check_method(inputs: MethodInputs, settings: MethodSettings, work: Workdir) -> MethodFit:
+    """Refuse a method, a model or rows that do not fit each other."""
+    from retune.preflight.check_method import check_method
+
+    return check_method(inputs, settings, work)
+
+
+class EstimateInputs(Record):
+    """What a training's memory depends on, beside its settings."""
+
+    base: BaseRef
+    train: SideRef
+    device: Device
+    packed_to: int | None = None
+    """Length of packed sequences; None where rows are not packed."""
+    alternatives: bool = False
+    """Whether other settings are estimated too."""
+
+
+class EstimateSettings(Settings):
+    """What a training's memory depends on: no rate, no number of steps."""
+
+    dtype: Annotated[Dtype, reads("model.dtype")]
+    attention: Annotated[Attention, reads("model.attention")]
+    quantization: Annotated[QuantizationKind, reads("quantization.kind")]
+    double: Annotated[bool, reads("quantization.double")]
+    compute_dtype: Annotated[Dtype, reads("quantization.compute_dtype")]
+    method: MethodConfig
+    batch_size: Annotated[int, reads("training.batch_size")]
+    gradient_accumulation: Annotated[int, reads("training.gradient_accumulation")]
+    gradient_checkpointing: Annotated[bool, reads("training.gradient_checkpointing")]
+    optimizer: Annotated[str, reads("training.optimizer")]
+    evaluations: Annotated[int, reads("training.evaluations")]
+
+
+@stage(EstimateInputs, version=1, libraries=(*ADAPTED, "trl"), on_device=True)
+def estimate_training(
+    inputs: EstimateInputs, settings: EstimateSettings, work: Workdir
+) -> TrainingEstimate:
+    """Count the memory of a training by part, before a weight is loaded."""
+    from retune.preflight.estimate_training import estimate_training
+
+    return estimate_training(inputs, settings, work)

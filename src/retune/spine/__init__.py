@@ -1,0 +1,1 @@
+"""What every stage stands on: its key, its artifact, its process."""

@@ -1,0 +1,1 @@
+"""SQL of SQLite: its words, its canonical form, and running it safely."""

@@ -1,0 +1,1 @@
+"""Other forms of a base's weights: quantized, merged, bundled, each proved against the first."""

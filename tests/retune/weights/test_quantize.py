@@ -1,0 +1,77 @@
+"""Quantizing a base: smaller, measured, and loadable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from bitsandbytes.nn import Linear4bit
+
+from retune.digests import digest_folder
+from retune.errors import DataError
+from retune.inference.loaded_models import load_causal_model
+from retune.modeling.reference import REFERENCE_TEXT, read_references
+from retune.records import BaseRef, ModelRef
+
+Quantize = Callable[[str], ModelRef]
+
+
+def test_the_checkpoint_is_smaller_by_what_nf4_saves(quantize: Quantize) -> None:
+    """14 linear layers of a tiny Llama: 4 bit and scales instead of 32.
+
+    A block has q 64x64, k and v 64x32, o 64x64, gate, up and down 64x128: 36,864 weights; two
+    blocks 73,728. In float32 294,912 bytes, in 4 bit 36,864: the difference is 258,048, less the
+    scales (one float per 64 weights, 4,608 bytes when they are not quantized themselves).
+    """
+    model = quantize("nf4")
+    saved = model.base_footprint_bytes - model.footprint_bytes
+    assert 258_048 - 4_608 <= saved <= 258_048
+
+
+def test_quantizing_costs_a_little(quantize: Quantize) -> None:
+    """Both perplexities are measured on the same texts; NF4 moves a random model by under 5 %."""
+    model = quantize("nf4")
+    ratio = model.reference_perplexity / model.base_reference_perplexity
+    assert ratio != 1.0
+    assert ratio == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_checkpoint_loads_as_it_was_measured(quantize: Quantize) -> None:
+    """Written once, loaded many times: its layers are 4-bit ones, and the head is not."""
+    model = load_causal_model(
+        quantize("nf4").folder, dtype=torch.float32, device=torch.device("cpu")
+    )
+    layers = [name for name, one in model.named_modules() if isinstance(one, Linear4bit)]
+    assert len(layers) == 14
+    assert not any("lm_head" in name for name in layers)
+
+
+def test_the_digest_is_that_of_the_files(quantize: Quantize) -> None:
+    """Equal checkpoints have equal digests, wherever they were written."""
+    model = quantize("nf4")
+    assert model.digest == digest_folder(model.folder)
+
+
+def test_kind_none_writes_no_weights(quantize: Quantize, base: BaseRef) -> None:
+    """Training then starts from the base itself."""
+    model = quantize("none")
+    assert model.weights(base) == base.folder
+    assert list(model.folder.iterdir()) == []
+    assert model.footprint_bytes == model.base_footprint_bytes
+    assert model.reference_perplexity == model.base_reference_perplexity
+
+
+def test_the_shipped_reference_text_can_be_read() -> None:
+    """It is what a recipe without `quantization.reference_text` is measured on."""
+    assert len(read_references(REFERENCE_TEXT)) >= 2
+
+
+@pytest.mark.parametrize("line", ['{"text": ""}', '{"t": "x"}', '{"text": 3}'])
+def test_a_line_without_text_is_named(tmp_path: Path, line: str) -> None:
+    """With its file and line."""
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": "a"}\n' + line)
+    with pytest.raises(DataError, match=r"texts\.jsonl:2: expected"):
+        read_references(path)
