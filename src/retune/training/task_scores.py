@@ -56,7 +56,7 @@ def make_task_score(
     training = settings.training
     if training.watch == "loss":
         return None
-    column, score = _SCORERS[training.watch]
+    column, score = SCORERS[training.watch]
     rows = spread_rows(validation, column, training)
     found = load_tokenizer(tokenizer)
     loaded = LoadedModel(cast(PreTrainedModel, model), found, end_token_ids(found, tokenizer))
@@ -174,7 +174,7 @@ def _measured(value: float | None, watched: str, rows: int) -> float:
     return float(value)
 
 
-_SCORERS: dict[str, tuple[str, Callable[..., float]]] = {
+SCORERS: dict[str, tuple[str, Callable[..., float]]] = {
     "sql_execution_match": ("db_id", _score_sql),
     "sql_exact_match": ("db_id", _score_sql),
     "macro_f1": ("label", _score_labels),

@@ -11,6 +11,7 @@ import pytest
 from retune.recipe.sections import WatchedFigure
 from retune.recipe.sections.release import Metric
 from retune.scoring.figures import FIGURES, WATCHED, figure_of, figure_that_decides
+from retune.scoring.stages import WatchSettings
 
 
 def test_a_recipe_may_name_every_figure_that_may_decide() -> None:
@@ -21,6 +22,12 @@ def test_a_recipe_may_name_every_figure_that_may_decide() -> None:
 def test_a_recipe_may_name_every_figure_that_may_be_watched() -> None:
     """The same of training.watch, beside the loss, which is no figure of a report."""
     assert set(get_args(WatchedFigure)) == {"loss", *(each.name for each in WATCHED)}
+
+
+def test_what_a_watched_figure_reads_is_a_setting_that_trainings_are_given() -> None:
+    """And each of those settings is read for some figure; a batch's size changes none."""
+    read = {name for each in WATCHED for name in each.watch_reads}
+    assert read == WatchSettings.model_fields.keys() - {"batch_size"}
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from retune.errors import ConfigError, DataError, ScoringError
 from retune.inference.generation import Answer
 from retune.recipe.sections import EarlyStoppingConfig
 from retune.records import AdapterRef, BaseRef, ChatRef, SideRef
+from retune.scoring.figures import WATCHED
 from retune.spine.stage import SilentReporter, Workdir
 from retune.training import task_scores
 from retune.training.callbacks import BestWeights, MetricsLog
@@ -279,3 +280,7 @@ def test_what_is_watched_counts_for_the_key_only_where_it_is() -> None:
         return TrainSettings.model_validate_json(json.dumps(settings)).max_new_tokens
 
     assert [kept("loss"), kept("accuracy"), kept("sql_exact_match")] == [128, 128, 32]
+
+
+def test_every_figure_that_may_be_watched_can_be_scored_in_training() -> None:
+    assert set(task_scores.SCORERS) == {each.name for each in WATCHED}
