@@ -19,7 +19,7 @@ from tests.extended_code import PAGE, copy_extended, read_page
 from tests.tiny_models import REPOSITORY
 from tests.waiting import GUARD_SECONDS
 
-EVALS = [
+EVALS: list[dict[str, Any]] = [
     {
         "input": [
             {"role": "system", "content": "Seja breve."},
