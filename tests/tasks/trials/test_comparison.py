@@ -10,7 +10,7 @@ import pytest
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from retune.errors import DataError, Interrupted, RetuneError, StageError
+from retune.errors import ConfigError, DataError, Interrupted, RetuneError, StageError
 from retune.recipe.loading import load_recipe
 from retune.trials.lines import describe_trial
 from retune.trials.page import JSON_FILE
@@ -98,8 +98,8 @@ def test_a_comparison_is_reported_in_pages_and_as_json(
     results = [make_result("good"), make_result("bad", [True] * 2 + [False] * 8)]
     told = report_comparison(comparison, results)
     folder = comparison.run.store.root / "reports" / "compare-digest"
-    assert told["folder"] == str(folder) and (folder / "compare.html").is_file()
-    assert [each["result"]["name"] for each in told["trials"]] == ["good", "bad"]
+    assert told.folder == folder and (folder / "compare.html").is_file()
+    assert [each.result.name for each in told.trials] == ["good", "bad"]
     assert json.loads((folder / JSON_FILE).read_text())["kind"] == "sweep"
 
 
@@ -112,6 +112,22 @@ def test_where_all_failed_there_is_nothing_to_compare(make_run: MakeRun, tmp_pat
         for name, reason in (("a", "no rows"), ("b", "no memory"), ("c", "no rows"))
     ]
     with pytest.raises(StageError, match=r"All 3 trials failed:\n  a, c: no rows\n  b: no memory"):
+        report_comparison(comparison, results)
+
+
+def test_where_all_failed_for_one_reason_it_is_that_error(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    """Its own class, whose exit code is that of a run, and its own message."""
+    comparison = make_comparison(make_run, tmp_path)
+    recipe = comparison.run.recipe
+    results = [
+        describe_trial(
+            Trial(name=name, overrides=()), recipe, reason="too large", error="ConfigError"
+        )
+        for name in ("a", "b")
+    ]
+    with pytest.raises(ConfigError, match=r"^too large$"):
         report_comparison(comparison, results)
 
 

@@ -64,4 +64,5 @@ def test_a_failed_trial_says_what_it_was(tmp_path: Path) -> None:
     """With its own settings, from outside of the process that failed."""
     result = fail_trial(make_request(tmp_path), DataError("no rows"))
     assert (result.name, result.state, result.reason) == ("short", "failed", "no rows")
+    assert result.error == "DataError"
     assert result.overrides == ("training.max_steps=2",)
