@@ -41,7 +41,7 @@ def find_refusal(printed: str) -> str:
     (line,) = {
         line
         for line in printed.splitlines()
-        if line.startswith("device.memory: 976.6 KiB, but this training needs at least")
+        if line.startswith("device.memory: 1.0 MiB, but this training needs at least")
     }
     return line
 

@@ -82,10 +82,12 @@ def estimate_memory(plan: Plan) -> MemoryEstimate:
     kernels = plan.device.name if plan.device.present else "cpu"
     log = AllocationLog(selected=plan.batch.answer_tokens)
     try:
-        model = _sketch(plan)
-        make_fake(model, mode, torch.device(kernels))
-        with _quiet(), _answers_projected(), mode, log:
-            return _run_step(model, plan, log, torch.device(kernels))
+        # Libraries warn each other, and nothing is computed here.
+        with _quiet():
+            model = _sketch(plan)
+            make_fake(model, mode, torch.device(kernels))
+            with _answers_projected(), mode, log:
+                return _run_step(model, plan, log, torch.device(kernels))
     except (RuntimeError, TypeError, NotImplementedError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"{plan.folder}: a training step with method.kind {plan.method.kind} cannot be "
@@ -107,7 +109,7 @@ def _sketch(plan: Plan) -> PreTrainedModel | PeftModel:
         double=plan.quantization.double,
         compute_dtype=_compute_dtype(plan),
     )
-    with _quiet(), torch.device("meta"):
+    with torch.device("meta"):
         adapted = apply_method(
             model,
             plan.method,
