@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 from peft import PromptTuningConfig, get_peft_model
-from tests.retune.weights.test_bundle import CPU, write_prompt_adapter
 from transformers import AutoModelForCausalLM
 
 from retune.digests import digest_folder
@@ -28,6 +27,7 @@ from retune.registry.versions import find_opponent, locate_version
 from retune.registry.writer_form import write_greedily
 from retune.tracking import connect
 from tests.retune.test_registry import ROWS, Bench, write_model
+from tests.retune.weights.test_bundle import CPU, write_prompt_adapter
 
 MERGED, BUNDLED, OTHER_BUNDLED, WITH_HEAD = 1, 11, 12, 13
 LABELS = ("bom", "neutro", "ruim")
