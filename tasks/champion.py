@@ -8,7 +8,7 @@ from retune.modeling.head_files import read_labels
 from retune.modeling.tokenizer_identity import compare_tokenizers
 from retune.records import BaseRef, ChampionRef, MergedRef, ModelScores
 from retune.registry.versions import find_opponent
-from tasks.data import read_anew
+from tasks.data import retokenize_rows
 from tasks.job import Job
 from tasks.run import RecipeRun
 from tasks.scoring import score_model
@@ -82,7 +82,7 @@ def score_champion(job: Job, champion: ChampionRef | None) -> ModelScores | None
             revision=None,
             tokenizer_digest=tokenizer_digest(champion.tokenizer),
         )
-        job = read_anew(job, "the champion", reader)
+        job = retokenize_rows(job, "the champion", reader)
     return score_model(job, "champion", champion.as_scored())
 
 

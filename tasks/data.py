@@ -78,7 +78,7 @@ def format_sources(
     )
 
 
-def read_anew(job: Job, name: str, reader: BaseRef) -> Job:
+def retokenize_rows(job: Job, name: str, reader: BaseRef) -> Job:
     """Return the job with the same rows as a model with another tokenizer or template reads them.
 
     Args:

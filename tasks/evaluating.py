@@ -19,7 +19,7 @@ from retune.release.comparing import (
     write_comparison,
 )
 from retune.resolving import EvaluatedModel, resolve_model
-from tasks.data import read_anew
+from tasks.data import retokenize_rows
 from tasks.job import Job
 from tasks.modeling import quantize_model
 from tasks.run import RecipeRun
@@ -70,7 +70,7 @@ def prepare_for(job: Job, model: EvaluatedModel) -> tuple[Job, Likeness]:
     likeness = compare_tokenizers(inputs.base.folder, model.tokenizer.folder, inputs.template)
     if likeness == "alike":
         return job, likeness
-    return read_anew(job, model.name, model.tokenizer), likeness
+    return retokenize_rows(job, model.name, model.tokenizer), likeness
 
 
 def put_on_weights(job: Job, model: EvaluatedModel) -> EvaluatedModel:

@@ -33,9 +33,9 @@ def finish_trial(trial: OpenTrial, job: Job, scores: ModelScores) -> TrialResult
         train=job.data.chat.side("train"),
         scores=scores,
     )
-    yardstick = measured_over(job)
+    loss_scope = measured_over(job)
     trial.ledger.add_finished(
-        FinishedCurve(name=result.name, yardstick=yardstick, curve=result.curve)
+        FinishedCurve(name=result.name, loss_scope=loss_scope, curve=result.curve)
     )
     _report_to_mlflow(trial, result)
     return result

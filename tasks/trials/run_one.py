@@ -16,8 +16,8 @@ from retune.records import AdapterRef, ModelRef
 from retune.spine.process import StageProcess
 from retune.spine.stage import Reporter, Stage, StageRequest
 from retune.training.stages import train_adapter, train_classifier
-from retune.trials.pruning import Ledger, Watch, WatchedReporter
-from retune.trials.results import find_yardstick
+from retune.trials.pruning import Ledger, Pruner, WatchedReporter
+from retune.trials.results import find_loss_scope
 from retune.trials.sharing import take_share
 from retune.trials.trials import TrialRequest
 from retune.watching import WATCHER, StageLine, Watcher
@@ -96,19 +96,19 @@ def train_watched(trial: OpenTrial, job: Job, model: ModelRef) -> AdapterRef:
     Raises:
         TrialStopped: It was hopeless, now or in an earlier run of the comparison.
     """
-    yardstick = measured_over(job)
+    loss_scope = measured_over(job)
 
-    def watch(stage: Stage[..., Any], request: StageRequest, reporter: Reporter) -> Reporter:
+    def supervise(stage: Stage[..., Any], request: StageRequest, reporter: Reporter) -> Reporter:
         if stage.name not in _WATCHED:
             return reporter
-        watch = Watch(trial.request.trial.name, yardstick, trial.ledger, request.key)
-        watch.refuse_again()
-        return WatchedReporter(reporter, watch)
+        pruner = Pruner(trial.request.trial.name, loss_scope, trial.ledger, request.key)
+        pruner.refuse_again()
+        return WatchedReporter(reporter, pruner)
 
     # What quantizing left behind in the process would be used again, and not be counted.
     job.run.free_memory()
     if trial.request.stop_hopeless:
-        job = replace(job, run=replace(job.run, supervise=watch))
+        job = replace(job, run=replace(job.run, supervise=supervise))
     return train_model(job, model)
 
 
@@ -118,7 +118,7 @@ def measured_over(job: Job) -> str:
     Args:
         job: The trial's.
     """
-    return find_yardstick(job.run.recipe, job.data.chat.side("validation").digest)
+    return find_loss_scope(job.run.recipe, job.data.chat.side("validation").digest)
 
 
 class _TrialWatcher:

@@ -47,10 +47,10 @@ def test_a_sound_recipe_is_ready(recipe: Path) -> None:
 def test_rows_whose_question_holds_the_answer_are_stopped(recipe: Path) -> None:
     """All 48 training rows show their query; the 8 test rows do not: 48 of 56 are 85.7 %."""
     rows = recipe.parent / "data" / "train.jsonl"
-    spoilt = [json.loads(line) for line in rows.read_text("utf-8").splitlines()]
-    for row in spoilt:
+    perturbed = [json.loads(line) for line in rows.read_text("utf-8").splitlines()]
+    for row in perturbed:
         row["question"] += f" Responda: {row['query']}"
-    rows.write_text("".join(json.dumps(row) + "\n" for row in spoilt), "utf-8")
+    rows.write_text("".join(json.dumps(row) + "\n" for row in perturbed), "utf-8")
     code, said = check(recipe)
     assert code == DataError.exit_code
     assert "48 of 56 rows (85.7 %) show the reference answer in their prompt" in said

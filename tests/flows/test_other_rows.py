@@ -79,7 +79,7 @@ def test_instructions_are_scored_by_perplexity_and_shown_as_samples(tmp_path: Pa
 
 
 def test_every_probe_can_be_asked_for(tmp_path: Path) -> None:
-    """Cases, counterfactual pairs and spoilt questions, each with its figures for each model."""
+    """Cases, counterfactual pairs and perturbed questions, each with its figures for each model."""
     probes = {
         "file": "probes.yaml",
         "counterfactuals": str(REPOSITORY / "conf" / "probes" / "counterfactual_pt.yaml"),

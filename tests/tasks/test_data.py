@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from retune.records import BaseRef
-from tasks.data import clean_sources, format_sources, load_sources, read_anew
+from tasks.data import clean_sources, format_sources, load_sources, retokenize_rows
 from tests.tasks.conftest import PENDING, MakeJob, labels_of, locate, with_rows
 
 
@@ -45,7 +45,7 @@ def test_another_tokenizer_makes_other_chats_of_the_same_rows(
     reader = BaseRef(
         digest="o", folder=tmp_path, model_id="o", revision=None, tokenizer_digest="other"
     )
-    other = read_anew(job, "the champion", reader)
+    other = retokenize_rows(job, "the champion", reader)
     assert labels_of(job) == ["format_chat (train)", "prepare_sides"]
     assert other.data.split == job.data.split and other.data.chat is not job.data.chat
     assert other.run is job.run and job.rows_known and not other.rows_known

@@ -94,7 +94,7 @@ def write_answers(
     Returns:
         One answer per prompt, in their order.
     """
-    answers, order = set_unfit_aside(prompts, context_limit(loaded.model), max_new_tokens)
+    answers, order = split_off_unfit(prompts, context_limit(loaded.model), max_new_tokens)
     done, steps = len(prompts) - len(order), 0
     written: dict[int, list[int]] = {index: [] for index in order}
     while order:
@@ -133,7 +133,7 @@ def _extend(
         written[index] += ids
 
 
-def set_unfit_aside(
+def split_off_unfit(
     prompts: Sequence[Sequence[int]], limit: int | None, max_new_tokens: int
 ) -> tuple[list[Answer], list[int]]:
     """Find the prompts that can be continued.

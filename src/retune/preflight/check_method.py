@@ -22,9 +22,9 @@ from retune.data.chats.tokenizers import load_tokenizer
 from retune.digests import digest_json
 from retune.modeling.architectures import read_architecture
 from retune.modeling.heads import HEAD, check_reads_one_token
-from retune.modeling.memory.meta_model import count_parameters, sketch_model
+from retune.modeling.memory.meta_model import build_meta_model, count_parameters
 from retune.modeling.methods.apply import apply_method
-from retune.modeling.methods.prompt_checks import PromptConfig, check_room
+from retune.modeling.methods.prompt_checks import VirtualTokensConfig, check_room
 from retune.modeling.starting import check_start
 from retune.modeling.weights import check_weights
 from retune.preflight.read_checks import check_lengths, check_tokens
@@ -55,7 +55,7 @@ def check_method(inputs: MethodInputs, settings: MethodSettings, work: Workdir) 
     folder, method, has_head = inputs.base.folder, settings.method, inputs.has_head
     quantized = settings.quantization != "none"
     model = _sketch_classifier(folder, quantized) if has_head else _sketch_writer(folder, quantized)
-    if isinstance(method, PromptConfig):
+    if isinstance(method, VirtualTokensConfig):
         columns = ["prompt_ids"] if has_head else ["prompt_ids", "answer_ids"]
         for side in (inputs.train, inputs.validation):
             check_room(model, method, side.folder / "rows.parquet", *columns)
@@ -86,13 +86,13 @@ def check_method(inputs: MethodInputs, settings: MethodSettings, work: Workdir) 
 
 def _sketch_writer(folder: Path, quantized: bool) -> PreTrainedModel:
     read_architecture(folder, AutoModelForCausalLM)
-    return sketch_model(folder, dtype=torch.float32, quantized=quantized)
+    return build_meta_model(folder, dtype=torch.float32, quantized=quantized)
 
 
 def _sketch_classifier(folder: Path, quantized: bool) -> PreTrainedModel:
     auto = AutoModelForSequenceClassification
     read_architecture(folder, auto)
-    model = sketch_model(folder, dtype=torch.float32, quantized=quantized, auto=auto)
+    model = build_meta_model(folder, dtype=torch.float32, quantized=quantized, auto=auto)
     check_reads_one_token(model, folder)
     width = int(model.config.get_text_config().hidden_size)
     # As in training, a new layer that is never quantized.

@@ -176,10 +176,10 @@ _ALL = (
     Figure(
         "flip_rate",
         "Flip rate",
-        "spoilt questions whose outcome is another",
+        "perturbed questions whose outcome is another",
         direction="lower_is_better",
         shown="in_tables",
-        parts="what was spoilt",
+        parts="what was perturbed",
     ),
     Figure(
         "full_sequence_perplexity",

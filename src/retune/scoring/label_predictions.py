@@ -174,12 +174,12 @@ def _predict_by_head(
     batch_size: int,
     progress: Progress | None,
 ) -> Predictions:
-    from retune.inference.generation import set_unfit_aside
+    from retune.inference.generation import split_off_unfit
     from retune.inference.head_predictions import predict_by_head
     from retune.inference.token_losses import context_limit
 
     # It writes nothing, so that a prompt may fill the context.
-    unasked, places = set_unfit_aside(prompts, context_limit(loaded.model), 0)
+    unasked, places = split_off_unfit(prompts, context_limit(loaded.model), 0)
     asked = [prompts[at] for at in places]
     found = predict_by_head(loaded, asked, labels, batch_size=batch_size, progress=progress)
     return _put_back(found, places, unasked, labels)
@@ -192,13 +192,13 @@ def _predict_by_likelihood(
     batch_size: int,
     progress: Progress | None,
 ) -> Predictions:
-    from retune.inference.generation import set_unfit_aside
+    from retune.inference.generation import split_off_unfit
     from retune.inference.text_losses import answer_losses
     from retune.inference.token_losses import context_limit, most_broken
 
     # Beside the longest answer, so that whether a row is asked does not depend on the label.
     longest = max(map(len, label_answers.values()))
-    unasked, places = set_unfit_aside(prompts, context_limit(loaded.model), longest)
+    unasked, places = split_off_unfit(prompts, context_limit(loaded.model), longest)
     losses = answer_losses(
         loaded.model,
         [(prompts[at], answer) for at in places for answer in label_answers.values()],

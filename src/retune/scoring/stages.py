@@ -183,13 +183,13 @@ def probe_counterfactuals(
 
 
 class RobustnessInputs(LabelInputs):
-    """A model, rows whose questions are spoilt, and the classes where rows have labels."""
+    """A model, rows whose questions are perturbed, and the classes where rows have labels."""
 
     paraphrases: Source | None
 
 
 class RobustnessSettings(SqlSettings):
-    """How questions are spoilt, and how answers to them are judged."""
+    """How questions are perturbed, and how answers to them are judged."""
 
     kinds: Annotated[tuple[PerturbationKind, ...], reads("probes.robustness.kinds")]
     rows: Annotated[int, reads("probes.robustness.rows")]
@@ -203,7 +203,7 @@ class RobustnessSettings(SqlSettings):
 def probe_robustness(
     inputs: RobustnessInputs, settings: RobustnessSettings, work: Workdir
 ) -> ScoreReport:
-    """Ask the held-out questions again, spoilt on purpose."""
+    """Ask the held-out questions again, perturbed on purpose."""
     from retune.scoring.robustness.probe_robustness import probe_robustness
 
     return probe_robustness(inputs, settings, work)

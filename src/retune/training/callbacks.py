@@ -19,7 +19,7 @@ from retune.spine.stopping import StopSignal
 from retune.training.checkpoints import seal_checkpoint, write_atomically
 from retune.training.early_stopping import gain
 from retune.training.metrics import read_metrics
-from retune.training.trainable import Trained
+from retune.training.trainable import Trainable
 
 # The Trainer's last log has a `train_loss` of its own, the mean of all steps: no point of a curve.
 _NAMES = {
@@ -168,7 +168,7 @@ class BestWeights(TrainerCallback):
         watched: What an evaluation is judged by; of equal ones the first is kept.
     """
 
-    def __init__(self, folder: Path, trained: Trained, watched: WatchedFigure = "loss") -> None:
+    def __init__(self, folder: Path, trained: Trainable, watched: WatchedFigure = "loss") -> None:
         self.kept = folder / "weights"
         self._note = folder / "best.json"
         self._trained = trained

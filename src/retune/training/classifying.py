@@ -31,10 +31,10 @@ from retune.records import AdapterRef, SideRef
 from retune.scoring.classification.metrics import compute_figures
 from retune.spine.stage import Workdir
 from retune.training.class_weights import count_labels, weigh_classes
-from retune.training.loop import run_course
+from retune.training.loop import run_training
 from retune.training.stages import ClassifierInputs, ClassifierSettings
-from retune.training.task_scores import set_aside, spread_rows
-from retune.training.trainable import Trained, learn_in_float32
+from retune.training.task_scores import measuring_mode, spread_rows
+from retune.training.trainable import Trainable, learn_in_float32
 from retune.training.trainable_heads import prepare_classifier
 from retune.training.trainer_arguments import common_arguments, row_arguments
 
@@ -67,7 +67,7 @@ def train_classifier(
     set_seed(settings.seed)
     trained = prepare_classifier(inputs, settings)
     trainer = _build_head_trainer(trained, inputs, settings, work, weights)
-    return run_course(
+    return run_training(
         trainer,
         trained,
         kind=settings.method.kind,
@@ -103,7 +103,7 @@ def make_class_score(
 
 
 def _build_head_trainer(
-    trained: Trained,
+    trained: Trainable,
     inputs: ClassifierInputs,
     settings: ClassifierSettings,
     work: Workdir,
@@ -212,7 +212,7 @@ def score_validation(
         The figure; higher is better.
     """
     model = cast(torch.nn.Module, trainer.model)
-    with set_aside(model):
+    with measuring_mode(model):
         figures = class_figures(
             model,
             [row["prompt_ids"] for row in rows],

@@ -17,20 +17,20 @@ from retune.recipe.sections import LowRankConfig, TrainingConfig
 from retune.recipe.sections.method import CONTINUABLE, MethodConfig
 from retune.records import AdapterRef
 from retune.training.stages import StartInputs, StartSettings
-from retune.training.trainable import Trained, prepare_model
+from retune.training.trainable import Trainable, prepare_model
 
 REFERENCE = "ref"
 """Name that TRL gives to the frozen copy of an adapter."""
 
 
-class Continued:
+class RetrainedModel:
     """What was trained before, in training again.
 
     Args:
         trained: With its weights loaded.
     """
 
-    def __init__(self, trained: Trained) -> None:
+    def __init__(self, trained: Trainable) -> None:
         self._trained = trained
 
     @property
@@ -60,7 +60,7 @@ def _is_copy(name: str) -> bool:
 
 def continue_training(
     inputs: StartInputs, adapter: AdapterRef, settings: StartSettings
-) -> Continued:
+) -> RetrainedModel:
     """Load what was trained before, to be trained further.
 
     Args:
@@ -80,7 +80,7 @@ def continue_training(
         settings = settings.model_copy(update={"method": as_saved(method)})
     trained = prepare_model(inputs, settings)
     trained.load(adapter.folder)
-    return Continued(trained)
+    return RetrainedModel(trained)
 
 
 def refuse_method(method: MethodConfig) -> None:
@@ -111,7 +111,7 @@ def as_saved(method: LowRankConfig) -> LowRankConfig:
     )
 
 
-def training_of(
+def settings_after_sft(
     training: TrainingConfig,
     *,
     batch_size: int,

@@ -35,15 +35,15 @@ from retune.training.early_stopping import (
     watched_figures,
 )
 from retune.training.resource_meter import measure_training
-from retune.training.trainable import Trained
+from retune.training.trainable import Trainable
 
 CHECKPOINTS = "checkpoints"
 """Sub-folder of a stage's scratch folder that its trainer writes checkpoints to."""
 
 
-def run_course(
+def run_training(
     trainer: Trainer,
-    trained: Trained,
+    trained: Trainable,
     *,
     kind: MethodKind,
     training: TrainingConfig,
@@ -139,7 +139,7 @@ def _first_validation_loss(
 
 def _train(
     trainer: Trainer,
-    trained: Trained,
+    trained: Trainable,
     checkpoint: Path | None,
     has_ended: Callable[[TrainerState, int], bool],
 ) -> None:
@@ -187,7 +187,7 @@ def _last_loss(trainer: Trainer) -> float | None:
     return float(losses[-1]) if losses else None
 
 
-def _save(trained: Trained, kept: Path | None, work: Workdir) -> None:
+def _save(trained: Trainable, kept: Path | None, work: Workdir) -> None:
     if kept is not None:
         # Linked where the disk lets it: whole weights need not lie there twice.
         shutil.copytree(kept, work.artifact, dirs_exist_ok=True, copy_function=link_or_copy)

@@ -19,7 +19,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from retune.errors import ConfigError
 from retune.preflight.steps import plan_packs
-from retune.training.task_scores import set_aside
+from retune.training.task_scores import measuring_mode
 
 LENGTHS = "seq_lengths"
 """Column of a packed sequence's row lengths, as TRL names it; its trainer drops other columns."""
@@ -121,7 +121,7 @@ def refuse_leaks(model: torch.nn.Module, rows: Dataset, collate: PackedCollator)
     other = [first[-1 - place] for place in range(len(first))]
     if other == first:
         other = [second[0]] * len(first)
-    with set_aside(model), torch.no_grad():
+    with measuring_mode(model), torch.no_grad():
         behind, behind_other = (
             _logits(model, collate, [before, second])[-len(second) :] for before in (first, other)
         )

@@ -33,13 +33,13 @@ from retune.records import LOG_FOLDER, AdapterRef
 from retune.spine.stage import Workdir
 from retune.training.continuing import (
     REFERENCE,
-    Continued,
+    RetrainedModel,
     continue_training,
     remember_weights,
     restore_weights,
-    training_of,
+    settings_after_sft,
 )
-from retune.training.loop import run_course
+from retune.training.loop import run_training
 from retune.training.stages import PreferenceInputs, PreferenceSettings
 from retune.training.trainer_arguments import common_arguments, project_answers_only
 
@@ -81,11 +81,11 @@ def train_preferences(
     tokenizer = load_tokenizer(inputs.base.folder)
     held_back = read_pairs(inputs.pairs, validation=True)
     continued = continue_training(inputs, inputs.adapter, settings)
-    training = _training_of(settings, inputs)
+    training = _settings_after_sft(settings, inputs)
     size = training.rows_per_pass
     before = log_probs(continued, held_back, tokenizer, batch_size=size)
     trainer = _build_dpo_trainer(continued, inputs, settings, training, work)
-    adapter = run_course(
+    adapter = run_training(
         trainer,
         continued,
         kind=settings.method.kind,
@@ -102,8 +102,8 @@ def train_preferences(
     return adapter.model_copy(update={"figures": {**counts, **figures}})
 
 
-def _training_of(settings: PreferenceSettings, inputs: PreferenceInputs) -> TrainingConfig:
-    return training_of(
+def _settings_after_sft(settings: PreferenceSettings, inputs: PreferenceInputs) -> TrainingConfig:
+    return settings_after_sft(
         settings.training,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
@@ -115,7 +115,7 @@ def _training_of(settings: PreferenceSettings, inputs: PreferenceInputs) -> Trai
 
 
 def _build_dpo_trainer(
-    continued: Continued,
+    continued: RetrainedModel,
     inputs: PreferenceInputs,
     settings: PreferenceSettings,
     training: TrainingConfig,
@@ -153,7 +153,7 @@ def _dataset(rows: Sequence[Row]) -> Dataset:
 
 
 def log_probs(
-    continued: Continued, rows: Sequence[Row], tokenizer: Tokenizer, *, batch_size: int
+    continued: RetrainedModel, rows: Sequence[Row], tokenizer: Tokenizer, *, batch_size: int
 ) -> LogProbs:
     """Return how likely a model finds both answers of each pair.
 

@@ -37,13 +37,13 @@ from retune.spine.stage import Workdir
 from retune.sql.records import SqlLimits
 from retune.sql.sandbox import SqlSandbox
 from retune.training.continuing import (
-    Continued,
+    RetrainedModel,
     continue_training,
     remember_weights,
     restore_weights,
-    training_of,
+    settings_after_sft,
 )
-from retune.training.loop import run_course
+from retune.training.loop import run_training
 from retune.training.metrics import read_metrics
 from retune.training.sql_reward import SqlReward
 from retune.training.stages import RewardInputs, RewardSettings
@@ -111,9 +111,9 @@ def train_rewards(inputs: RewardInputs, settings: RewardSettings, work: Workdir)
         )
         continued = continue_training(inputs, inputs.adapter, settings)
         _refuse_long(rows, continued, settings.grpo)
-        training = _training_of(settings.training, settings.grpo)
+        training = _settings_after_sft(settings.training, settings.grpo)
         trainer = _build_grpo_trainer(continued, rows, reward, inputs, settings, training, work)
-        adapter = run_course(
+        adapter = run_training(
             trainer,
             continued,
             kind=settings.method.kind,
@@ -131,8 +131,8 @@ def train_rewards(inputs: RewardInputs, settings: RewardSettings, work: Workdir)
     return adapter.model_copy(update={"figures": figures})
 
 
-def _training_of(training: TrainingConfig, grpo: GrpoConfig) -> TrainingConfig:
-    return training_of(
+def _settings_after_sft(training: TrainingConfig, grpo: GrpoConfig) -> TrainingConfig:
+    return settings_after_sft(
         training,
         batch_size=grpo.prompts_per_step * grpo.answers,
         learning_rate=grpo.learning_rate,
@@ -186,7 +186,7 @@ def _leave_out_unscorable(
     return [row for place, row in enumerate(rows) if place not in unscorable]
 
 
-def _refuse_long(rows: Sequence[Row], continued: Continued, grpo: GrpoConfig) -> None:
+def _refuse_long(rows: Sequence[Row], continued: RetrainedModel, grpo: GrpoConfig) -> None:
     limit = context_limit(continued.model)
     longest = max(len(row["prompt_ids"]) for row in rows)
     if limit is not None and longest + grpo.max_new_tokens > limit:
@@ -198,7 +198,7 @@ def _refuse_long(rows: Sequence[Row], continued: Continued, grpo: GrpoConfig) ->
 
 
 def _build_grpo_trainer(
-    continued: Continued,
+    continued: RetrainedModel,
     rows: Sequence[Row],
     reward: SqlReward,
     inputs: RewardInputs,

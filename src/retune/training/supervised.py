@@ -20,7 +20,7 @@ from retune.preflight.steps import count_steps
 from retune.preflight.training_rows import refuse_unfit_training
 from retune.records import AdapterRef, SideRef
 from retune.spine.stage import Workdir
-from retune.training.loop import run_course
+from retune.training.loop import run_training
 from retune.training.packing import (
     LENGTHS,
     PLACES,
@@ -31,7 +31,7 @@ from retune.training.packing import (
 )
 from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.task_scores import make_task_score
-from retune.training.trainable import Trained, learn_in_float32, prepare_model
+from retune.training.trainable import Trainable, learn_in_float32, prepare_model
 from retune.training.trainer_arguments import common_arguments, project_answers_only, row_arguments
 
 # The tokenizer's threads and the data workers' forks do not go together.
@@ -71,7 +71,7 @@ def train_adapter(inputs: TrainInputs, settings: TrainSettings, work: Workdir) -
         tokenizer=inputs.base.folder,
     )
     trainer = _build_sft_trainer(trained, inputs, settings, work)
-    adapter = run_course(
+    adapter = run_training(
         trainer,
         trained,
         kind=settings.method.kind,
@@ -86,7 +86,7 @@ def train_adapter(inputs: TrainInputs, settings: TrainSettings, work: Workdir) -
 
 
 def _build_sft_trainer(
-    trained: Trained, inputs: TrainInputs, settings: TrainSettings, work: Workdir
+    trained: Trainable, inputs: TrainInputs, settings: TrainSettings, work: Workdir
 ) -> SFTTrainer:
     training = settings.training
     tokenizer = load_tokenizer(inputs.base.folder)

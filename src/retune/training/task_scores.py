@@ -91,12 +91,12 @@ def spread_rows(side: SideRef, column: str, training: TrainingConfig) -> list[Ro
 
 
 def _score_aside(model: torch.nn.Module, score: Callable[[], float]) -> float:
-    with set_aside(model):
+    with measuring_mode(model):
         return score()
 
 
 @contextmanager
-def set_aside(model: torch.nn.Module) -> Iterator[None]:
+def measuring_mode(model: torch.nn.Module) -> Iterator[None]:
     """Let a model in training be measured, and leave modes and random numbers as they were.
 
     Args:

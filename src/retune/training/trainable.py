@@ -23,13 +23,13 @@ from retune.modeling.devices import choose_compute_dtype, choose_device, choose_
 from retune.modeling.four_bit import use_plain_4bit_kernels
 from retune.modeling.methods.apply import apply_method
 from retune.modeling.methods.lora import Weights, fit_to_base, initial_update
-from retune.modeling.methods.prompt_checks import PromptConfig, check_room
+from retune.modeling.methods.prompt_checks import VirtualTokensConfig, check_room
 from retune.modeling.methods.prompt_learning import ENCODER_FILE, Prompted
 from retune.recipe.sections import FullConfig
 from retune.training.stages import StartInputs, StartSettings, TrainInputs
 
 
-class Trained(Protocol):
+class Trainable(Protocol):
     """A model in training, and how what it learned is written and read."""
 
     @property
@@ -153,7 +153,7 @@ def learn_in_float32(model: torch.nn.Module) -> None:
 
 def prepare_model(
     inputs: StartInputs, settings: StartSettings, kind: ModelKind = CAUSAL
-) -> Trained:
+) -> Trainable:
     """Load the model that training starts from, and make what is trained.
 
     Args:
@@ -171,7 +171,7 @@ def prepare_model(
     # Steps are smaller than what 16 bits can add to a weight, on every device.
     dtype = torch.float32 if whole_model else choose_dtype(settings.dtype, choose_device())
     model = _load(inputs, settings, dtype, kind)
-    if isinstance(settings.method, PromptConfig) and isinstance(inputs, TrainInputs):
+    if isinstance(settings.method, VirtualTokensConfig) and isinstance(inputs, TrainInputs):
         columns = ["prompt_ids", *(["answer_ids"] if kind is CAUSAL else [])]
         check_room(model, settings.method, inputs.train.folder / "rows.parquet", *columns)
     adapted = apply_method(

@@ -18,7 +18,7 @@ from retune.modeling.architectures import plain_config
 from retune.modeling.head_files import write_head
 from retune.modeling.heads import HEAD, add_head, load_classifier, save_head
 from retune.training.stages import ClassifierInputs, ClassifierSettings
-from retune.training.trainable import ModelKind, Trained, prepare_model
+from retune.training.trainable import ModelKind, Trainable, prepare_model
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class AdapterWithHead:
         labels: In the order of the head's figures.
     """
 
-    adapter: Trained
+    adapter: Trainable
     labels: tuple[str, ...]
 
     @property
@@ -140,7 +140,7 @@ def write_config(model: PreTrainedModel, base: Path, folder: Path, dtype: torch.
     config.save_pretrained(folder)
 
 
-def prepare_classifier(inputs: ClassifierInputs, settings: ClassifierSettings) -> Trained:
+def prepare_classifier(inputs: ClassifierInputs, settings: ClassifierSettings) -> Trainable:
     """Load the model that training starts from with a new head, and make what is trained.
 
     Args:
@@ -169,7 +169,7 @@ def prepare_classifier(inputs: ClassifierInputs, settings: ClassifierSettings) -
     return _with_labels(trained, settings.method.kind, labels, inputs.base.folder)
 
 
-def _with_labels(trained: Trained, method: str, labels: Sequence[str], base: Path) -> Trained:
+def _with_labels(trained: Trainable, method: str, labels: Sequence[str], base: Path) -> Trainable:
     model = trained.model
     if method == "full" and isinstance(model, PreTrainedModel):
         return WholeClassifier(model, base)

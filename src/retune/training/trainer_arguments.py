@@ -27,7 +27,7 @@ def common_arguments(
     """Return what every trainer is given.
 
     Args:
-        training: The recipe's section, or what `training_of` makes of it.
+        training: The recipe's section, or what `settings_after_sft` makes of it.
         settings: Seed and compute dtype.
         work: Checkpoints go to its scratch folder.
         total_steps: Planned optimizer steps.

@@ -42,7 +42,7 @@ class FinishedCurve(Record):
     """What a finished trial's held-out loss was over its training."""
 
     name: str
-    yardstick: str
+    loss_scope: str
     """Digest of the rows that the loss is over; others cannot be compared."""
     curve: Curve
 
@@ -60,7 +60,7 @@ def best_by(curve: Curve, share: float) -> float | None:
     return min(losses, default=None)
 
 
-def judge(curve: Curve, finished: Sequence[Curve]) -> str | None:
+def pruning_reason(curve: Curve, finished: Sequence[Curve]) -> str | None:
     """Say whether a trial is hopeless at its latest evaluation.
 
     Args:
@@ -98,16 +98,18 @@ class Ledger:
 
     def add_finished(self, curve: FinishedCurve) -> None:
         """Remember how a finished trial's loss fell."""
-        name = f"finished-{digest_json([curve.name, curve.yardstick])[:16]}.json"
+        name = f"finished-{digest_json([curve.name, curve.loss_scope])[:16]}.json"
         self._write(name, curve)
 
-    def finished(self, yardstick: str, without: str) -> list[Curve]:
+    def finished(self, loss_scope: str, without: str) -> list[Curve]:
         """Return the curves over the same rows, but for a trial's own of an earlier run."""
         read = (
             FinishedCurve.model_validate_json(path.read_bytes())
             for path in sorted(self._folder.glob("finished-*.json"))
         )
-        return [each.curve for each in read if each.yardstick == yardstick and each.name != without]
+        return [
+            each.curve for each in read if each.loss_scope == loss_scope and each.name != without
+        ]
 
     def add_stopped(self, key: str, note: StoppedNote) -> None:
         """Remember that a training, by its stage key, was stopped."""
@@ -126,18 +128,18 @@ class Ledger:
         os.replace(part, self._folder / name)
 
 
-class Watch:
+class Pruner:
     """Watches one training and stops it when it is hopeless.
 
     Args:
         name: The trial's.
-        yardstick: Digest of the rows that its loss is over.
+        loss_scope: Digest of the rows that its loss is over.
         ledger: Of the comparison.
         key: Stage key of the training.
     """
 
-    def __init__(self, name: str, yardstick: str, ledger: Ledger, key: str) -> None:
-        self._name, self._yardstick, self._ledger, self._key = name, yardstick, ledger, key
+    def __init__(self, name: str, loss_scope: str, ledger: Ledger, key: str) -> None:
+        self._name, self._loss_scope, self._ledger, self._key = name, loss_scope, ledger, key
         self._steps = 0
         self._curve: Curve = ()
 
@@ -165,37 +167,37 @@ class Watch:
         if name != "validation_loss" or not step or not self._steps:
             return
         self._curve = (*self._curve, (step / self._steps, value))
-        finished = self._ledger.finished(self._yardstick, self._name)
-        reason = judge(self._curve, finished)
+        finished = self._ledger.finished(self._loss_scope, self._name)
+        reason = pruning_reason(self._curve, finished)
         if reason is not None:
             self._ledger.add_stopped(self._key, StoppedNote(name=self._name, reason=reason))
             raise TrialStopped(reason, self._key)
 
 
 class WatchedReporter:
-    """Passes on what a training reports, and lets the watch stop it.
+    """Passes on what a training reports, and lets the pruner stop it.
 
     Args:
         reporter: Where it is passed on to.
-        watch: Of the training.
+        pruner: Of the training.
     """
 
-    def __init__(self, reporter: Reporter, watch: Watch) -> None:
-        self._reporter, self._watch = reporter, watch
+    def __init__(self, reporter: Reporter, pruner: Pruner) -> None:
+        self._reporter, self._pruner = reporter, pruner
 
     def started(self) -> None:
         """Pass it on."""
         self._reporter.started()
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Pass it on, after the watch has learned how many steps are planned."""
-        self._watch.progress(what, total)
+        """Pass it on, after the pruner has learned how many steps are planned."""
+        self._pruner.progress(what, total)
         self._reporter.progress(what, done, total)
 
     def metric(self, name: str, value: float, step: int) -> None:
-        """Pass it on, before the watch may stop the training."""
+        """Pass it on, before the pruner may stop the training."""
         self._reporter.metric(name, value, step)
-        self._watch.metric(name, value, step)
+        self._pruner.metric(name, value, step)
 
     def log(self, message: str) -> None:
         """Pass it on."""

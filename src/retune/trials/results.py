@@ -59,7 +59,7 @@ class TrialResult(Record):
     steps: int | None = None
     cost: Cost | None = None
     validation_loss: float | None = None
-    yardstick: str = ""
+    loss_scope: str = ""
     curve: Curve = ()
     scores: ModelScores | None = None
     training_key: str = ""
@@ -165,7 +165,7 @@ def _combined(values: Sequence[int | None], combine: Callable[[Sequence[int]], i
     return combine(known) if len(known) == len(values) else None
 
 
-def find_yardstick(recipe: Recipe, validation: str) -> str:
+def find_loss_scope(recipe: Recipe, validation: str) -> str:
     """Return the digest of what a held-out loss is over; only equal ones are compared.
 
     Args:

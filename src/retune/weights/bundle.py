@@ -18,7 +18,7 @@ from retune.records import LOG_FOLDER, BaseRef, MergedRef, locate_bundle
 from retune.spine.hard_links import link_or_copy
 from retune.spine.stage import Workdir
 from retune.spine.store import MANIFEST
-from retune.weights.equivalence import Difference, compare_views, look
+from retune.weights.equivalence import Difference, compare_outputs, evaluate_outputs
 from retune.weights.stages import BundleSettings, MergeInputs
 
 _CONFIGS = ("config.json", "generation_config.json")
@@ -49,7 +49,9 @@ def bundle_adapter(inputs: MergeInputs, settings: BundleSettings, work: Workdir)
     rows = read_rows(inputs.rows.folder / "rows.parquet")[: settings.check_rows]
     tokenizer = load_tokenizer(inputs.base.folder, inputs.template)
     end_ids = end_token_ids(tokenizer, inputs.base.folder)
-    before = look(_load(inputs.base.folder, inputs.adapter.folder, tokenizer, end_ids), rows)
+    before = evaluate_outputs(
+        _load(inputs.base.folder, inputs.adapter.folder, tokenizer, end_ids), rows
+    )
     # Two models of this size need not be held at once.
     SLOT.clear()
     weights, adapter = locate_bundle(work.artifact)
@@ -57,7 +59,7 @@ def bundle_adapter(inputs: MergeInputs, settings: BundleSettings, work: Workdir)
     _write_adapter(inputs.adapter.folder, adapter)
     tokenizer = load_tokenizer(weights)
     released = _load(weights, adapter, tokenizer, end_token_ids(tokenizer, weights))
-    difference = compare_views(before, look(released, rows))
+    difference = compare_outputs(before, evaluate_outputs(released, rows))
     _refuse_difference(difference)
     return MergedRef(
         digest=digest_folder(work.artifact),

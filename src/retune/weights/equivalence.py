@@ -17,7 +17,7 @@ _POSITIONS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
-class View:
+class ModelOutputs:
     """What a model says to the checked rows.
 
     Attributes:
@@ -65,7 +65,9 @@ class Difference:
         )
 
 
-def look(loaded: LoadedModel, rows: Sequence[Mapping[str, Any]], *, answers: bool = True) -> View:
+def evaluate_outputs(
+    loaded: LoadedModel, rows: Sequence[Mapping[str, Any]], *, answers: bool = True
+) -> ModelOutputs:
     """Ask a model for its logits where answers are predicted, and for its greedy answers.
 
     One with a classification head is asked for its figures per class, and the likeliest classes.
@@ -94,7 +96,7 @@ def look(loaded: LoadedModel, rows: Sequence[Mapping[str, Any]], *, answers: boo
     # What the last token is followed by is not asked.
     kept = [logits[row, -len(answer) - 1 : -1] for row, (_, answer) in enumerate(pairs)]
     written = _write(loaded, [prompt for prompt, _ in pairs], longest) if answers else []
-    return View(torch.cat(kept).float().cpu(), written)
+    return ModelOutputs(torch.cat(kept).float().cpu(), written)
 
 
 def _write(loaded: LoadedModel, prompts: Sequence[Sequence[int]], longest: int) -> list[str]:
@@ -108,7 +110,7 @@ def _write(loaded: LoadedModel, prompts: Sequence[Sequence[int]], longest: int) 
 
 def _look_at_classes(
     loaded: LoadedModel, labels: Sequence[str], rows: Sequence[Mapping[str, Any]]
-) -> View:
+) -> ModelOutputs:
     figures = torch.tensor(
         class_figures(
             loaded.model,
@@ -117,10 +119,10 @@ def _look_at_classes(
             pad_id=int(loaded.tokenizer.pad_token_id),
         )
     ).float()
-    return View(figures, [labels[place] for place in figures.argmax(-1).tolist()])
+    return ModelOutputs(figures, [labels[place] for place in figures.argmax(-1).tolist()])
 
 
-def compare_views(before: View, after: View) -> Difference:
+def compare_outputs(before: ModelOutputs, after: ModelOutputs) -> Difference:
     """Compare what two forms of one model say to the same rows.
 
     Args:

@@ -21,7 +21,7 @@ from retune.modeling.devices import choose_device
 from retune.recipe.sections import MergeConfig
 from retune.records import MergedRef
 from retune.spine.stage import Workdir
-from retune.weights.equivalence import Difference, View, compare_views, look
+from retune.weights.equivalence import Difference, ModelOutputs, compare_outputs, evaluate_outputs
 from retune.weights.stages import MergeInputs, MergeSettings
 
 _NOISE = 1e-4
@@ -74,7 +74,7 @@ def merge_adapter(inputs: MergeInputs, settings: MergeSettings, work: Workdir) -
     end_ids = end_token_ids(tokenizer, inputs.base.folder)
     rows = read_rows(inputs.rows.folder / "rows.parquet")[: merge.check_rows]
     adapted = _load_trained(inputs, tokenizer, end_ids, device)
-    before = look(adapted, rows)
+    before = evaluate_outputs(adapted, rows)
     dtype = _choose_dtype(merge.dtype, inputs.base.folder)
     expected = _merge_and_save(adapted, before, rows, inputs.base.folder, dtype, work, merge)
     tokenizer.save_pretrained(work.artifact)
@@ -89,7 +89,7 @@ def merge_adapter(inputs: MergeInputs, settings: MergeSettings, work: Workdir) -
         dtype=torch.float32,
         device=device,
     )
-    difference = compare_views(before, look(reloaded, rows))
+    difference = compare_outputs(before, evaluate_outputs(reloaded, rows))
     _refuse_lost(expected, _digest_weights(reloaded.model, dtype), difference)
     _refuse_rounding(difference, merge.tolerance, dtype)
     return MergedRef(
@@ -99,7 +99,7 @@ def merge_adapter(inputs: MergeInputs, settings: MergeSettings, work: Workdir) -
 
 def _merge_and_save(
     adapted: LoadedModel,
-    before: View,
+    before: ModelOutputs,
     rows: Sequence[Mapping[str, Any]],
     base: Path,
     dtype: torch.dtype,
@@ -113,7 +113,9 @@ def _merge_and_save(
     """
     effect = _measure_effect(adapted, before, rows)
     merged = _merge(adapted.model)
-    exact = compare_views(before, look(replace(adapted, model=merged), rows, answers=False))
+    exact = compare_outputs(
+        before, evaluate_outputs(replace(adapted, model=merged), rows, answers=False)
+    )
     _refuse_wrong_merge(exact, effect)
     merged.to(dtype)
     merged.config.dtype = dtype
@@ -137,13 +139,15 @@ def _load_trained(
     )
 
 
-def _measure_effect(adapted: LoadedModel, before: View, rows: Sequence[Mapping[str, Any]]) -> float:
+def _measure_effect(
+    adapted: LoadedModel, before: ModelOutputs, rows: Sequence[Mapping[str, Any]]
+) -> float:
     """Return by how much the adapter moves a logit at most: what a merge has to bring in."""
     if not isinstance(adapted.model, PeftModel):
         return 0.0
     with adapted.model.disable_adapter():
-        without = look(adapted, rows, answers=False)
-    return compare_views(before, without).max_logit_difference
+        without = evaluate_outputs(adapted, rows, answers=False)
+    return compare_outputs(before, without).max_logit_difference
 
 
 def _merge(adapted: PreTrainedModel) -> PreTrainedModel:

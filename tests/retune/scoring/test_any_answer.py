@@ -105,13 +105,13 @@ def test_any_question_can_be_spoilt_and_any_answer_be_a_flip(answers: list[str])
     trials = []
     for at, (answer, other) in enumerate(pairwise(answers)):
         kind = KINDS[at % len(KINDS)]
-        spoilt = perturb(answer, kind, seed=at)
+        perturbed = perturb(answer, kind, seed=at)
         trials.append(
             Trial(
                 row_id=str(at),
                 kind=kind,
                 text=answer,
-                perturbed=spoilt,
+                perturbed=perturbed,
                 before=answer,
                 after=other,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from retune.recipe.sections import TrainingConfig
-from retune.training.continuing import training_of
+from retune.training.continuing import settings_after_sft
 
 
 @pytest.mark.parametrize(
@@ -25,5 +25,5 @@ def test_a_warm_up_takes_at_most_half_of_the_steps(
 ) -> None:
     """Also where epochs count; a warm-up that is a part of the steps stays."""
     training = TrainingConfig(max_steps=400, warmup_steps=warmup)
-    further = training_of(training, batch_size=8, learning_rate=1e-5, **length)  # type: ignore[arg-type]
+    further = settings_after_sft(training, batch_size=8, learning_rate=1e-5, **length)  # type: ignore[arg-type]
     assert further.warmup_steps == found

@@ -30,7 +30,7 @@ from retune.training.early_stopping import EarlyStopping, TaskScore, is_over, wa
 from retune.training.metrics import read_metrics
 from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.supervised import train_adapter
-from retune.training.task_scores import set_aside, spread_rows
+from retune.training.task_scores import measuring_mode, spread_rows
 from retune.training.trainable import TrainedAdapter
 from tests.making import make_workdir
 from tests.retune.training.test_callbacks import tiny_adapted
@@ -114,7 +114,7 @@ def test_measuring_leaves_modes_and_random_numbers_as_they_were() -> None:
     torch.manual_seed(1)
     random.seed(1)
     np.random.seed(1)
-    with pytest.raises(ZeroDivisionError), set_aside(model):
+    with pytest.raises(ZeroDivisionError), measuring_mode(model):
         assert not model[0].training
         torch.rand(3), random.random(), np.random.rand()
         raise ZeroDivisionError

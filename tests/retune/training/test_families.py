@@ -23,7 +23,7 @@ from retune.spine.stage import SilentReporter, Workdir
 from retune.training import supervised
 from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.supervised import train_adapter
-from retune.training.trainable import Trained
+from retune.training.trainable import Trainable
 from retune.weights.merge import merge_adapter
 from retune.weights.quantize import quantize_model
 from retune.weights.stages import MergeInputs, MergeSettings, QuantizeInputs, QuantizeSettings
@@ -134,7 +134,7 @@ def test_a_family_is_trained_saved_merged_and_reloaded(
     files = digest_folder(inputs.base.folder)
     prepare = supervised.prepare_model
 
-    def remember(*arguments: Any) -> Trained:
+    def remember(*arguments: Any) -> Trainable:
         trained = seen["trained"] = prepare(*arguments)
         seen["before"] = {n: w.detach().clone() for n, w in trained.model.named_parameters()}
         return trained

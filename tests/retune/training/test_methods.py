@@ -26,7 +26,7 @@ from retune.training import supervised
 from retune.training.metrics import read_metrics
 from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.supervised import train_adapter
-from retune.training.trainable import Trained
+from retune.training.trainable import Trainable
 from retune.weights.merge import merge_adapter
 from retune.weights.quantize import quantize_model
 from retune.weights.stages import MergeInputs, MergeSettings, QuantizeInputs, QuantizeSettings
@@ -93,7 +93,7 @@ class Watched:
     """A training whose model was looked at before and after."""
 
     adapter: AdapterRef
-    trained: Trained
+    trained: Trainable
     before: dict[str, torch.Tensor]
 
     def moved(self) -> dict[str, bool]:
@@ -110,7 +110,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Watched]:
         seen: dict[str, Any] = {}
         prepare = supervised.prepare_model
 
-        def remember(*arguments: Any) -> Trained:
+        def remember(*arguments: Any) -> Trainable:
             trained = seen["trained"] = prepare(*arguments)
             weights = trained.model.named_parameters()
             seen["before"] = {name: weight.detach().clone() for name, weight in weights}
@@ -285,7 +285,7 @@ def test_the_settings_of_a_snapshot_are_those_of_its_base(inputs_of: Inputs, wor
 def test_whole_weights_are_released_in_the_dtype_of_the_base(
     family: str, inputs_of: Inputs, tmp_path: Path, copied: Callable[[Path], Path]
 ) -> None:
-    """Trained in float32, saved in the base's bfloat16, and still within the tolerance."""
+    """Trainable in float32, saved in the base's bfloat16, and still within the tolerance."""
     from transformers import AutoModelForCausalLM
 
     inputs = inputs_of(family, "none")

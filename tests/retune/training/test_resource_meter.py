@@ -57,7 +57,7 @@ def test_a_training_says_what_it_took(
 
 
 def test_an_old_training_has_no_figures(tmp_path: Path) -> None:
-    """An artifact from before trainings were measured, or a spoilt file: None, and no error."""
+    """An artifact from before trainings were measured, or a perturbed file: None, and no error."""
     assert read_measured(tmp_path) is None
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "measured.json").write_text("{")

@@ -12,7 +12,7 @@ from retune.errors import DataError
 from retune.records import LOG_FOLDER, ModelScores
 from retune.tracking import connect
 from retune.trials.pruning import TrialStopped
-from retune.trials.results import find_yardstick
+from retune.trials.results import find_loss_scope
 from retune.watching import StageLine
 from tasks.run import TrackedRun, open_run
 from tasks.trials.results import fail_trial, finish_trial, stop_trial
@@ -41,8 +41,8 @@ def test_a_finished_trial_is_told_from_its_artifacts(make_job: MakeJob, tmp_path
     assert result.state == "finished" and result.training_key == "key" and result.reused
     assert result.validation_loss == 1.25 and result.curve == ((0.25, 2.0), (0.5, 1.0))
     assert result.cost is not None and result.cost.seconds == 8.0
-    yardstick = find_yardstick(job.run.recipe, "y")
-    assert trial.ledger.finished(yardstick, without="other") == [result.curve]
+    loss_scope = find_loss_scope(job.run.recipe, "y")
+    assert trial.ledger.finished(loss_scope, without="other") == [result.curve]
 
 
 @pytest.mark.usefixtures("tracking")

@@ -29,7 +29,7 @@ from retune.machine import Device
 from retune.modeling.devices import pick_compute_dtype, pick_dtype
 from retune.modeling.memory.allocations import AllocationLog
 from retune.modeling.memory.memory_estimate import HELD, BatchShape, MemoryEstimate
-from retune.modeling.memory.meta_model import count_parameters, make_fake, sketch_model
+from retune.modeling.memory.meta_model import build_meta_model, count_parameters, make_fake
 from retune.modeling.memory.optimizer_memory import bitsandbytes_states, is_bitsandbytes
 from retune.modeling.methods.apply import apply_method
 from retune.recipe.sections import ModelConfig, QuantizationConfig, TrainingConfig
@@ -99,7 +99,7 @@ def estimate_memory(plan: Plan) -> MemoryEstimate:
 def _sketch(plan: Plan) -> PreTrainedModel | PeftModel:
     full = plan.method.kind == "full"
     quantized = plan.quantization.kind != "none"
-    model = sketch_model(
+    model = build_meta_model(
         plan.folder,
         dtype=torch.float32
         if full

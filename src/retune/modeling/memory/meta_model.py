@@ -40,7 +40,7 @@ _CODE = 256
 """Entries of the table that quantized scale factors are looked up in."""
 
 
-def sketch_model(
+def build_meta_model(
     folder: Path,
     *,
     dtype: torch.dtype,

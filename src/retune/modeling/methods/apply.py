@@ -14,7 +14,7 @@ from retune.errors import ConfigError
 from retune.modeling.methods.blocks import find_sub_layers
 from retune.modeling.methods.bottleneck import as_bottleneck, register_bottleneck
 from retune.modeling.methods.lora import as_peft, check_method
-from retune.modeling.methods.prompt_checks import PromptConfig, check_prompt
+from retune.modeling.methods.prompt_checks import VirtualTokensConfig, check_prompt
 from retune.modeling.methods.prompt_learning import (
     Prompted,
     as_p_tuning,
@@ -149,7 +149,7 @@ def _add_bottlenecks(
 
 def _add_prompt(
     model: PreTrainedModel,
-    method: PromptConfig,
+    method: VirtualTokensConfig,
     task_type: str,
     whole: Sequence[str],
     tokenizer: Path | None,
@@ -181,7 +181,9 @@ def _add_prompt(
     return adapted
 
 
-def _first_words(model: PreTrainedModel, method: PromptConfig, tokenizer: Path | None) -> list[int]:
+def _first_words(
+    model: PreTrainedModel, method: VirtualTokensConfig, tokenizer: Path | None
+) -> list[int]:
     if not isinstance(method, PromptTuningConfig):
         return []
     if method.init_text is None or tokenizer is None:

@@ -12,12 +12,12 @@ from retune.errors import ConfigError
 from retune.modeling.context import read_context
 from retune.recipe.sections import PrefixConfig, PromptTuningConfig, PTuningConfig
 
-PromptConfig = PrefixConfig | PTuningConfig | PromptTuningConfig
+VirtualTokensConfig = PrefixConfig | PTuningConfig | PromptTuningConfig
 _INSTEAD = "choose p_tuning or prompt (learned inputs), or lora"
 
 
 def check_prompt(
-    model: PreTrainedModel, method: PromptConfig, *, gradient_checkpointing: bool
+    model: PreTrainedModel, method: VirtualTokensConfig, *, gradient_checkpointing: bool
 ) -> None:
     """Refuse a method of learned positions that does not fit a model.
 
@@ -53,7 +53,9 @@ def check_prompt(
         )
 
 
-def check_room(model: PreTrainedModel, method: PromptConfig, rows: Path, *columns: str) -> None:
+def check_room(
+    model: PreTrainedModel, method: VirtualTokensConfig, rows: Path, *columns: str
+) -> None:
     """Refuse rows that are too long once the learned positions stand before them.
 
     Args:

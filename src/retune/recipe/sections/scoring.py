@@ -65,7 +65,7 @@ class ScoringConfig(Section):
 
 
 class RobustnessConfig(Section):
-    """The held-out questions again, spoilt on purpose: how often is the outcome another?"""
+    """The held-out questions again, perturbed on purpose: how often is the outcome another?"""
 
     kinds: Annotated[tuple[PerturbationKind, ...], Field(strict=False, min_length=1)] = (
         "upper",
@@ -108,7 +108,7 @@ class ProbesConfig(Section):
     null: none."""
 
     robustness: RobustnessConfig | None = None
-    """The held-out questions again, spoilt on purpose. null: not asked."""
+    """The held-out questions again, perturbed on purpose. null: not asked."""
 
     max_new_tokens: Count = 96
     """Most tokens of one answer."""

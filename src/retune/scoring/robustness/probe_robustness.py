@@ -1,4 +1,4 @@
-"""Robustness of a model on held-out rows: their questions again, spoilt on purpose.
+"""Robustness of a model on held-out rows: their questions again, perturbed on purpose.
 
 `flip_rate` and `flip_rate.KIND`, as `retune.scoring.robustness` defines them: the share of changed
 questions whose outcome is another one than the same row's without the change. Lower is better. The
@@ -79,7 +79,7 @@ class Change:
 def probe_robustness(
     inputs: RobustnessInputs, settings: RobustnessSettings, work: Workdir
 ) -> ScoreReport:
-    """Ask held-out questions again, spoilt on purpose, and count the outcomes that turn.
+    """Ask held-out questions again, perturbed on purpose, and count the outcomes that turn.
 
     Args:
         inputs: Model, rows, classes, questions in other words.

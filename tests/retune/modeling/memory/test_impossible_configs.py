@@ -12,7 +12,7 @@ import torch
 
 from retune.data.chats.tokenizers import load_tokenizer
 from retune.errors import ConfigError
-from retune.modeling.memory.meta_model import sketch_model
+from retune.modeling.memory.meta_model import build_meta_model
 
 Snapshot = Callable[[str], Path]
 Copy = Callable[[Path], Path]
@@ -37,7 +37,7 @@ def test_a_model_that_cannot_be_built_says_why(
     """The assertions of torch name neither the file nor the setting."""
     folder = changed(copied(snapshot("llama")), **settings)
     with pytest.raises(ConfigError, match=said):
-        sketch_model(folder, dtype=torch.float32)
+        build_meta_model(folder, dtype=torch.float32)
 
 
 def test_a_wrong_setting_is_not_laid_on_the_tokenizer(snapshot: Snapshot, copied: Copy) -> None:

@@ -1,4 +1,4 @@
-"""Held-out questions, spoilt on purpose: which outcomes turn."""
+"""Held-out questions, perturbed on purpose: which outcomes turn."""
 
 from __future__ import annotations
 
