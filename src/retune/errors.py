@@ -36,6 +36,10 @@ class ConfigError(RetuneError):
     exit_code = 2
 
 
+class DoesNotFit(ConfigError):
+    """A training needs more memory than its device has."""
+
+
 class DataError(RetuneError):
     """A data file is missing, broken, empty, or does not hold what the recipe says."""
 

@@ -50,21 +50,23 @@ WAYS: dict[str, Start] = {
     "check": lambda recipe: retune(recipe, "--set", TOO_SMALL, command="check"),
     "run": lambda recipe: retune(recipe, "--set", TOO_SMALL),
     "compare": lambda recipe: retune(
-        recipe, "--set", TOO_SMALL, "--methods", "lora", command="compare"
+        recipe, "--set", TOO_SMALL, "--methods", "lora,full", command="compare"
     ),
     "flow": from_python,
 }
 
 
 def test_every_way_refuses_a_training_that_cannot_fit(tmp_path: Path) -> None:
-    """One message and exit code 2, before the base is quantized or scored.
+    """One message and exit code 2, of a comparison for each trial, before the base is scored.
 
     Libraries alone are over 1 MB, so no change of settings makes it fit, on any machine.
     """
     recipe = write_project(tmp_path / "project")
     ended = {name: start(recipe) for name, start in WAYS.items()}
     assert {name: done.returncode for name, done in ended.items()} == dict.fromkeys(WAYS, 2)
+    comparison = ended.pop("compare").stderr
     (message,) = {find_refusal(done.stderr) for done in ended.values()}
+    assert f"  lora: {message}" in comparison and "  full: device.memory: " in comparison
     assert message.endswith("No single change makes it fit. retune estimate shows the parts.")
     stages = {path.parent.name for path in (recipe.parent / ".retune").glob("*/*/manifest.json")}
     assert "estimate_training" in stages

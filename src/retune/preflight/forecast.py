@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from retune.commands import set_options
-from retune.errors import ConfigError
+from retune.errors import ConfigError, DoesNotFit
 from retune.machine import Device, find_memory
 from retune.modeling.memory.memory_estimate import MemoryEstimate, TrainingEstimate
 from retune.pages.numbers import show_bytes
@@ -146,7 +146,7 @@ def refuse_unfit(found: TrainingForecast) -> None:
         found: The forecast.
 
     Raises:
-        ConfigError: Its tensors alone need more than the device has.
+        DoesNotFit: Its tensors alone need more than the device has.
     """
     needed = found.memory.total
     if needed <= found.capacity_bytes:
@@ -155,7 +155,7 @@ def refuse_unfit(found: TrainingForecast) -> None:
         f"{set_options(each.overrides)} ({show_bytes(each.peak_bytes)})" for each in found.advice
     ]
     instead = f"It would fit with: {'; '.join(ways)}." if ways else "No single change makes it fit."
-    raise ConfigError(
+    raise DoesNotFit(
         f"device.memory: {show_bytes(found.capacity_bytes)}, but this training needs at least "
         f"{show_bytes(needed)}. {instead} retune estimate shows the parts."
     )

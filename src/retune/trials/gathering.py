@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 from retune import errors
-from retune.errors import StageError
 from retune.recipe.recipe import Recipe
 from retune.records import Metric
 from retune.release.gate import deciding_metric
@@ -89,10 +88,13 @@ def _refuse_failure(results: Sequence[TrialResult]) -> None:
     reasons: dict[str, list[str]] = {}
     for each in results:
         reasons.setdefault(each.reason, []).append(each.name)
+    kinds = {each.error for each in results}
     if len(reasons) == 1 and results[0].error:
         raise getattr(errors, results[0].error)(results[0].reason)
     told = "\n".join(f"  {', '.join(names)}: {reason}" for reason, names in reasons.items())
-    raise StageError(f"All {len(results)} trials failed:\n{told}")
+    # None was begun: the recipe is wrong, as for a run of it.
+    error = errors.DoesNotFit if kinds == {errors.DoesNotFit.__name__} else errors.StageError
+    raise error(f"All {len(results)} trials failed:\n{told}")
 
 
 def _count_rows(metric: str, ordered: Sequence[TrialResult]) -> int:

@@ -10,7 +10,7 @@ import pytest
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from retune.errors import ConfigError, DataError, Interrupted, RetuneError, StageError
+from retune.errors import ConfigError, DataError, DoesNotFit, Interrupted, RetuneError, StageError
 from retune.recipe.loading import load_recipe
 from retune.trials.lines import describe_trial
 from retune.trials.page import JSON_FILE
@@ -129,6 +129,19 @@ def test_where_all_failed_for_one_reason_it_is_that_error(
     ]
     with pytest.raises(ConfigError, match=r"^too large$"):
         report_comparison(comparison, results)
+
+
+def test_where_no_trial_fits_the_recipe_is_wrong(make_run: MakeRun, tmp_path: Path) -> None:
+    """As for a run, whose exit code is 2; each trial's reason is given."""
+    comparison = make_comparison(make_run, tmp_path)
+    recipe = comparison.run.recipe
+    results = [
+        describe_trial(Trial(name=name, overrides=()), recipe, reason=reason, error="DoesNotFit")
+        for name, reason in (("a", "by 1 GB"), ("b", "by 2 GB"))
+    ]
+    with pytest.raises(DoesNotFit, match=r"trials failed:\n  a: by 1 GB\n  b: by 2 GB") as failed:
+        report_comparison(comparison, results)
+    assert failed.value.exit_code == 2
 
 
 def test_nothing_is_started_where_a_file_is_missing(tmp_path: Path, told: Told) -> None:
