@@ -50,7 +50,7 @@ WAYS: dict[str, Start] = {
     "check": lambda recipe: retune(recipe, "--set", TOO_SMALL, command="check"),
     "run": lambda recipe: retune(recipe, "--set", TOO_SMALL),
     "compare": lambda recipe: retune(
-        recipe, "--set", TOO_SMALL, "--methods", "lora,full", command="compare"
+        recipe, "--set", TOO_SMALL, "--methods", "qlora,full", command="compare"
     ),
     "flow": from_python,
 }
@@ -66,9 +66,10 @@ def test_every_way_refuses_a_training_that_cannot_fit(tmp_path: Path) -> None:
     assert {name: done.returncode for name, done in ended.items()} == dict.fromkeys(WAYS, 2)
     comparison = ended.pop("compare").stderr
     (message,) = {find_refusal(done.stderr) for done in ended.values()}
-    assert f"  lora: {message}" in comparison and "  full: device.memory: " in comparison
+    assert f"  qlora: {message}" in comparison and "  full: device.memory: " in comparison
     assert message.endswith("No single change makes it fit. retune estimate shows the parts.")
-    stages = {path.parent.name for path in (recipe.parent / ".retune").glob("*/*/manifest.json")}
+    manifests = (recipe.parent / ".retune").glob("*/*/manifest.json")
+    stages = {path.parents[1].name for path in manifests}
     assert "estimate_training" in stages
     assert not {each for each in stages if each.startswith(("quantize", "score", "train"))}
 
