@@ -164,7 +164,7 @@ def test_a_weight_that_is_lost_is_found(
         zeros = {name: torch.zeros_like(weight) for name, weight in weights.items()}
         save_file(zeros, target / "adapter_model.safetensors", metadata={"format": "pt"})
 
-    write = bundle._write_adapter
+    write = bundling._write_adapter
     monkeypatch.setattr(bundling, "_write_adapter", write_zeros)
     with pytest.raises(StageError, match="Nothing was released"):
         bundle(base, adapter, held_out, work)

@@ -214,7 +214,7 @@ def test_rounding_that_costs_too_much_is_refused_with_what_to_write(
 
 
 def spoil_after_saving(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Any], Any]) -> None:
-    save = merge._save_merged
+    save = merging._save_merged
 
     def save_and_spoil(merged: Any, base: Path, target: Path, size: str) -> None:
         save(merged, base, target, size)
