@@ -5,7 +5,7 @@ Rounding happens here and nowhere earlier.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from retune.pages.numbers import ABSENT
 from retune.records import FigureDifference, Metric, Role
@@ -47,16 +47,17 @@ def is_rate(metric: str) -> bool:
     return figure_of(metric.rpartition(".")[2]).unit == "rate"
 
 
-def bar_end(metric: str, figures: Iterable[Metric | None]) -> float:
+def bar_end(metric: str, models: Iterable[Mapping[str, Metric]]) -> float:
     """Return the value at the right end of a metric's bars.
 
     Args:
         metric: Name of the figure.
-        figures: Those that are drawn below each other.
+        models: The figures of each model beside each other; some may lack this one.
     """
     if is_rate(metric):
         return 1.0
-    ends = (each.high or each.value or 0.0 for each in figures if each is not None)
+    figures = (each[metric] for each in models if metric in each)
+    ends = (each.high or each.value or 0.0 for each in figures)
     return max(ends, default=1.0) or 1.0
 
 

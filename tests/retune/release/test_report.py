@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from retune.data.prepared import PreparedData
-from retune.pages.numbers import show_seconds
+from retune.pages.numbers import ABSENT, show_seconds
 from retune.records import (
     AdapterRef,
     ChatRef,
@@ -245,6 +245,15 @@ def test_the_page_closes_every_tag_and_asks_for_nothing_outside(report: RunRepor
     assert "@import" not in html
     assert "url(http" not in html
     assert len(html) < 150_000
+
+
+def test_a_figure_that_one_model_lacks_is_a_dash(report: RunReport) -> None:
+    """A head has no perplexity, and its base has."""
+    models = dict(report.models)
+    models["merged"] = {k: v for k, v in models["merged"].items() if k != "perplexity"}
+    lacking = report.model_copy(update={"models": models})
+    for name in ("report.md", "report.html"):
+        assert render(name, lacking).count(ABSENT) == render(name, report).count(ABSENT) + 1
 
 
 def test_an_answer_with_markup_stays_text(report: RunReport) -> None:
