@@ -26,8 +26,8 @@ from transformers import logging, pipeline
 from retune.data.chats.rendering import render_prompt
 from retune.inference.generation import write_answers
 from retune.inference.loaded_models import LoadedModel, load_scored_model
+from retune.inference.text_losses import answer_losses
 from retune.records import ScoredModel
-from retune.scoring.perplexity import answer_losses
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 Result = TypeVar("Result")
