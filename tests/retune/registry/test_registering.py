@@ -141,23 +141,9 @@ class Bench:
         return None if found is None else found.version
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    # Threads only wait for each other in a model of this size, and for whatever else runs here.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return Bench(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.node.name).replace("_", "-")
 
 
 def test_a_promoted_model_is_champion_and_answers_as_before(bench: Bench, name: str) -> None:

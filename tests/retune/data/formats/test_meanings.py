@@ -15,7 +15,7 @@ from retune.data.formats.normalising import Layout
 from retune.errors import DataError
 from retune.recipe.sections.data import ColumnsConfig, FormatName
 
-DOCS = Path(__file__).parents[3] / "docs" / "data.md"
+DOCS = Path(__file__).parents[4] / "docs" / "data.md"
 USER = {"role": "user", "content": "q"}
 SYSTEM = {"role": "system", "content": "s"}
 OWN: dict[FormatName, dict[str, Any]] = {

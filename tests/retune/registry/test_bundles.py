@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from retune.registry.registering import is_registered
 from retune.registry.versions import find_opponent, locate_version
 from retune.registry.writer_form import write_greedily
 from retune.tracking import connect
-from tests.retune.test_registry import ROWS, Bench, write_model
+from tests.retune.registry.test_registering import ROWS, Bench, write_model
 from tests.retune.weights.test_bundle import CPU, write_prompt_adapter
 
 MERGED, BUNDLED, OTHER_BUNDLED, WITH_HEAD = 1, 11, 12, 13
@@ -79,22 +78,9 @@ class BundleBench(Bench):
         return write_greedily(loaded, [{"prompt_ids": ids, "answer_ids": [1] * 12}])[0]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> BundleBench:
     return BundleBench(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.node.name).replace("_", "-")
 
 
 def test_a_promoted_bundle_is_champion_and_answers_as_before(bench: BundleBench, name: str) -> None:
