@@ -1,7 +1,7 @@
 """The reward of an answer to a text-to-SQL prompt: execution match, as the scorer has it.
 
 1 where the answer's query gives the reference's result on the row's database, else 0: also where it
-is empty, broken, unsafe or too slow (`scoring.sql.execution`). What the scorer could not score has
+is empty, broken, unsafe or too slow (`sql.execution`). What the scorer could not score has
 no reward, and such rows are left out before training.
 """
 
