@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any, Literal
 
 from retune.digests import digest_json
 from retune.recipe.recipe import Recipe
-from retune.records import LOG_FOLDER, AdapterRef, Metric, ModelScores, Record
+from retune.records import AdapterRef, Metric, ModelScores, Record
 from retune.release.side_by_side import PairedComparison, compare_with_first
 from retune.scoring.figures import FIGURES
+from retune.training.resource_record import read_measured
 from retune.trials.pareto import pareto_set
 from retune.trials.pruning import Curve
 
@@ -121,26 +121,22 @@ def read_cost(adapter: AdapterRef, provenance: Mapping[str, Any]) -> Cost:
     Returns:
         Its cost; the time of a resumed training is that of all its steps.
     """
-    # Not `training.measuring`, which imports torch; a flow reads this.
-    path = adapter.folder / LOG_FOLDER / "measured.json"
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    found = read_measured(adapter.folder)
+    if found is None:
         return Cost(
             seconds=float(provenance.get("seconds", 0.0)),
             estimated=adapter.resumed_from_step > 0,
             **dict.fromkeys(("memory_bytes", "peak_bytes", "tokens", "device")),
         )
-    whole = not found["resumed"]
-    scale = 1.0 if whole or not found["steps"] else adapter.steps / found["steps"]
-    held_before = found["memory_before_bytes"] - found["model_bytes"]
+    whole = not found.resumed
+    scale = 1.0 if whole or not found.steps else adapter.steps / found.steps
     return Cost(
-        seconds=found["seconds"] * scale,
+        seconds=found.seconds * scale,
         estimated=not whole,
-        memory_bytes=found["peak_memory_bytes"] - held_before,
-        peak_bytes=found["peak_memory_bytes"],
-        tokens=found["tokens"] if whole else None,
-        device=found["device"],
+        memory_bytes=found.training_bytes,
+        peak_bytes=found.peak_memory_bytes,
+        tokens=found.tokens if whole else None,
+        device=found.device,
     )
 
 
