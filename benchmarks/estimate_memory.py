@@ -62,6 +62,8 @@ def main() -> None:
     parser.add_argument("--case", help=argparse.SUPPRESS)
     parser.add_argument("--part", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    # Settings and tiny models are made as the tests make them, in the processes of the cases too.
+    sys.path.insert(0, str(REPOSITORY))
     if arguments.case:
         print(json.dumps(run_case(json.loads(arguments.case), arguments.part)))
         return
@@ -89,7 +91,6 @@ def main() -> None:
 
 def write_family(folder: Path, family: str) -> None:
     """Write a tiny random model of a family, as the tests have it."""
-    sys.path.insert(0, str(REPOSITORY))
     from tests.tiny_models import write_snapshot
 
     write_snapshot(folder, family)

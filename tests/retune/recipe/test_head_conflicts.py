@@ -26,7 +26,7 @@ def test_what_asks_for_text_does_not_go_with_a_head(write_recipe: WriteRecipe, k
         load_recipe(write_recipe("head: {}\n" + CONFLICTS[key]))
 
 
-def test_a_head_goes_with_every_method_and_with_spoilt_questions(
+def test_a_head_goes_with_every_method_and_with_perturbed_questions(
     write_recipe: WriteRecipe,
 ) -> None:
     """Robustness asks for classes, which a head names."""

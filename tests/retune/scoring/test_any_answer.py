@@ -101,7 +101,7 @@ def test_any_answer_is_searched_for_words(answers: list[str]) -> None:
         assert fold_text(fold_text(answer)) == fold_text(answer)
 
 
-def test_any_question_can_be_spoilt_and_any_answer_be_a_flip(answers: list[str]) -> None:
+def test_any_question_can_be_perturbed_and_any_answer_be_a_flip(answers: list[str]) -> None:
     trials = []
     for at, (answer, other) in enumerate(pairwise(answers)):
         kind = KINDS[at % len(KINDS)]

@@ -166,7 +166,7 @@ def test_a_merged_head_is_a_plain_classifier_that_says_the_same(
     assert load_scored_model(merged.as_scored()).labels == LABELS
 
 
-def test_spoilt_questions_are_asked_of_a_head_too(
+def test_perturbed_questions_are_asked_of_a_head_too(
     trained: Callable[[str], AdapterRef],
     base: BaseRef,
     side: SideRef,

@@ -368,7 +368,7 @@ def test_rows_are_drawn_by_seed_and_name_whatever_their_order() -> None:
 
 
 def test_rows_without_a_question_are_not_drawn() -> None:
-    """Plain text has nothing to spoil."""
+    """Plain text has nothing to perturb."""
     rows = [{"row_id": "a", "question": ""}, {"row_id": "b", "question": " "}]
     assert draw_rows([*rows, {"row_id": "c", "question": "q"}], 2, 7)[0]["row_id"] == "c"
 
