@@ -108,27 +108,23 @@ def in_new_process(case: dict[str, Any], part: str) -> dict[str, Any]:
 
 def run_case(case: dict[str, Any], part: str) -> dict[str, Any]:
     """Measure or estimate a case in this process."""
-    from retune.training.stages import TrainInputs, TrainSettings
-    from tests.making import settings_of
-
     chosen = METHODS[case["name"]]
-    settings = settings_of(
-        TrainSettings,
-        seed=1,
-        model={"id": case["model"]},
-        quantization=chosen.get("quantization", {"kind": "none"}),
-        method=chosen["method"],
-        training={
+    sections = {
+        "seed": 1,
+        "model": {"id": case["model"]},
+        "quantization": chosen.get("quantization", {"kind": "none"}),
+        "method": chosen["method"],
+        "training": {
             "max_steps": STEPS,
             "warmup_steps": 0.0,
             "batch_size": case["rows"],
             "evaluations": 0,
             **chosen.get("training", {}),
         },
-    )
+    }
     with tempfile.TemporaryDirectory() as name:
-        inputs: TrainInputs = make_inputs(case, Path(name))
-        return (measure if part == "measure" else estimate)(inputs, settings, Path(name))
+        inputs = make_inputs(case, Path(name))
+        return (measure if part == "measure" else estimate)(inputs, sections, Path(name))
 
 
 def make_inputs(case: dict[str, Any], folder: Path) -> Any:
@@ -163,51 +159,51 @@ def prompt_length(case: dict[str, Any], row: int) -> int:
     return int(case["tokens"]) - ANSWER - 8 * (row % 4)
 
 
-def measure(inputs: Any, settings: Any, folder: Path) -> dict[str, Any]:
+def measure(inputs: Any, sections: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Train, and return what it took."""
     from retune.spine.stage import Workdir
-    from retune.training import supervised
     from retune.training.resource_record import read_measured
+    from retune.training.stages import TrainSettings
+    from retune.training.supervised import train_adapter
+    from tests.making import settings_of
 
     folders = [folder / name for name in ("artifact", "scratch", "model")]
     for each in folders:
         each.mkdir()
-    model = quantized(inputs, settings, Workdir(folders[2], folders[1]))
+    model = quantized(inputs, sections, Workdir(folders[2], folders[1]))
     inputs = inputs.model_copy(update={"model": model})
-    supervised.train_adapter(inputs, settings, Workdir(folders[0], folders[1]))
+    settings = settings_of(TrainSettings, **sections)
+    train_adapter(inputs, settings, Workdir(folders[0], folders[1]))
     found = read_measured(folders[0])
     assert found is not None
     return {"total": found.peak_memory_bytes, "above": found.training_bytes}
 
 
-def quantized(inputs: Any, settings: Any, work: Any) -> Any:
+def quantized(inputs: Any, sections: dict[str, Any], work: Any) -> Any:
     """Return the model that training starts from, quantized where the case asks for it."""
     from retune.modeling.devices import choose_device
     from retune.weights.quantize import write_quantized
     from retune.weights.stages import QuantizeSettings
+    from tests.making import settings_of
 
-    if settings.quantization == "none":
+    settings = settings_of(QuantizeSettings, **sections)
+    if settings.kind == "none":
         return inputs.model
-    how = QuantizeSettings(
-        dtype=settings.dtype, kind="nf4", double=True, compute_dtype=settings.compute_dtype
-    )
-    write_quantized(inputs.base.folder, how, choose_device(), work)
+    write_quantized(inputs.base.folder, settings, choose_device(), work)
     return inputs.model.model_copy(update={"folder": work.artifact, "quantization": "nf4"})
 
 
-def estimate(inputs: Any, settings: Any, folder: Path) -> dict[str, Any]:
+def estimate(inputs: Any, sections: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Estimate without weights."""
     from retune.machine import find_device
     from retune.preflight.estimate_training import estimate_training
     from retune.preflight.stages import EstimateInputs, EstimateSettings
     from retune.spine.stage import Workdir
+    from tests.making import settings_of
 
     asked = EstimateInputs(base=inputs.base, train=inputs.train, device=find_device("cpu"))
-    same = {
-        name: getattr(settings, name) for name in EstimateSettings.model_fields if name != "double"
-    }
-    work = Workdir(folder, folder)
-    found = estimate_training(asked, EstimateSettings(double=True, **same), work).memory
+    settings = settings_of(EstimateSettings, **sections)
+    found = estimate_training(asked, settings, Workdir(folder, folder)).memory
     assert found is not None
     return {"total": found.total, "above": found.above_runtime}
 
