@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 REPOSITORY = Path(__file__).resolve().parents[1]
 ANSWER = 40
 STEPS = 3
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
     "lora": {"method": {"kind": "lora"}},
     "qlora": {"method": {"kind": "qlora"}, "quantization": {"kind": "nf4"}},
     "full": {"method": {"kind": "full"}},

@@ -50,7 +50,7 @@ def write_project(folder: Path, rows: int, *, streamed: bool) -> Path:
     folder.mkdir(parents=True)
     (folder / "pyproject.toml").touch()
     if streamed:
-        source: object = {"hub": str(folder / "dataset"), "streaming": True}
+        source: object = [{"hub": str(folder / "dataset"), "streaming": True}]
         _write_parquet(folder / "dataset" / "train.parquet", rows)
     else:
         source = "rows.jsonl"
