@@ -139,7 +139,7 @@ def report_run(
         scores: Reports by role; None where a role does not exist.
         baselines: What plain classifiers reach; None where rows have no labels.
         release: Decision and registered version.
-        estimated: Memory that the training was estimated to need; None where it was not.
+        estimated: Memory that supervised fine-tuning was estimated to need; None where it was not.
 
     Returns:
         The summary; None while planning, when there is nothing to tell.
@@ -147,6 +147,9 @@ def report_run(
     run, recipe = job.run, job.run.recipe
     if run.planning or run.mirror is None:
         return None
+    if job.data.pairs is not None or recipe.grpo is not None:
+        # Measured is the last training, and estimated the first.
+        estimated = None
     present = {role: each for role, each in scores.items() if each is not None}
     summary = RunSummary(
         recipe=recipe.name,
@@ -164,8 +167,7 @@ def report_run(
     write_report(
         summary, curves, data=job.data, models=models, estimated=estimated, folder=summary.report
     )
-    if estimated is not None:
-        calibrate(run.store.root, models[1], estimated)
+    calibrate(run.store.root, models[1], estimated)
     _report_to_mlflow(job, run.mirror, summary, models, present, estimated)
     _report_trainings(run, run.mirror)
     _report_to_prefect(summary)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from retune.calibrating import read_calibration
 from tests.flows.conftest import retune, write_project
 
 
@@ -49,6 +50,9 @@ def test_both_are_trained_between_training_and_merging(tmp_path: Path) -> None:
     assert [name for name in names if name in order] == order
     report = (Path(summary["report"]) / "report.md").read_text("utf-8")
     assert "Reward of drawn answers" in report
+    # What rewards took is no measure of what supervised fine-tuning was estimated to need.
+    assert "(estimated" not in report
+    assert read_calibration(recipe.parent / ".retune") == {}
 
     # Another threshold of the rewards leaves supervised training and preferences as they are.
     change(recipe, dpo=DPO, grpo={**GRPO, "temperature": 0.9})

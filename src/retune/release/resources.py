@@ -9,7 +9,7 @@ from retune.modeling.memory.memory_estimate import MemoryEstimate
 from retune.pages.numbers import show_bytes
 from retune.preflight.forecast import calibration_name
 from retune.records import AdapterRef
-from retune.training.resource_record import read_measured
+from retune.training.resource_record import Measured, read_measured
 
 
 def describe_resources(adapter: AdapterRef, estimated: MemoryEstimate | None) -> dict[str, str]:
@@ -22,7 +22,7 @@ def describe_resources(adapter: AdapterRef, estimated: MemoryEstimate | None) ->
     Returns:
         Label and text; empty where nothing was measured.
     """
-    measured = read_measured(adapter.folder)
+    measured, estimated = _read(adapter, estimated)
     if measured is None:
         return {}
     beside = f" (estimated {show_bytes(estimated.total)})" if estimated else ""
@@ -44,7 +44,7 @@ def resource_figures(adapter: AdapterRef, estimated: MemoryEstimate | None) -> d
     Returns:
         Figures by name; empty where nothing was measured.
     """
-    measured = read_measured(adapter.folder)
+    measured, estimated = _read(adapter, estimated)
     if measured is None:
         return {}
     figures = {
@@ -59,16 +59,16 @@ def resource_figures(adapter: AdapterRef, estimated: MemoryEstimate | None) -> d
     return figures
 
 
-def calibrate(store: Path, adapter: AdapterRef, estimated: MemoryEstimate) -> None:
+def calibrate(store: Path, adapter: AdapterRef, estimated: MemoryEstimate | None) -> None:
     """Keep how far the estimate of a training was off, for those to come.
 
     Args:
         store: The store's root.
         adapter: What was trained.
-        estimated: What it was estimated to need.
+        estimated: What it was estimated to need; None where it was not.
     """
-    measured = read_measured(adapter.folder)
-    if measured is None or not measured.steps:
+    measured, estimated = _read(adapter, estimated)
+    if measured is None or estimated is None or not measured.steps:
         return
     add_calibration(
         store,
@@ -77,3 +77,13 @@ def calibrate(store: Path, adapter: AdapterRef, estimated: MemoryEstimate) -> No
         measured=measured.training_bytes,
         estimated=estimated.above_runtime,
     )
+
+
+def _read(
+    adapter: AdapterRef, estimated: MemoryEstimate | None
+) -> tuple[Measured | None, MemoryEstimate | None]:
+    """Read what a training took; an estimate for another device than it ran on says nothing."""
+    measured = read_measured(adapter.folder)
+    if measured is None or estimated is None or measured.device != estimated.device:
+        return measured, None
+    return measured, estimated
