@@ -17,7 +17,7 @@ from retune.errors import Interrupted
 from retune.recipe.loading import LoadedRecipe
 from retune.recipe.recipe import Recipe
 from retune.records import ContentRecord
-from retune.spine.lookup import Lookup, effect_gone, look_up
+from retune.spine.lookup import Lookup, look_up
 from retune.spine.process import StageProcess
 from retune.spine.stage import Reporter, Stage, StageRequest, key_parts, run_stage, stage_key
 from retune.spine.store import Store, check_writable
@@ -100,12 +100,6 @@ class Run:
         """End the stage process, so that what it holds is free; the next stage starts another."""
         if self.process is not None:
             self.process.stop()
-
-    def is_stored(self, stage: Stage[..., Any], request: StageRequest) -> bool:
-        """Say whether a stage need not run, its effect outside the store included."""
-        if self.store.damage(stage.name, request.key) is not None:
-            return False
-        return effect_gone(self.store, stage, request) is None
 
     def load(self, stage: Stage[..., Any], request: StageRequest) -> ContentRecord:
         """Return a stored record."""

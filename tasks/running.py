@@ -43,13 +43,16 @@ def open_recipe(
         yield run
 
 
-def prepare_run(loaded: LoadedRecipe, *, planning: bool = False, direct: bool = False) -> RecipeRun:
-    """Build a run, and tell the notes on the recipe and on its surroundings.
+def prepare_run(
+    loaded: LoadedRecipe, *, planning: bool = False, direct: bool = False, told: bool = False
+) -> RecipeRun:
+    """Build a run from a loaded recipe, without touching any service.
 
     Args:
         loaded: The recipe.
         planning: Whether stages are only looked up.
         direct: Whether stages run right here, torch work included, and without Prefect.
+        told: Whether the notes on the recipe and on its surroundings were shown already.
 
     Returns:
         The run.
@@ -57,34 +60,16 @@ def prepare_run(loaded: LoadedRecipe, *, planning: bool = False, direct: bool = 
     Raises:
         ConfigError: The address of MLflow cannot be one.
     """
-    run = build_run(loaded, planning=planning, direct=direct)
-    for note in (*loaded.notes, *track(loaded, run.store.root).notes):
-        run.watcher.note(note)
-    return run
-
-
-def build_run(loaded: LoadedRecipe, *, planning: bool = False, direct: bool = False) -> RecipeRun:
-    """Build a run from a loaded recipe, without touching any service or telling anything.
-
-    Args:
-        loaded: The recipe.
-        planning: As for `prepare_run`.
-        direct: As for `prepare_run`.
-
-    Returns:
-        The run.
-
-    Raises:
-        ConfigError: The address of MLflow cannot be one.
-    """
-    store = Store(loaded.resolve(loaded.recipe.store.folder))
+    store, watcher = Store(loaded.resolve(loaded.recipe.store.folder)), current_watcher()
     tracking = track(loaded, store.root)
+    for note in () if told else (*loaded.notes, *tracking.notes):
+        watcher.note(note)
     return RecipeRun(
         name=loaded.recipe.name,
         settings=loaded.recipe,
         loaded=loaded,
         store=store,
-        watcher=current_watcher(),
+        watcher=watcher,
         process=None if direct else StageProcess(stage_log(store)),
         planning=planning,
         direct=direct,

@@ -16,7 +16,7 @@ from retune.digests import digest_json
 from retune.errors import StageDied
 from retune.records import ContentRecord
 from retune.spine.lookup import Lookup
-from retune.spine.stage import Inputs, Stage, StageRequest
+from retune.spine.stage import Inputs, Stage, StageRequest, is_stored
 from retune.watching import StageLine
 from tasks.live import LiveReporter
 from tasks.record_results import StoredRecord, StoredRecordSerializer
@@ -146,7 +146,7 @@ def _as_task(stage: Stage[..., Any]) -> Task[[StageRequest], StoredRecord]:
 
 def _compute(run: Run, stage: Stage[..., Any], request: StageRequest) -> bool:
     """Have a stage's record in the store; return whether it was computed for this run."""
-    if run.is_stored(stage, request):
+    if is_stored(run.store, stage, request):
         return False
     with LiveReporter(run, stage.name, request.key) as reporter:
         run.compute(stage, request, reporter)

@@ -26,13 +26,13 @@ from tasks.data import load_rows
 from tasks.modeling import check_method, make_release, quantize_model, train_model
 from tasks.release import decide
 from tasks.run import RecipeRun
-from tasks.running import build_run
+from tasks.running import prepare_run
 from tasks.scoring import score_model
 
 
 def retrain(recipe: Path, *overrides: str) -> tuple[RecipeRun, dict[str, Any]]:
     """Train, score and decide, as the flow does."""
-    run = build_run(load_recipe(recipe, overrides), direct=True)
+    run = prepare_run(load_recipe(recipe, overrides), direct=True)
     inputs = locate_inputs(run.loaded)
     job = prepare_job(run, inputs)
     check_method(job)
@@ -75,7 +75,7 @@ def vocabulary(run: RecipeRun) -> dict[str, Any]:
 
 def states(recipe: Path, *overrides: str) -> dict[str, str]:
     """Return which stages of the rows, and of the settings of a training, a change would run."""
-    run = build_run(load_recipe(recipe, overrides), planning=True)
+    run = prepare_run(load_recipe(recipe, overrides), planning=True)
     prepare_job(run, locate_inputs(run.loaded))
     return {line.name: line.state for line in run.lines}
 

@@ -24,7 +24,7 @@ from retune.watching import WATCHER, StageLine, Watcher
 from tasks.job import Job
 from tasks.modeling import train_model
 from tasks.run import RecipeRun, TrackedRun, open_run, stage_log
-from tasks.running import build_run
+from tasks.running import prepare_run
 
 _WATCHED = (train_adapter.name, train_classifier.name)
 """Trainings that are watched; the held-out loss of those after them is another figure."""
@@ -67,7 +67,7 @@ def open_trial(request: TrialRequest) -> Iterator[OpenTrial]:
     try:
         loaded = load_recipe(request.recipe, trial.overrides)
         # Without Prefect, but with a process for torch. The comparison has shown the notes already.
-        run = build_run(loaded, direct=True)
+        run = prepare_run(loaded, direct=True, told=True)
         run = replace(run, name=trial.name, process=StageProcess(stage_log(run.store)))
         shown = loaded.recipe.model_dump(mode="json", include=_SHOWN)
         tracked = TrackedRun(

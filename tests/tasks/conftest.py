@@ -29,7 +29,7 @@ from retune.records import (
 from retune.watching import WATCHER, SilentWatcher, StageLine
 from tasks.job import Job
 from tasks.run import RecipeRun
-from tasks.running import build_run
+from tasks.running import prepare_run
 from tasks.stage_task import Pending
 from tests.serving import copy_tracking_database, prefect_address
 
@@ -103,7 +103,8 @@ def make_run(tmp_path: Path, told: Told) -> MakeRun:
     """Return a maker of runs that plan, by sections of their recipe."""
 
     def make(**sections: Any) -> RecipeRun:
-        return build_run(load_recipe(write_recipe(tmp_path, **sections), ()), planning=True)
+        loaded = load_recipe(write_recipe(tmp_path, **sections), ())
+        return prepare_run(loaded, planning=True, told=True)
 
     return make
 

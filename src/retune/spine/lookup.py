@@ -43,18 +43,11 @@ def look_up(
     wrong = store.damage(stage.name, request.key)
     if wrong is not None:
         return Lookup("run", _reason_to_run(store, stage.name, request.key, parts, wrong))
-    gone = effect_gone(store, stage, request)
+    gone = find_lost_effect(store, stage, request)
     if gone is not None:
         return Lookup("run", gone)
     sealed = store.manifest(stage.name, request.key).provenance["sealed_at"]
     return Lookup("hit", f"same inputs, settings and versions as on {sealed[:16]}Z")
-
-
-def effect_gone(store: Store, stage: Stage[..., Any], request: StageRequest) -> str | None:
-    """Say why a stored stage's effect outside the store no longer holds; None when it does."""
-    if stage.still_true is None:
-        return None
-    return find_lost_effect(stage, store.load(stage.name, request.key, stage.output), request)
 
 
 def _reason_to_run(store: Store, stage: str, key: str, parts: Mapping[str, Any], wrong: str) -> str:

@@ -288,18 +288,24 @@ def run_stage(
     store = Store(request.store)
     reporter = reporter or SilentReporter()
     with store.lock(request.key):
-        if store.damage(stage.name, request.key) is None:
-            record = store.load(stage.name, request.key, stage.output)
-            if find_lost_effect(stage, record, request) is None:
-                return record
+        if is_stored(store, stage, request):
+            return store.load(stage.name, request.key, stage.output)
         reporter.started()
         return _compute(stage, request, store, reporter)
 
 
-def find_lost_effect(stage: Stage[..., Any], record: Record, request: StageRequest) -> str | None:
+def is_stored(store: Store, stage: Stage[..., Any], request: StageRequest) -> bool:
+    """Say whether a stage need not run, its effect outside the store included."""
+    if store.damage(stage.name, request.key) is not None:
+        return False
+    return find_lost_effect(store, stage, request) is None
+
+
+def find_lost_effect(store: Store, stage: Stage[..., Any], request: StageRequest) -> str | None:
     """Say why a stored stage's effect outside the store no longer holds; None when it does."""
     if stage.still_true is None:
         return None
+    record = store.load(stage.name, request.key, stage.output)
     return stage.still_true(record, request.context)
 
 
