@@ -192,7 +192,7 @@ def _refuse_unfit_method(console: Console, job: Job) -> None:
 
     # On import it tells of a kernel that is not needed; a run has this in its log.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    with console.status("putting the method on a sketch of the model"):
+    with console.status("putting the method on a meta model"):
         found = check_method(job)
     share = found.trainable_parameters / max(1, found.total_parameters)
     _say(

@@ -98,7 +98,7 @@ def check_start(folder: Path, adapted: PeftModel) -> None:
 
     Args:
         folder: The adapter's folder.
-        adapted: The model, or its sketch, with the method on it.
+        adapted: The model, or its meta model, with the method on it.
 
     Raises:
         ConfigError: The message names each setting or weight that differs.

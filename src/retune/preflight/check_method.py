@@ -1,7 +1,7 @@
 """Whether a method fits a model, known from the model's configuration before a weight is read.
 
-The method is put on a sketch of the model: the same classes, layers and checks as in training, on
-no memory. So what a training would refuse is refused before anything is quantized or scored.
+The method is put on a meta model: the same classes, layers and checks as in training, on no
+memory. So what a training would refuse is refused before anything is quantized or scored.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ def check_method(inputs: MethodInputs, settings: MethodSettings, work: Workdir) 
     """
     folder, method, has_head = inputs.base.folder, settings.method, inputs.has_head
     quantized = settings.quantization != "none"
-    model = _sketch_classifier(folder, quantized) if has_head else _sketch_writer(folder, quantized)
+    build = _build_meta_classifier if has_head else _build_meta_writer
+    model = build(folder, quantized)
     if isinstance(method, VirtualTokensConfig):
         columns = ["prompt_ids"] if has_head else ["prompt_ids", "answer_ids"]
         for side in (inputs.train, inputs.validation):
@@ -84,12 +85,12 @@ def check_method(inputs: MethodInputs, settings: MethodSettings, work: Workdir) 
     )
 
 
-def _sketch_writer(folder: Path, quantized: bool) -> PreTrainedModel:
+def _build_meta_writer(folder: Path, quantized: bool) -> PreTrainedModel:
     read_architecture(folder, AutoModelForCausalLM)
     return build_meta_model(folder, dtype=torch.float32, quantized=quantized)
 
 
-def _sketch_classifier(folder: Path, quantized: bool) -> PreTrainedModel:
+def _build_meta_classifier(folder: Path, quantized: bool) -> PreTrainedModel:
     auto = AutoModelForSequenceClassification
     read_architecture(folder, auto)
     model = build_meta_model(folder, dtype=torch.float32, quantized=quantized, auto=auto)

@@ -25,7 +25,7 @@ def check_tokens(
     """Refuse tokens that the model has no row for.
 
     Args:
-        model: The model, or its sketch.
+        model: The model, or its meta model.
         tokenizer: Of the base.
         folder: The base, for the end and padding tokens of its `generation_config.json`.
         readings: What it would be given to read.
@@ -81,7 +81,7 @@ def check_lengths(model: PreTrainedModel, readings: Iterable[Reading], learned: 
     """Refuse what is longer than the model's context.
 
     Args:
-        model: The model, or its sketch.
+        model: The model, or its meta model.
         readings: What it would be given to read.
         learned: Learned positions that stand before each text.
 

@@ -100,8 +100,8 @@ def as_saved(method: LowRankConfig) -> LowRankConfig:
     """Return the form that an adapter has once it is saved.
 
     PiSSA and OLoRA take their first values out of the base, and their saved adapter gives them back
-    with twice the rank (`methods.lora.fit_to_base`): over the base as it is, that adapter is
-    an ordinary one.
+    with twice the rank (`retune.modeling.methods.lora.fit_to_base`): over the base as it is, that
+    adapter is an ordinary one.
     """
     if method.init not in ("pissa", "olora"):
         return method

@@ -1,4 +1,4 @@
-"""The course of one training, whatever is trained: resume, curves, seals, best weights, the end."""
+"""The loop of one training, whatever is trained: resume, curves, seals, best weights, the end."""
 
 from __future__ import annotations
 

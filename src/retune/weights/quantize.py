@@ -13,10 +13,12 @@ from retune.data.chats.tokenizers import Tokenizer, load_tokenizer
 from retune.digests import digest_folder, digest_json
 from retune.errors import ConfigError
 from retune.inference.loaded_models import load_causal_model, load_plain_model
+from retune.inference.text_losses import answer_losses
 from retune.modeling.devices import choose_compute_dtype, choose_device, choose_dtype
 from retune.modeling.prequantized import MXFP4, NF4, check_quantization, quantized_as
 from retune.modeling.reference import Reference, read_references
 from retune.records import ModelRef
+from retune.scoring.perplexity import perplexity, text_perplexity
 from retune.spine.stage import Workdir
 from retune.weights.stages import QuantizeInputs, QuantizeSettings
 
@@ -203,9 +205,6 @@ def reference_perplexity(
     Raises:
         ScoringError: Nothing can be scored.
     """
-    from retune.inference.text_losses import answer_losses
-    from retune.scoring.perplexity import perplexity, text_perplexity
-
     if any(reference.prompt is None for reference in references):
         return text_perplexity(model, tokenizer, [reference.text for reference in references])
     prompts = [

@@ -165,7 +165,7 @@ def test_a_head_alone_is_all_that_a_frozen_base_trains(check: Check) -> None:
     "family", ["gpt2", "qwen3", "gemma3", "gemma3_image_text", "gpt_oss_mxfp4"]
 )
 @pytest.mark.parametrize("head", [None, {}], ids=["writes", "head"])
-def test_every_family_can_be_sketched(
+def test_every_family_has_a_meta_model(
     check: Check, family: str, head: dict[str, Any] | None
 ) -> None:
     """With a head too, from its configuration alone."""

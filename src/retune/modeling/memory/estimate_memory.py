@@ -84,7 +84,7 @@ def estimate_memory(plan: Plan) -> MemoryEstimate:
     try:
         # Libraries warn each other, and nothing is computed here.
         with _quiet():
-            model = _sketch(plan)
+            model = _build_fake_model(plan)
             make_fake(model, mode, torch.device(kernels))
             with _answers_projected(), mode, log:
                 return _run_step(model, plan, log, torch.device(kernels))
@@ -96,7 +96,7 @@ def estimate_memory(plan: Plan) -> MemoryEstimate:
         ) from error
 
 
-def _sketch(plan: Plan) -> PreTrainedModel | PeftModel:
+def _build_fake_model(plan: Plan) -> PreTrainedModel | PeftModel:
     full = plan.method.kind == "full"
     quantized = plan.quantization.kind != "none"
     model = build_meta_model(

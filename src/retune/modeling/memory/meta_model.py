@@ -1,6 +1,6 @@
 """A model without its weights: the shapes, dtypes and layers of a training, on no memory.
 
-A sketch is built from a snapshot's configuration on torch's meta device. Its tensors are then
+A meta model is built from a snapshot's configuration on torch's meta device. Its tensors are then
 exchanged for fake ones, which say that they are on the device of the training: autocast and the
 choice of attention look at that, and run as they would there.
 """
@@ -108,7 +108,7 @@ def _text_config(config: PretrainedConfig) -> PretrainedConfig:
     return text
 
 
-class Sketched4bit(Linear4bit):
+class Meta4bit(Linear4bit):
     """A 4-bit layer that takes bitsandbytes' memory and computes nothing of use.
 
     Args:
@@ -147,8 +147,8 @@ _read_weights = dora.dequantize_module_weight
 
 
 def _unpacked_weights(module: nn.Module) -> torch.Tensor:
-    """Return weights as peft's DoRA asks a layer for them, of a sketched one without values."""
-    if isinstance(module, Sketched4bit):
+    """Return weights as peft's DoRA asks a layer for them, of a meta model without values."""
+    if isinstance(module, Meta4bit):
         shape = (module.out_features, module.in_features)
         return module.weight.new_empty(shape, dtype=module.compute_dtype)
     return cast(torch.Tensor, _read_weights(module))
@@ -209,7 +209,7 @@ def _quantize(model: PreTrainedModel, *, double: bool, compute_dtype: torch.dtyp
     for name, layer in list(model.named_modules()):
         if isinstance(layer, nn.Linear | Conv1D) and layer is not head:
             parent, _, own = name.rpartition(".")
-            stand_in = Sketched4bit(layer, double=double, compute_dtype=compute_dtype)
+            stand_in = Meta4bit(layer, double=double, compute_dtype=compute_dtype)
             setattr(model.get_submodule(parent), own, stand_in)
     # What peft and apply_method look at.
     model.is_loaded_in_4bit = True
@@ -230,7 +230,7 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     packed = {
         id(layer.weight): layer.in_features * layer.out_features
         for layer in model.modules()
-        if isinstance(layer, Sketched4bit)
+        if isinstance(layer, Meta4bit)
     }
     weights = list(model.parameters())
     total = sum(packed.get(id(weight), weight.numel()) for weight in weights)
@@ -238,7 +238,7 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 
 
 def make_fake(model: nn.Module, mode: FakeTensorMode, device: torch.device) -> None:
-    """Exchange a sketch's tensors for fake ones on a device; what was shared stays so.
+    """Exchange a meta model's tensors for fake ones on a device; what was shared stays so.
 
     Args:
         model: On the meta device; it is changed.
