@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from retune.calibrating import read_calibration
-from retune.errors import ConfigError, DataError
+from retune.errors import ConfigError, DataError, StageDied
 from retune.machine import Device, DeviceName, find_device
 from retune.modeling.memory.memory_estimate import TrainingEstimate
 from retune.preflight import stages
@@ -28,7 +28,7 @@ from retune.watching import SilentWatcher
 from tasks.job import Job
 from tasks.modeling import quantize_model, train_model
 from tasks.run import stage_log
-from tasks.stage_task import StageTask, is_pending
+from tasks.stage_task import StageTask
 
 estimate = StageTask(stages.estimate_training)
 
@@ -53,7 +53,7 @@ def estimate_training(job: Job) -> TrainingForecast | None:
     if run.recipe.head is not None or not job.data.chat.train:
         return None
     found = _look(job, device)
-    if run.planning or is_pending(found):
+    if run.planning:
         return None
     if found.memory is None:
         run.watcher.note(f"memory is not estimated: {found.fault}")
@@ -79,6 +79,7 @@ def forecast_training(job: Job, *, device: DeviceName | None, timed: bool) -> Tr
     Raises:
         DataError: There are no rows.
         ConfigError: The memory of this training cannot be counted.
+        StageDied: Memory ran out, as it may while steps are timed.
     """
     recipe, base = job.run.recipe, job.inputs.base
     if not job.data.chat.train:
@@ -96,6 +97,10 @@ def forecast_training(job: Job, *, device: DeviceName | None, timed: bool) -> Tr
         if not timed or not has_weights or device is not None or recipe.head is not None:
             return forecast
         return forecast.model_copy(update={"times": _time_steps(job)})
+    except StageDied as died:
+        if not timed:
+            raise
+        raise StageDied(f"{died.message}\nTo estimate without steps, add --no-steps.") from died
     finally:
         run.free_memory()
 

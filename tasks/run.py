@@ -82,7 +82,7 @@ class Run:
             stage=stage.name,
             key=stage_key(parts),
             inputs=typed.model_dump(mode="json"),
-            section=settings.by_name(),
+            settings=settings.by_name(),
             store=self.store.root,
             context=dict(self.context),
         )

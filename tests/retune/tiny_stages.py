@@ -169,7 +169,7 @@ def request(
         stage=stage.name,
         key=stage_key(key_parts(stage, inputs, settings)),
         inputs=inputs.model_dump(mode="json"),
-        section=settings.by_name(),
+        settings=settings.by_name(),
         store=store,
         context={"place": place} | (context or {}),
     )

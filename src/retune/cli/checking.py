@@ -29,7 +29,6 @@ from retune.watching import WATCHER
 
 if TYPE_CHECKING:
     from tasks.job import Job
-    from tasks.run import RecipeRun
 
 _WEIGHT_COPIES = 3
 """Quantized, merged and registered: what a run writes at most of a model's weights."""
@@ -50,18 +49,26 @@ def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
     loaded = load_recipe(recipe, overrides)
     _say(console, "recipe", f"{loaded.path}: {loaded.recipe.name}")
     with console.status("looking at model and data"), TerminalWatcher(console) as watcher:
+        from flows.preparing import prepare_job
+        from tasks.reporting import refuse_data, write_report_on_data
+        from tasks.running import prepare_run
+
         WATCHER.set(watcher)
-        run, source = _open(loaded)
-        _say_sources(console, source)
-        job = _prepare(run, source)
-        data = job.data
-    _say_work(console, loaded, data)
-    for sentence in data.chat.prompts[1:]:  # the first names the template
+        run = prepare_run(loaded, direct=True)
+        inputs = locate_inputs(loaded, with_weights=False)
+        check_writable(run.store.root)
+        check_tracking(run.context["tracking_uri"])
+        _say_sources(console, inputs)
+        job = prepare_job(run, inputs)
+    _say_work(console, loaded, job.data)
+    for sentence in job.data.chat.prompts[1:]:  # the first names the template
         _say(console, "prompts", sentence)
-    _report(job, console)
-    _show_rows(console, source, data, show)
-    _refuse_full_disk(console, run, source)
-    _refuse_breaches(job)
+    folder, report = write_report_on_data(job)
+    print_findings(console, report)
+    _say(console, "report", str(folder / "data.html"))
+    _show_rows(console, job, show)
+    _refuse_full_disk(console, job)
+    refuse_data(job)
     _refuse_unfit_method(console, job)
     _refuse_unfit_memory(console, job)
     console.print(
@@ -71,41 +78,25 @@ def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
     )
 
 
-def _open(loaded: LoadedRecipe) -> tuple[RecipeRun, Inputs]:
-    from tasks.running import prepare_run
-
-    run = prepare_run(loaded, direct=True)
-    source = locate_inputs(loaded, with_weights=False)
-    check_writable(run.store.root)
-    check_tracking(run.context["tracking_uri"])
-    return run, source
-
-
-def _prepare(run: RecipeRun, source: Inputs) -> Job:
-    from flows.preparing import prepare_job
-
-    return prepare_job(run, source)
-
-
-def _say_sources(console: Console, source: Inputs) -> None:
+def _say_sources(console: Console, inputs: Inputs) -> None:
     from retune.scoring.counterfactual import expand_pairs, load_counterfactuals
     from retune.scoring.probes import load_probes
     from retune.scoring.robustness import load_paraphrases
 
-    _say(console, "model", f"{source.base.model_id} ({source.base.folder})")
-    _say(console, "template", name_template(source.template, source.base.folder))
-    for row in source.rows:
+    _say(console, "model", f"{inputs.base.model_id} ({inputs.base.folder})")
+    _say(console, "template", name_template(inputs.template, inputs.base.folder))
+    for row in inputs.rows:
         how = "detected" if row.located.detected else "stated"
         side = "held out" if row.held_out else "training"
         _say(console, "rows", f"{row.located.source.name}: {row.located.format} ({how}), {side}")
-    if source.probes:
-        cases = load_probes(source.probes.path)
-        _say(console, "probes", f"{len(cases)} cases of {source.probes.path}")
-    if source.counterfactuals:
-        pairs = expand_pairs(*load_counterfactuals(source.counterfactuals.path))
-        _say(console, "pairs", f"{len(pairs)} counterfactual ones of {source.counterfactuals.path}")
-    if source.paraphrases:
-        questions = load_paraphrases(source.paraphrases.path)
+    if inputs.probes:
+        cases = load_probes(inputs.probes.path)
+        _say(console, "probes", f"{len(cases)} cases of {inputs.probes.path}")
+    if inputs.counterfactuals:
+        pairs = expand_pairs(*load_counterfactuals(inputs.counterfactuals.path))
+        _say(console, "pairs", f"{len(pairs)} counterfactual ones of {inputs.counterfactuals.path}")
+    if inputs.paraphrases:
+        questions = load_paraphrases(inputs.paraphrases.path)
         _say(console, "rewordings", f"of {len(questions)} questions")
 
 
@@ -133,22 +124,14 @@ def _say_work(console: Console, loaded: LoadedRecipe, data: PreparedData) -> Non
     console.print(table)
 
 
-def _report(job: Job, console: Console) -> None:
-    from tasks.reporting import write_report_on_data
-
-    folder, report = write_report_on_data(job)
-    print_findings(console, report)
-    _say(console, "report", str(folder / "data.html"))
-
-
-def _show_rows(console: Console, source: Inputs, data: PreparedData, show: int) -> None:
+def _show_rows(console: Console, job: Job, show: int) -> None:
     from retune.data.chats.masks import show_rows
     from retune.data.chats.tokenizers import load_tokenizer
 
     if not show:
         return
-    tokenizer = load_tokenizer(source.base.folder)
-    for row in show_rows(data.chat.side("train"), tokenizer, show):
+    tokenizer = load_tokenizer(job.inputs.base.folder)
+    for row in show_rows(job.data.chat.side("train"), tokenizer, show):
         text = Text()
         for piece, carries_loss in row.pieces:
             text.append(piece, style="bold green" if carries_loss else "dim")
@@ -157,18 +140,17 @@ def _show_rows(console: Console, source: Inputs, data: PreparedData, show: int) 
         console.print(text, soft_wrap=True)
 
 
-def _refuse_full_disk(console: Console, run: RecipeRun, source: Inputs) -> None:
-    needed = source.base.weight_bytes * _WEIGHT_COPIES
-    free = shutil.disk_usage(run.store.root).free
+def _refuse_full_disk(console: Console, job: Job) -> None:
+    root, needed = job.run.store.root, job.inputs.base.weight_bytes * _WEIGHT_COPIES
+    free = shutil.disk_usage(root).free
     _say(
         console,
         "disk",
-        f"up to {show_bytes(needed)} of weights to write, {show_bytes(free)} free below "
-        f"{run.store.root}",
+        f"up to {show_bytes(needed)} of weights to write, {show_bytes(free)} free below {root}",
     )
     if needed > free:
         raise ArtifactError(
-            f"{run.store.root}: {show_bytes(free)} free, but a run of this recipe writes up to "
+            f"{root}: {show_bytes(free)} free, but a run of this recipe writes up to "
             f"{show_bytes(needed)} of weights (quantized, merged, registered). Free some, or set "
             "store.folder to a larger disk."
         )
@@ -201,12 +183,6 @@ def _refuse_unfit_method(console: Console, job: Job) -> None:
         f"{job.run.recipe.method.kind}, training {found.trainable_parameters:,} of "
         f"{found.total_parameters:,} parameters ({share:.2%})",
     )
-
-
-def _refuse_breaches(job: Job) -> None:
-    from tasks.reporting import refuse_data
-
-    refuse_data(job)
 
 
 def _say(console: Console, what: str, text: str) -> None:

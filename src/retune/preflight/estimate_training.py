@@ -91,9 +91,9 @@ def _changes(plan: Plan) -> Iterator[tuple[tuple[str, ...], Plan]]:
     if not plan.training.gradient_checkpointing:
         ways.append((("training.gradient_checkpointing=true",), checkpointed))
         yield ways[-1]
-    if plan.quantization.kind == "none" and plan.method.kind in ("lora", "full"):
+    if plan.quantization.kind == "none" and plan.method.kind == "lora":
         for name, way in ways:
-            yield from _in_4_bits(name, way)
+            yield ("quantization.kind=nf4", *name), _with(way, quantization={"kind": "nf4"})
     for share in _SHORTER:
         length = int(plan.batch.tokens * share)
         yield (f"prompt.max_length={length}",), _with(plan, batch={"tokens": length})
@@ -114,11 +114,6 @@ def _accumulated(plan: Plan) -> Iterator[tuple[tuple[str, ...], Plan]]:
                 batch={"rows": rows, "answer_tokens": answers},
             )
             yield (f"training.gradient_accumulation={parts}",), changed
-
-
-def _in_4_bits(name: tuple[str, ...], plan: Plan) -> Iterator[tuple[tuple[str, ...], Plan]]:
-    if plan.method.kind == "lora":
-        yield ("quantization.kind=nf4", *name), _with(plan, quantization={"kind": "nf4"})
 
 
 def _with(plan: Plan, **changes: dict[str, object]) -> Plan:

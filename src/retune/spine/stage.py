@@ -195,7 +195,7 @@ class StageRequest(BaseModel):
     stage: str
     key: str
     inputs: dict[str, Any]
-    section: dict[str, Any]
+    settings: dict[str, Any]
     store: Path
     context: dict[str, str] = {}
     """What the result does not depend on: the MLflow address, run ids."""
@@ -314,7 +314,7 @@ def _compute(
 ) -> Output:
     # Through JSON text, where pydantic's strict mode lets a list be the tuple that it was.
     inputs = stage.inputs.model_validate_json(json.dumps(request.inputs))
-    settings = stage.settings.model_validate_json(json.dumps(request.section))
+    settings = stage.settings.model_validate_json(json.dumps(request.settings))
     parts = key_parts(stage, inputs, settings)
     if stage_key(parts) != request.key:
         raise StageError(

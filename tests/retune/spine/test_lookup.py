@@ -17,7 +17,7 @@ from tests.retune.tiny_stages import request as tiny_request
 
 def look(request: StageRequest, stage: Stage[..., Made] = tiny) -> Lookup:
     inputs = Inputs.model_validate(request.inputs)
-    settings = TinySettings.model_validate(request.section)
+    settings = TinySettings.model_validate(request.settings)
     return look_up(Store(request.store), stage, request, key_parts(stage, inputs, settings))
 
 

@@ -152,7 +152,7 @@ def test_a_stage_runs_once(tmp_path: Path) -> None:
 def test_an_edited_request_is_refused(tmp_path: Path) -> None:
     """Stored under the old key, its result would be taken for that of the old settings."""
     request = tiny_request(tmp_path / "store", number=7)
-    edited = request.model_copy(update={"section": request.section | {"tiny.number": 8}})
+    edited = request.model_copy(update={"settings": request.settings | {"tiny.number": 8}})
     with pytest.raises(StageError, match="is not that of its content"):
         run_stage(tiny, edited)
     assert not (tmp_path / "store" / "tiny" / request.key).exists()
