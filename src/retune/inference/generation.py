@@ -177,7 +177,7 @@ def _generate(
     loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
 ) -> list[list[int]]:
     pad_id = int(loaded.tokenizer.pad_token_id)
-    input_ids, attention_mask = pad_left(prompts, pad_id)
+    input_ids, attention_mask = pad_sequences(prompts, pad_id, "left")
     device = loaded.model.device
     with torch.inference_mode(), _plain_greedy(loaded.model):
         written = loaded.model.generate(
@@ -232,16 +232,3 @@ def read_answer(tokenizer: Tokenizer, end_ids: Sequence[int], ids: Sequence[int]
     if holds_thought(tagged):
         text = strip_control(without_thought(tagged), tokenizer)
     return Answer(text, tokens=len(kept), finished=bool(ends))
-
-
-def pad_left(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pad sequences on the left.
-
-    Args:
-        sequences: Token ids per row.
-        pad_id: Id written into the padding; masked, so that any id does.
-
-    Returns:
-        Ids and attention mask, both ``(rows, longest)``.
-    """
-    return pad_sequences(sequences, pad_id, "left")

@@ -128,14 +128,13 @@ def read_cost(adapter: AdapterRef, provenance: Mapping[str, Any]) -> Cost:
             estimated=adapter.resumed_from_step > 0,
             **dict.fromkeys(("memory_bytes", "peak_bytes", "tokens", "device")),
         )
-    whole = not found.resumed
-    scale = 1.0 if whole or not found.steps else adapter.steps / found.steps
+    scale = adapter.steps / found.steps if found.resumed and found.steps else 1.0
     return Cost(
         seconds=found.seconds * scale,
-        estimated=not whole,
+        estimated=found.resumed,
         memory_bytes=found.training_bytes,
         peak_bytes=found.peak_memory_bytes,
-        tokens=found.tokens if whole else None,
+        tokens=None if found.resumed else found.tokens,
         device=found.device,
     )
 

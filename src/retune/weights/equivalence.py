@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from retune.inference.generation import generate_answers, pad_left
+from retune.inference.batching import pad_sequences
+from retune.inference.generation import generate_answers
 from retune.inference.head_predictions import class_figures
 from retune.inference.loaded_models import LoadedModel
 
@@ -83,7 +84,7 @@ def evaluate_outputs(
     if loaded.labels is not None:
         return _look_at_classes(loaded, loaded.labels, rows)
     pairs = [(row["prompt_ids"], row["answer_ids"]) for row in rows]
-    ids, mask = pad_left([[*prompt, *answer] for prompt, answer in pairs], 0)
+    ids, mask = pad_sequences([[*prompt, *answer] for prompt, answer in pairs], 0, "left")
     longest = max(len(answer) for _, answer in pairs)
     with torch.inference_mode():
         logits = loaded.model(

@@ -76,7 +76,7 @@ def merge_adapter(inputs: MergeInputs, settings: MergeSettings, work: Workdir) -
     adapted = _load_trained(inputs, tokenizer, end_ids, device)
     before = evaluate_outputs(adapted, rows)
     dtype = _choose_dtype(merge.dtype, inputs.base.folder)
-    expected = _merge_and_save(adapted, before, rows, inputs.base.folder, dtype, work, merge)
+    expected = _merge_and_save(adapted, before, rows, dtype, work, merge)
     tokenizer.save_pretrained(work.artifact)
     # Two models of this size need not be held at once.
     del adapted
@@ -101,7 +101,6 @@ def _merge_and_save(
     adapted: LoadedModel,
     before: ModelOutputs,
     rows: Sequence[Mapping[str, Any]],
-    base: Path,
     dtype: torch.dtype,
     work: Workdir,
     settings: MergeConfig,
@@ -120,7 +119,7 @@ def _merge_and_save(
     merged.to(dtype)
     merged.config.dtype = dtype
     expected = _digest_weights(merged, dtype)
-    _save_merged(merged, base, work.artifact, settings.max_shard_size)
+    _save_merged(merged, work.artifact, settings.max_shard_size)
     return expected
 
 
@@ -169,9 +168,7 @@ def _choose_dtype(wanted: str | None, base: Path) -> torch.dtype:
     return cast(torch.dtype, config.dtype or config.get_text_config().dtype or torch.float32)
 
 
-def _save_merged(
-    merged: PreTrainedModel, base_folder: Path, target: Path, max_shard_size: str
-) -> None:
+def _save_merged(merged: PreTrainedModel, target: Path, max_shard_size: str) -> None:
     merged.save_pretrained(target, max_shard_size=max_shard_size)
 
 

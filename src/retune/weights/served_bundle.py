@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from retune.inference.generation import generate_answers, pad_left, read_answer
+from retune.inference.batching import pad_sequences
+from retune.inference.generation import generate_answers, read_answer
 from retune.inference.loaded_models import LoadedModel, load_scored_model
 from retune.records import ScoredModel, locate_bundle
 
@@ -79,7 +80,7 @@ class ServedBundle:
 
     def _sample(self, ids: list[int], max_new_tokens: int) -> str:
         model, tokenizer = self._loaded.model, self._loaded.tokenizer
-        input_ids, mask = pad_left([ids], int(tokenizer.pad_token_id))
+        input_ids, mask = pad_sequences([ids], int(tokenizer.pad_token_id), "left")
         with torch.inference_mode():
             written = model.generate(
                 input_ids=input_ids.to(model.device),

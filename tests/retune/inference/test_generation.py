@@ -12,8 +12,8 @@ from peft import get_peft_model
 
 from retune.data.tables import read_rows
 from retune.errors import Interrupted, ScoringError
-from retune.inference.batching import is_out_of_memory, run_in_halves
-from retune.inference.generation import generate_answers, pad_left, read_answer, write_answers
+from retune.inference.batching import is_out_of_memory, pad_sequences, run_in_halves
+from retune.inference.generation import generate_answers, read_answer, write_answers
 from retune.inference.loaded_models import LoadedModel, load_scored_model
 from retune.modeling.methods.lora import as_peft
 from retune.modeling.snapshots import locate_base
@@ -183,7 +183,7 @@ def test_a_stop_is_heard_between_batches(
 
 def test_padding_is_on_the_left() -> None:
     """The last column holds each row's last token."""
-    ids, mask = pad_left([[1, 2, 3], [4]], 9)
+    ids, mask = pad_sequences([[1, 2, 3], [4]], 9, "left")
     assert ids.tolist() == [[1, 2, 3], [9, 9, 4]]
     assert mask.tolist() == [[1, 1, 1], [0, 0, 1]]
 

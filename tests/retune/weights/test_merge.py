@@ -216,8 +216,8 @@ def test_rounding_that_costs_too_much_is_refused_with_what_to_write(
 def spoil_after_saving(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Any], Any]) -> None:
     save = merging._save_merged
 
-    def save_and_spoil(merged: Any, base: Path, target: Path, size: str) -> None:
-        save(merged, base, target, size)
+    def save_and_spoil(merged: Any, target: Path, size: str) -> None:
+        save(merged, target, size)
         weights = load_file(target / "model.safetensors")
         weights[f"{DOWN}.weight"] = spoil(weights[f"{DOWN}.weight"])
         save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
