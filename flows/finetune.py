@@ -16,10 +16,15 @@ from flows.preparing import prepare_job
 from retune.inputs import locate_inputs
 from retune.release.summary import RunSummary
 from tasks.alignment import align_model
-from tasks.champion import find_champion, refuse_unlike_champion, score_champion
+from tasks.champion import (
+    decide,
+    find_champion,
+    refuse_unlike_champion,
+    register_model,
+    score_champion,
+)
 from tasks.estimating import estimate_training
 from tasks.modeling import check_method, make_release, quantize_model, train_model
-from tasks.release import decide, register_model
 from tasks.reporting import report_data, report_run
 from tasks.run import RecipeRun
 from tasks.running import open_recipe

@@ -1,4 +1,4 @@
-"""Tasks on the champion: whether it can be compared at all, and scoring it as it reads rows."""
+"""Tasks on champion and challenger: can they be compared, which is better, and registering it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from retune.errors import ConfigError
 from retune.modeling.head_files import read_labels
 from retune.modeling.tokenizer_identity import compare_tokenizers
 from retune.records import BaseRef, ChampionRef, MergedRef, ModelScores
+from retune.registry import stages as registry
 from retune.registry.versions import find_opponent
+from retune.release import stages as release
 from tasks.data import retokenize_rows
 from tasks.job import Job
 from tasks.run import RecipeRun
 from tasks.scoring import score_model
-from tasks.stage_task import is_pending
+from tasks.stage_task import StageTask, is_pending
+
+decide = StageTask(release.decide)
+register_model = StageTask(registry.register_model)
 
 
 def refuse_unlike_champion(job: Job) -> None:

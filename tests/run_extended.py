@@ -22,9 +22,9 @@ from retune.release.methods import describe_method
 from retune.release.summary import headline
 from retune.stages import STAGES
 from retune.training.metrics import read_metrics
+from tasks.champion import decide
 from tasks.data import load_rows
 from tasks.modeling import check_method, make_release, quantize_model, train_model
-from tasks.release import decide
 from tasks.run import RecipeRun
 from tasks.running import prepare_run
 from tasks.scoring import score_model

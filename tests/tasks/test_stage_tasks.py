@@ -7,7 +7,7 @@ import pkgutil
 
 import tasks
 from retune.stages import STAGES
-from tasks.release import decide, register_model
+from tasks.champion import decide, register_model
 from tasks.scoring import score_perplexity
 from tasks.stage_task import StageTask
 

@@ -102,10 +102,7 @@ def _say_sources(console: Console, inputs: Inputs) -> None:
 
 def _say_work(console: Console, loaded: LoadedRecipe, data: PreparedData) -> None:
     training, chat = loaded.recipe.training, data.chat
-    sequences = chat.train
-    if training.packing:
-        most = loaded.recipe.prompt.max_length
-        sequences = count_sequences(chat.side("train"), training, most)
+    sequences = count_sequences(chat.side("train"), training, loaded.recipe.prompt.max_length)
     steps = count_steps(sequences, training)
     passes = steps * training.batch_size / max(1, sequences)
     of_what = f"of {sequences:,} packed sequences" if training.packing else "rows"

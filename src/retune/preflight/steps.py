@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 
-from retune.data.tables import iterate_rows
+from retune.data.tables import count_rows, iterate_rows
 from retune.recipe.sections import TrainingConfig
 from retune.records import SideRef
 
@@ -37,11 +37,12 @@ def count_sequences(side: SideRef, training: TrainingConfig, max_length: int) ->
     Returns:
         What `count_steps` counts.
     """
-    lengths = [
-        len(row["prompt_ids"]) + len(row["answer_ids"])
-        for row in iterate_rows(side.folder / "rows.parquet", ["prompt_ids", "answer_ids"])
-    ]
-    return len(plan_packs(lengths, max_length)) if training.packing else len(lengths)
+    path = side.folder / "rows.parquet"
+    if not training.packing:
+        return count_rows(path)
+    rows = iterate_rows(path, ["prompt_ids", "answer_ids"])
+    lengths = [len(row["prompt_ids"]) + len(row["answer_ids"]) for row in rows]
+    return len(plan_packs(lengths, max_length))
 
 
 def plan_packs(lengths: Sequence[int], max_length: int) -> list[list[int]]:

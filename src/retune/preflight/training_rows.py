@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-import pyarrow.parquet as pq
-
+from retune.data.tables import count_rows
 from retune.errors import ConfigError, DataError
 from retune.recipe.sections import TrainingConfig
 from retune.records import SideRef
@@ -25,7 +24,7 @@ def refuse_unfit_training(training: TrainingConfig, quantization: str, validatio
         ConfigError: torch_compile cannot work here.
         DataError: There is nothing to evaluate on.
     """
-    if training.evaluations and not _rows(validation):
+    if training.evaluations and not count_rows(validation.folder / "rows.parquet"):
         what = "early stopping watches" if training.early_stopping else "evaluations measure"
         raise DataError(
             f"the validation side has no rows, and {what} the model on it. Raise "
@@ -44,7 +43,3 @@ def refuse_unfit_training(training: TrainingConfig, quantization: str, validatio
             f"training.torch_compile needs a C compiler, and none of {', '.join(COMPILERS)} is on "
             "the path. Install one, or write torch_compile: false."
         )
-
-
-def _rows(side: SideRef) -> int:
-    return int(pq.read_metadata(side.folder / "rows.parquet").num_rows)
