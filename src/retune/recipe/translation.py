@@ -39,7 +39,12 @@ def old_name(path: Keys) -> OldName | None:
     Returns:
         Its entry; None where the path is a key of today, or not known either.
     """
-    return None if not path or is_known(path) else entry_of(path)
+    if not path or is_known(path):
+        return None
+    # What may stand in a list has no path of its own: a source of rows, written without the list.
+    section = section_at(path[:-1])
+    is_its_own = section is not None and path[-1] in section.model_fields
+    return None if is_its_own else entry_of(path)
 
 
 def translated(

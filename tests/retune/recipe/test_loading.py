@@ -17,6 +17,7 @@ from retune.errors import ConfigError
 from retune.recipe import load_recipe
 from retune.recipe.fields import known_paths
 from retune.recipe.sections import LoraConfig
+from tests.retune.recipe.conftest import SMALL
 
 PROJECT = Path(__file__).parents[3]
 SHIPPED = sorted((PROJECT / "conf" / "recipes").glob("*.yaml"))
@@ -192,6 +193,14 @@ def test_a_model_id_that_names_a_folder_is_the_folder(write_recipe, tmp_path):
     loaded = load_recipe(write_recipe())
     assert loaded.resolve_model("owner/model") == str(tmp_path / "owner/model")
     assert loaded.resolve_model("./owner/model") == str(tmp_path / "owner/model")
+
+
+def test_a_source_without_a_list_may_say_what_is_an_old_name_elsewhere(write_recipe):
+    """`streaming` is what another trainer calls something, and a source's own key."""
+    text = SMALL.replace("train: rows/train.jsonl", "train: {hub: owner/set, streaming: true}")
+    path = write_recipe(text=text)
+    (source,) = load_recipe(path).recipe.data.train
+    assert (source.hub, source.streaming) == ("owner/set", True)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "google/gemma-3-4b-pt"])
