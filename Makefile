@@ -19,6 +19,7 @@ check: $(VENV)/installed ## lint, format, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks/*.py
 	$(BIN)/lint-imports
 
 base: $(VENV)/installed ## rebuild the embedded data, tokenizer and base from the generator

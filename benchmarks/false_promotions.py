@@ -116,7 +116,7 @@ def promotion_rate(world: World, min_gain: float, trials: int, resamples: int, s
     """
     where = [seed, *world.figure.encode(), world.groups, round(100 * world.icc), int(world.uneven)]
     generator = np.random.default_rng(where)
-    gate = GateConfig(metric=world.figure, min_gain=min_gain)
+    gate = GateConfig.model_validate({"metric": world.figure, "min_gain": min_gain})
     promoted = 0
     for _ in range(trials):
         found = simulate(world, generator, resamples)
