@@ -75,6 +75,19 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def given_back_addresses() -> Iterator[None]:
+    """Take back what MLflow writes into the environment when its address is set.
+
+    A registration sets it for its process, which here goes on with other tests.
+    """
+    before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+    yield
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture
 def work(tmp_path: Path) -> Workdir:
     """Return the empty folders of one computation."""
