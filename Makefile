@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RECIPE ?= conf/recipes/text_to_sql_demo.yaml
 
-.PHONY: demo test test-fast check base install clean
+.PHONY: demo test test-fast check bench base install clean
 
 demo: $(VENV)/installed ## retrain the embedded model, gate it, register it
 	$(BIN)/retune run $(RECIPE)
@@ -19,8 +19,11 @@ check: $(VENV)/installed ## lint, format, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy benchmarks/*.py
+	$(BIN)/mypy benchmarks/*.py benchmarks/bench/*.py
 	$(BIN)/lint-imports
+
+bench: $(VENV)/installed ## speed beside the plain ways to do the same; BENCH="generation merge" for some
+	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 base: $(VENV)/installed ## rebuild the embedded data, tokenizer and base from the generator
 	$(BIN)/python -m generator

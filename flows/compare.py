@@ -16,9 +16,11 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
+from flows.parameters import Overrides, RecipeFile
 from flows.preparing import prepare_job
 from retune.inputs import locate_inputs
-from retune.trials.checking import Runner
+from retune.trials.checking import Runner, choose_spreading
+from retune.trials.choosing import CHOSEN_ON, refuse_no_validation
 from retune.trials.lines import list_unscored
 from retune.trials.pruning import TrialStopped
 from retune.trials.results import TrialComparison, TrialResult
@@ -26,11 +28,11 @@ from retune.trials.space import plan_grid, probe_points, read_axes
 from retune.trials.study import Search, check_search, expect_metric, identify_sweep
 from retune.trials.trials import TrialRequest, identify_trials, load_trials, plan_methods
 from tasks.alignment import align_model
-from tasks.estimating import estimate_training
+from tasks.estimating import estimate_training, plan_memory
 from tasks.modeling import check_method, quantize_model
 from tasks.reporting import report_data
+from tasks.runs.stage_task import heals
 from tasks.scoring import score_model
-from tasks.stage_task import process_died
 from tasks.trials.comparison import OpenComparison, open_comparison, open_study, search_trials
 from tasks.trials.reporting import report_comparison
 from tasks.trials.results import finish_trial, stop_trial
@@ -58,12 +60,13 @@ def train_and_score(trial: OpenTrial) -> TrialResult:
     run, inputs = trial.run, locate_inputs(trial.run.loaded)
     job = prepare_job(run, inputs)
     check_method(job)
-    estimate_training(job)
-    model = quantize_model(run, base=inputs.base, reference_text=inputs.reference_text)
+    job = plan_memory(job, estimate_training(job))
+    model = quantize_model(job.run, base=inputs.base, reference_text=inputs.reference_text)
     adapter = train_watched(trial, job, model)
     adapter = align_model(job, adapter, model)
     tuned = adapter.as_scored(model, inputs.base)
-    scores = score_model(job, "adapter", tuned, without=list_unscored(run.recipe))
+    # What is chosen by these figures must not be chosen on the rows that the gate decides on.
+    scores = score_model(job, "adapter", tuned, without=list_unscored(run.recipe), side=CHOSEN_ON)
     return finish_trial(trial, job, scores)
 
 
@@ -73,7 +76,7 @@ def train_and_score(trial: OpenTrial) -> TrialResult:
     cache_policy=NO_CACHE,
     persist_result=False,
     retries=1,
-    retry_condition_fn=process_died,
+    retry_condition_fn=heals,
 )
 def run_trial(request: TrialRequest) -> TrialResult:
     """Run one trial in whatever process this is.
@@ -93,9 +96,9 @@ def run_trial(request: TrialRequest) -> TrialResult:
 
 @flow(name="compare", flow_run_name=name_run, persist_result=False)
 def compare(
-    recipe: Path,
+    recipe: RecipeFile,
     methods: list[str],
-    overrides: list[str] | None = None,
+    overrides: Overrides = (),
     stop_hopeless: bool = False,
     runner: Runner | None = None,
     workers: int | None = None,
@@ -107,8 +110,8 @@ def compare(
         methods: Methods, or variants of the recipe.
         overrides: Settings that win over the file, for all trials.
         stop_hopeless: Whether a trial that falls behind the others is stopped.
-        runner: dask or ray to run trials at once; None for one by one.
-        workers: How many at once.
+        runner: dask or ray to run trials at once; None for what the recipe says.
+        workers: How many at once; None for what the recipe says.
 
     Returns:
         The comparison, which ``retune compare --json`` prints.
@@ -116,8 +119,9 @@ def compare(
     Raises:
         RetuneError: The recipe or a method is wrong, or all trials failed.
     """
-    trials = plan_methods(recipe, methods, overrides or [])
-    options = TrialOptions(stop_hopeless, runner, workers)
+    trials = plan_methods(recipe, methods, overrides)
+    spreading = choose_spreading(trials[0].loaded.recipe.runner, runner, workers)
+    options = TrialOptions(stop_hopeless, spreading)
     identity = identify_trials(trials)
     with open_comparison(recipe, trials, "comparison", identity, options) as comparison:
         prepare_rows(comparison)
@@ -127,12 +131,12 @@ def compare(
 
 @flow(name="sweep", flow_run_name=name_run, persist_result=False)
 def sweep(
-    recipe: Path,
+    recipe: RecipeFile,
     grid: list[str] | None = None,
     ranges: list[str] | None = None,
     search: Search | None = None,
     trials: int | None = None,
-    overrides: list[str] | None = None,
+    overrides: Overrides = (),
     stop_hopeless: bool = True,
     runner: Runner | None = None,
     workers: int | None = None,
@@ -147,8 +151,8 @@ def sweep(
         trials: How many points a search draws.
         overrides: Settings that win over the file, for all trials.
         stop_hopeless: Whether a trial that falls behind the others is stopped.
-        runner: dask or ray to run trials at once; None for one by one.
-        workers: How many at once.
+        runner: dask or ray to run trials at once; None for what the recipe says.
+        workers: How many at once; None for what the recipe says.
 
     Returns:
         The comparison, which ``retune sweep --json`` prints.
@@ -156,12 +160,13 @@ def sweep(
     Raises:
         RetuneError: The recipe or a setting is wrong, or all trials failed.
     """
-    axes, shared = read_axes(grid or [], ranges or []), overrides or []
+    axes, shared = read_axes(grid or [], ranges or []), overrides
     count = check_search(search, trials)
     points = probe_points(axes, shared) if search else plan_grid(axes, shared)
     loaded = load_trials(recipe, points)
     identity = identify_sweep(loaded, search, axes)
-    options = TrialOptions(stop_hopeless, runner, workers)
+    spreading = choose_spreading(loaded[0].loaded.recipe.runner, runner, workers)
+    options = TrialOptions(stop_hopeless, spreading)
     with open_comparison(recipe, loaded, "sweep", identity, options) as comparison:
         prepare_rows(comparison)
         if search is None:
@@ -180,10 +185,12 @@ def prepare_rows(comparison: OpenComparison) -> None:
         comparison: The comparison.
 
     Raises:
-        DataError: The rows break a limit of the recipe.
+        DataError: The rows break a limit of the recipe, or none of them is for validation.
     """
     run = comparison.run
-    report_data(prepare_job(run, locate_inputs(run.loaded)))
+    job = prepare_job(run, locate_inputs(run.loaded))
+    report_data(job)
+    refuse_no_validation(job.data.chat)
     # What follows runs in processes of its own.
     run.free_memory()
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.parameters import Overrides, RecipeFile
 from flows.preparing import prepare_job
 from retune.inputs import locate_inputs
 from retune.release.comparing import ModelComparison, ScoredCandidate
+from tasks.estimating import plan_memory
 from tasks.evaluating import (
     find_models,
     prepare_for,
@@ -22,7 +24,7 @@ from tasks.evaluating import (
     score_candidate,
 )
 from tasks.reporting import report_data
-from tasks.running import open_recipe
+from tasks.runs.opening import open_recipe
 
 
 def name_run() -> str:
@@ -32,7 +34,10 @@ def name_run() -> str:
 
 @flow(name="evaluate", flow_run_name=name_run, persist_result=False)
 def evaluate(
-    recipe: Path, models: list[str], overrides: list[str] | None = None, out: Path | None = None
+    recipe: RecipeFile,
+    models: list[str],
+    overrides: Overrides = (),
+    out: Path | None = None,
 ) -> ModelComparison:
     """Score models on the held-out rows of a recipe, and compare each with the first.
 
@@ -48,12 +53,13 @@ def evaluate(
     Raises:
         RetuneError: The recipe, a model, the data or a stage failed; the message says what to do.
     """
-    with open_recipe(recipe, overrides or [], tracked=False) as run:
+    with open_recipe(recipe, overrides, tracked=False) as run:
         inputs = locate_inputs(run.loaded, with_weights=False)
         found = find_models(run, models)
 
         job = prepare_job(run, inputs)
         report_data(job)
+        job = plan_memory(job)
 
         evaluated: list[ScoredCandidate] = []
         for model in found:

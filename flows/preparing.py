@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from retune.data.prepared import PreparedData
 from retune.inputs import Inputs
 from tasks.alignment import prepare_pairs
@@ -14,16 +16,18 @@ from tasks.data import (
     remove_leaks,
     split_rows,
 )
-from tasks.job import Job
-from tasks.run import RecipeRun
+from tasks.remembering import find_earlier_rows, keep_rows
+from tasks.runs.job import Job
+from tasks.runs.run import RecipeRun
 
 
-def prepare_job(run: RecipeRun, inputs: Inputs) -> Job:
+def prepare_job(run: RecipeRun, inputs: Inputs, earlier: Path | None = None) -> Job:
     """Turn a recipe's rows into chats that can be trained on and scored.
 
     Args:
         run: The current run; while it is planning, stages are looked up and not run.
         inputs: The recipe's files and model.
+        earlier: What the rows of an earlier version were; None for those of the champion.
 
     Returns:
         The run with its inputs and rows.
@@ -32,7 +36,8 @@ def prepare_job(run: RecipeRun, inputs: Inputs) -> Job:
     rows = load_sources(run, inputs, databases)
     clean = clean_sources(run, inputs, rows)
 
-    split = split_rows(run, rows=clean)
+    earlier = earlier or find_earlier_rows(run)
+    split = split_rows(run, rows=clean, kept=keep_rows(run, clean, earlier))
     split = remove_leaks(run, split=split, clean=clean, rows=rows, databases=databases)
 
     chats = format_sources(run, inputs, rows, databases, inputs.base)
@@ -40,4 +45,4 @@ def prepare_job(run: RecipeRun, inputs: Inputs) -> Job:
         run, split=split, rows=rows, chats=chats, databases=databases, base=inputs.base
     )
     pairs = prepare_pairs(run, inputs, chat)
-    return Job(run, inputs, PreparedData(rows, clean, split, chat, pairs))
+    return Job(run, inputs, PreparedData(rows, clean, split, chat, pairs, earlier))

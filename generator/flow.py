@@ -14,9 +14,9 @@ from generator.exporting import export_assets
 from generator.settings import RebuildRecipe
 from retune.spine.process import StageProcess
 from retune.spine.store import Store
-from tasks.run import Run, open_run, stage_log
-from tasks.run_watchers import current_watcher
-from tasks.stage_task import StageTask
+from tasks.runs.run import Run, open_run, stage_log
+from tasks.runs.stage_task import StageTask
+from tasks.runs.watchers import current_watcher
 
 draw_task = StageTask(stages.draw_task)
 draw_small_sets = StageTask(stages.draw_small_sets)

@@ -21,7 +21,8 @@ from generator.settings import (
 )
 from retune.data.jsonl import read_jsonl
 from retune.digests import digest_folder
-from retune.records import Metric, ScoredModel
+from retune.model_records import ScoredModel
+from retune.score_records import Metric
 from retune.spine.stage import Workdir
 
 FIGURES = "pretraining.json"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from retune.data import stages as data
 from retune.inputs import Inputs
-from retune.records import AdapterRef, ChatRef, ModelRef, PairsRef
+from retune.model_records import AdapterRef, ModelRef
+from retune.records import ChatRef, PairsRef
 from retune.training import stages as training
-from tasks.job import Job
-from tasks.run import RecipeRun
-from tasks.stage_task import StageTask
+from tasks.runs.job import Job
+from tasks.runs.run import RecipeRun
+from tasks.runs.stage_task import StageTask
 
 format_pairs = StageTask(data.format_pairs)
 train_preferences = StageTask(training.train_preferences)

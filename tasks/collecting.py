@@ -11,16 +11,18 @@ from prefect import task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from retune.collecting import extracting, fetching, rows, sourcing, writing
+from retune.collecting import extracting, rows, sourcing, writing
 from retune.collecting.extracting import Extraction
-from retune.collecting.fetching import FetchResult
+from retune.collecting.fetching import fetcher as fetching
+from retune.collecting.fetching.fetcher import FetchResult
 from retune.collecting.losses import name_pages
 from retune.collecting.records import CollectSettings
 from retune.collecting.rows import Rows
 from retune.collecting.sourcing import PageList, is_address
 from retune.collecting.writing import Collected
 from retune.watching import StageLine
-from tasks.run_watchers import current_watcher
+from tasks.runs.prefect_api import show
+from tasks.runs.watchers import current_watcher
 
 _MOST_SHOWN = 100
 
@@ -86,7 +88,8 @@ def make_rows(extraction: Extraction, pages: Pages, settings: CollectSettings) -
 @task(cache_policy=NO_CACHE, persist_result=False)
 def write_rows(made: Rows, out: Path, settings: CollectSettings, *, force: bool) -> Collected:
     """Write rows and outcomes, and show reasons and pages to look at in Prefect's dashboard."""
-    create_table_artifact(
+    show(
+        create_table_artifact,
         key="collected-pages",
         description=f"Pages by outcome; {len(made.rows)} rows",
         table=[
@@ -96,7 +99,8 @@ def write_rows(made: Rows, out: Path, settings: CollectSettings, *, force: bool)
     )
     named = name_pages(made.outcomes, settings.most_lost)
     if named:
-        create_table_artifact(
+        show(
+            create_table_artifact,
             key="pages-to-look-at",
             description="Pages that lose much of their text or give nothing",
             table=[page.model_dump(mode="json") for page in named[:_MOST_SHOWN]],

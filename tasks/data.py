@@ -6,16 +6,11 @@ from dataclasses import replace
 
 from retune.data import stages
 from retune.inputs import Inputs, display_names
-from retune.records import (
-    BaseRef,
-    CleanRef,
-    DatabasesRef,
-    DatasetRef,
-    EncodedRef,
-)
-from tasks.job import Job
-from tasks.run import RecipeRun
-from tasks.stage_task import StageTask
+from retune.model_records import BaseRef
+from retune.records import CleanRef, DatabasesRef, DatasetRef, EncodedRef
+from tasks.runs.job import Job
+from tasks.runs.run import RecipeRun
+from tasks.runs.stage_task import StageTask
 
 load_databases = StageTask(stages.load_databases)
 load_rows = StageTask(stages.load_rows)

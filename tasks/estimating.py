@@ -10,9 +10,12 @@ from typing import Any
 
 from retune.calibrating import read_calibration
 from retune.errors import ConfigError, DataError, StageDied
-from retune.machine import Device, DeviceName, find_device
-from retune.modeling.memory.memory_estimate import TrainingEstimate
+from retune.machine import Device, DeviceName, count_scoring_devices, find_device
+from retune.modeling.memory.memory_estimate import MemoryEstimate, TrainingEstimate
+from retune.modeling.placement import PLACES
+from retune.modeling.prequantized import quantized_as
 from retune.preflight import stages
+from retune.preflight.devices import plan_recipe_devices
 from retune.preflight.forecast import (
     StepTimes,
     TrainingForecast,
@@ -20,19 +23,24 @@ from retune.preflight.forecast import (
     refuse_unfit,
     say_fit,
 )
+from retune.preflight.memory_plan import SCORED_WHOLE, MemoryPlan, refuse_unplanned
+from retune.preflight.planning import find_room, list_forms, plan_stages
 from retune.recipe.recipe import Recipe
+from retune.recipe.sections.scoring import Form
 from retune.spine.process import StageProcess
 from retune.spine.store import Store
 from retune.training.resource_record import read_measured
 from retune.watching import SilentWatcher
-from tasks.job import Job
 from tasks.modeling import quantize_model, train_model
-from tasks.run import stage_log
-from tasks.stage_task import StageTask
+from tasks.runs.job import Job
+from tasks.runs.run import stage_log
+from tasks.runs.stage_task import StageTask, is_pending
 
 estimate = StageTask(stages.estimate_training)
+measure = StageTask(stages.measure_stages)
 
 _TIMED_STEPS = 4
+_NOT_TIMED = "no steps were timed: the training is one of several machines (runner.address)"
 
 
 def estimate_training(job: Job) -> TrainingForecast | None:
@@ -47,7 +55,8 @@ def estimate_training(job: Job) -> TrainingForecast | None:
         cannot be counted may well be trained.
 
     Raises:
-        ConfigError: Its tensors alone need more than the device has.
+        ConfigError: Its tensors alone need more than the device has. Where the model is parted over
+            devices, `plan_memory` refuses.
     """
     run, device = job.run, find_device()
     if run.recipe.head is not None or not job.data.chat.train:
@@ -60,13 +69,114 @@ def estimate_training(job: Job) -> TrainingForecast | None:
         return None
     forecast = _hold(job, device, found)
     refuse_unfit(forecast)
-    if not forecast.fits:
+    if not (forecast.fits or forecast.sharded):
         run.watcher.note(f"memory: {say_fit(forecast)}, as earlier trainings went")
     return forecast
 
 
-def forecast_training(job: Job, *, device: DeviceName | None, timed: bool) -> TrainingForecast:
-    """Say what a training will take, whether it fits or not.
+def plan_memory(job: Job, training: TrainingForecast | None = None) -> Job:
+    """Plan in which form and where each stage holds its model, and refuse what fits no way.
+
+    Args:
+        job: Its run, inputs and rows.
+        training: From `estimate_training`; None where it is not known.
+
+    Returns:
+        The job with its plan, and with a run that tells the stages their places; unchanged where
+        nothing can be planned.
+
+    Raises:
+        ConfigError: A stage fits neither device nor RAM.
+    """
+    plan = look_at_plan(job, find_device(), training.memory if training else None)
+    if plan is None:
+        return job
+    refuse_unplanned(plan, job.run.recipe)
+    for note in plan.notes():
+        job.run.watcher.note(note)
+    return _tell(job, plan)
+
+
+def plan_scoring(job: Job) -> Job:
+    """Plan in which form and where models are held that are scored, and nothing else is done.
+
+    The form is the one of a run on the same recipe, so that both have the same stage keys. What a
+    training or a merge would need is no reason to refuse.
+
+    Args:
+        job: Its run, inputs and rows.
+
+    Returns:
+        As `plan_memory`.
+
+    Raises:
+        ConfigError: What is scored fits neither device nor RAM.
+    """
+    plan = look_at_plan(job, find_device(), None)
+    if plan is None:
+        return job
+    scores = tuple(each for each in plan.stages if each.stage in SCORED_WHOLE)
+    refuse_unplanned(plan.model_copy(update={"stages": scores}), job.run.recipe)
+    return _tell(job, plan)
+
+
+def _tell(job: Job, plan: MemoryPlan) -> Job:
+    context = {**job.run.context, PLACES: plan.places().model_dump_json()}
+    return replace(job, run=replace(job.run, context=context), plan=plan)
+
+
+def look_at_plan(job: Job, device: Device, training: MemoryEstimate | None) -> MemoryPlan | None:
+    """Return the plan of memory of every stage, whether it fits or not.
+
+    Args:
+        job: Its run, inputs and rows.
+        device: For which kind of device.
+        training: What the training needs.
+
+    Returns:
+        None where rows or sizes are not known.
+    """
+    recipe, inputs, chat = job.run.recipe, job.inputs, job.data.chat
+    if not job.rows_known or not chat.train or not chat.test:
+        return None
+    forms = list_forms(recipe, device, quantized_as(inputs.base.folder))
+    sizes = measure(
+        job.run,
+        base=inputs.base,
+        rows=chat.side("test"),
+        checked=chat.side("validation" if chat.validation else "train"),
+        texts=(inputs.reference_text, inputs.general_text),
+        device=device,
+        forms=tuple(dict.fromkeys((*forms, *_trained_in(recipe)))),
+        batch_size=recipe.scoring.runtime.batch_size,
+    )
+    if is_pending(sizes):
+        return None
+    if not sizes.scored:
+        job.run.watcher.note(f"memory of the stages is not planned: {sizes.fault}")
+        return None
+    shared = plan_recipe_devices(recipe)
+    return plan_stages(
+        sizes,
+        training,
+        recipe,
+        find_room(recipe, device),
+        forms,
+        devices=shared.count,
+        here=shared.here,
+        sharded=shared.sharded,
+        replicas=count_scoring_devices(recipe.scoring.runtime.devices),
+    )
+
+
+def _trained_in(recipe: Recipe) -> tuple[Form, ...]:
+    return ("nf4",) if recipe.quantization.kind == "nf4" else ()
+
+
+def forecast_training(
+    job: Job, *, device: DeviceName | None, timed: bool
+) -> tuple[TrainingForecast, MemoryPlan | None]:
+    """Say what a training and the stages around it will take, whether they fit or not.
 
     Args:
         job: Of a run without Prefect; what needs torch runs in a process of its own.
@@ -74,7 +184,8 @@ def forecast_training(job: Job, *, device: DeviceName | None, timed: bool) -> Tr
         timed: Whether a few real steps are run, where the weights are on this machine.
 
     Returns:
-        Memory, work, time, and what would fit.
+        Memory, work, time, and what would fit; and the plan of memory of every stage, None where it
+        is not known.
 
     Raises:
         DataError: There are no rows.
@@ -94,9 +205,16 @@ def forecast_training(job: Job, *, device: DeviceName | None, timed: bool) -> Tr
     has_weights = any(base.folder.glob("*.safetensors"))
     try:
         forecast = _hold(job, asked, _look(job, asked))
-        if not timed or not has_weights or device is not None or recipe.head is not None:
-            return forecast
-        return forecast.model_copy(update={"times": _time_steps(job)})
+        plan = look_at_plan(job, asked, forecast.memory)
+        if recipe.training_cluster is not None:
+            # They would be run in a folder of this machine, which other nodes do not see.
+            notes = (*forecast.notes, _NOT_TIMED)
+            forecast = forecast.model_copy(update={"notes": notes if timed else forecast.notes})
+        elif timed and has_weights and device is None and recipe.head is None:
+            forecast = forecast.model_copy(
+                update={"times": _time_steps(_tell(job, plan) if plan else job)}
+            )
+        return forecast, plan
     except StageDied as died:
         if not timed:
             raise
@@ -114,6 +232,7 @@ def _look(job: Job, device: Device, *, alternatives: bool = False) -> TrainingEs
         train=job.data.chat.side("train"),
         device=device,
         packed_to=recipe.prompt.max_length if recipe.training.packing else None,
+        devices=plan_recipe_devices(recipe).count,
         alternatives=alternatives,
     )
 
@@ -121,8 +240,9 @@ def _look(job: Job, device: Device, *, alternatives: bool = False) -> TrainingEs
 def _hold(job: Job, device: Device, found: TrainingEstimate) -> TrainingForecast:
     """Hold an estimate against the device; where it does not fit, look for what would."""
     recipe, ratios = job.run.recipe, read_calibration(job.run.store.root)
-    forecast = make_forecast(found, recipe, job.data.chat, device, ratios)
-    if forecast.fits:
+    sharded = plan_recipe_devices(recipe).sharded
+    forecast = make_forecast(found, recipe, job.data.chat, device, ratios, sharded=sharded)
+    if forecast.fits or sharded:
         return forecast
     found = _look(job, device, alternatives=True)
     return make_forecast(found, recipe, job.data.chat, device, ratios)

@@ -20,9 +20,10 @@ from retune.release.comparing import (
 )
 from retune.resolving import EvaluatedModel, resolve_model
 from tasks.data import retokenize_rows
-from tasks.job import Job
 from tasks.modeling import quantize_model
-from tasks.run import RecipeRun
+from tasks.runs.job import Job
+from tasks.runs.prefect_api import show
+from tasks.runs.run import RecipeRun
 from tasks.scoring import score_model
 
 
@@ -97,7 +98,8 @@ def score_candidate(job: Job, model: EvaluatedModel, likeness: Likeness) -> Scor
         model: What is scored.
         likeness: How alike its tokenizer and the base's are.
     """
-    scores = score_model(job, model.name, model.scored)
+    adapted = model.adapter_digest is not None
+    scores = score_model(job, model.name, model.scored, adapted=adapted)
     place = model.name if model.kind == "registered" else model.tokenizer.model_id
     if model.scored.adapter is not None:
         place = f"{model.scored.adapter} on {place}"
@@ -142,7 +144,8 @@ def report_evaluation(
 
 
 def _report_to_prefect(comparison: ModelComparison) -> None:
-    create_table_artifact(
+    show(
+        create_table_artifact,
         key="comparison",
         description=f"{comparison.recipe}: models on the same rows, with 95 % intervals",
         table=[
@@ -159,7 +162,8 @@ def _report_to_prefect(comparison: ModelComparison) -> None:
             for name, figure in model.metrics.items()
         ],
     )
-    create_markdown_artifact(
+    show(
+        create_markdown_artifact,
         key="comparison-page",
         description="Models side by side",
         markdown=(comparison.folder / "comparison.md").read_text("utf-8"),

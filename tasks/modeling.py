@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from retune.inputs import Inputs
+from retune.model_records import AdapterRef, MergedRef, MethodFit, ModelRef
 from retune.modeling.methods.adapter_folders import doubt_base
 from retune.preflight import stages as preflight
 from retune.preflight.training_rows import refuse_unfit_training
 from retune.recipe.recipe import Recipe
 from retune.recipe.sections.method import MERGEABLE
-from retune.records import AdapterRef, MergedRef, MethodFit, ModelRef, Side
+from retune.records import Side
 from retune.training import stages as training
 from retune.weights import stages as weights
-from tasks.job import Job
-from tasks.stage_task import StageTask
+from tasks.runs.job import Job
+from tasks.runs.stage_task import StageTask
 
 put_method_on_meta_model = StageTask(preflight.check_method)
 quantize_model = StageTask(weights.quantize_model)

@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 
 from retune.data.limits import (
     list_fault_files,
@@ -19,34 +23,30 @@ from retune.data.limits import (
 )
 from retune.data.reporting import DataReport, gather_report, write_data_report
 from retune.digests import digest_json
+from retune.gate.power import DetectableGain
+from retune.model_records import AdapterRef, MergedRef, ModelRef, Role
 from retune.modeling.memory.memory_estimate import MemoryEstimate
-from retune.records import (
-    LOG_FOLDER,
-    AdapterRef,
-    GateDecision,
-    MergedRef,
-    ModelRef,
-    ModelScores,
-    RegisteredRef,
-    Role,
-    ScoreReport,
-)
+from retune.records import LOG_FOLDER
+from retune.release.error_budget import ErrorBudget
 from retune.release.methods import describe_release, describe_training
 from retune.release.model_card import ModelCard, render_model_card
-from retune.release.report import describe_data, write_report
+from retune.release.report import describe_data, describe_form, write_report
 from retune.release.resources import calibrate
 from retune.release.run_figures import entry_name, list_run_figures, list_run_tags
 from retune.release.samples import choose_samples
 from retune.release.summary import RunSummary, headline, split_baselines
+from retune.score_records import GateDecision, ModelScores, RegisteredRef, ScoreReport
+from retune.scoring.showing import ROLE_LABELS, label_of, show_interval, show_value
 from retune.spine.store import MANIFEST
 from retune.stages import TRAINING_STAGES
 from retune.tracking import Mirror
 from retune.training.class_weights import count_labels, weigh_classes
 from retune.training.metrics import read_metrics
 from retune.watching import StageLine
-from tasks.job import Job
-from tasks.live import name_training, training_params
-from tasks.run import RecipeRun
+from tasks.runs.job import Job
+from tasks.runs.live import name_training, training_params
+from tasks.runs.prefect_api import show
+from tasks.runs.run import RecipeRun
 
 Models = tuple[ModelRef, AdapterRef, MergedRef]
 Release = tuple[GateDecision, RegisteredRef]
@@ -65,7 +65,8 @@ def report_data(job: Job) -> None:
         return
     folder, _ = write_report_on_data(job)
     if not job.run.planning:
-        create_markdown_artifact(
+        show(
+            create_markdown_artifact,
             key="data-report",
             description="What was found in the rows, and what was dropped",
             markdown=(folder / "data.md").read_text("utf-8"),
@@ -130,6 +131,8 @@ def report_run(
     baselines: ScoreReport | None,
     release: Release,
     estimated: MemoryEstimate | None,
+    budget: ErrorBudget | None,
+    power: DetectableGain | None,
 ) -> RunSummary | None:
     """Write down what a run found.
 
@@ -140,6 +143,8 @@ def report_run(
         baselines: What plain classifiers reach; None where rows have no labels.
         release: Decision and registered version.
         estimated: Memory that supervised fine-tuning was estimated to need; None where it was not.
+        budget: What the held-out rows may still be asked; None while planning.
+        power: Smallest gain that the held-out rows can show; None where it is not known.
 
     Returns:
         The summary; None while planning, when there is nothing to tell.
@@ -154,9 +159,11 @@ def report_run(
     summary = RunSummary(
         recipe=recipe.name,
         models={role: headline(each) for role, each in present.items()},
+        form=present["merged"].form,
         baselines=split_baselines(baselines),
         stages=tuple(run.lines),
         decision=release[0],
+        budget=budget,
         registered=release[1],
         samples=choose_samples(present, recipe.scoring.samples),
         mlflow_run_id=run.parent_run,
@@ -165,12 +172,19 @@ def report_run(
     )
     curves = models[1].folder / LOG_FOLDER / "metrics.jsonl"
     write_report(
-        summary, curves, data=job.data, models=models, estimated=estimated, folder=summary.report
+        summary,
+        curves,
+        data=job.data,
+        models=models,
+        estimated=estimated,
+        power=power,
+        folder=summary.report,
     )
     calibrate(run.store.root, models[1], estimated)
     _report_to_mlflow(job, run.mirror, summary, models, present, estimated)
     _report_trainings(run, run.mirror)
     _report_to_prefect(summary)
+    _link_to(summary, run.mirror.address(run.parent_run))
     return summary
 
 
@@ -212,6 +226,7 @@ def _model_card(job: Job, summary: RunSummary, models: Models) -> str:
             bundled=models[2].bundled,
             data=describe_data(job.data),
             models=summary.models,
+            scored=describe_form(summary.form),
         )
     )
 
@@ -241,23 +256,24 @@ def _report_training(run: RecipeRun, mirror: Mirror, line: StageLine) -> str:
 
 
 def _report_to_prefect(summary: RunSummary) -> None:
-    create_table_artifact(
+    show(
+        create_table_artifact,
         key="scores",
         description=f"{summary.recipe}: held-out figures with 95 % intervals",
         table=[
             {
-                "model": role,
-                "metric": name,
-                "value": metric.value,
-                "low": metric.low,
-                "high": metric.high,
+                "model": ROLE_LABELS[role],
+                "figure": label_of(name),
+                "value": show_value(name, metric.value),
+                "interval": show_interval(name, metric.low, metric.high),
                 "rows": metric.n,
             }
             for role, metrics in summary.models.items()
             for name, metric in metrics.items()
         ],
     )
-    create_table_artifact(
+    show(
+        create_table_artifact,
         key="stages",
         description="What ran, what was reused, and why",
         table=[
@@ -271,8 +287,28 @@ def _report_to_prefect(summary: RunSummary) -> None:
             for line in summary.stages
         ],
     )
-    create_markdown_artifact(
+    show(
+        create_markdown_artifact,
         key="report",
         description="The run's report",
         markdown=(summary.report / "report.md").read_text("utf-8"),
     )
+
+
+def _link_to(summary: RunSummary, mlflow_run: str | None) -> None:
+    page = summary.report / "report.html"
+    show(
+        create_link_artifact,
+        key="report-page",
+        link=page.resolve().as_uri(),
+        link_text="report.html",
+        description=f"The report with its pictures: {page}",
+    )
+    if mlflow_run is not None:
+        show(
+            create_link_artifact,
+            key="mlflow-run",
+            link=mlflow_run,
+            link_text=summary.mlflow_run_id,
+            description="The run in MLflow: settings, curves, figures, artifacts",
+        )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from retune.errors import ConfigError
+from retune.model_records import ScoredModel
 from retune.modeling.head_files import has_head
-from retune.records import ModelScores, ScoredModel, ScoreReport
+from retune.records import Side, SideRef
+from retune.score_records import ModelScores, ScoreReport
 from retune.scoring import stages
-from tasks.job import Job
-from tasks.stage_task import StageTask, combine, is_pending
+from tasks.runs.job import Job
+from tasks.runs.stage_task import StageTask, combine, is_pending
 
 Scorers = dict[str, Callable[[], ScoreReport]]
 """What makes each report of a model, by its name in `ModelScores`, in the order of work."""
@@ -27,7 +29,13 @@ probe_robustness = StageTask(stages.probe_robustness)
 
 
 def score_model(
-    job: Job, role: str, model: ScoredModel, *, without: Collection[str] = ()
+    job: Job,
+    role: str,
+    model: ScoredModel,
+    *,
+    without: Collection[str] = (),
+    side: Side = "test",
+    adapted: bool = False,
 ) -> ModelScores:
     """Score one model on everything, one stage after the other while it stays loaded.
 
@@ -38,6 +46,9 @@ def score_model(
         role: Which model it is, as lines name it.
         model: Where its parts lie.
         without: Names of the reports that are not made.
+        side: The rows that it is scored on: the held-out ones, unless something is to be chosen.
+        adapted: Whether it is an adapter over the weights that it was trained over, as the role
+            ``adapter`` always is.
 
     Returns:
         The reports of the model.
@@ -46,13 +57,16 @@ def score_model(
         ConfigError: It has a classification head, and rows have no labels.
     """
     has_classes = _has_head(job, role, model)
+    model = job.hold(model, adapted=adapted or role == "adapter")
     if has_classes:
         _refuse_unscorable(job, role)
-    scorers = (_head_scorers if has_classes else _writer_scorers)(job, role, model)
+    make_scorers = _head_scorers if has_classes else _writer_scorers
+    scorers = make_scorers(job, role, model, job.data.chat.side(side))
     reports = {name: score() for name, score in scorers.items() if name not in without}
     # General text is asked beside perplexity, which is alike, and shown after what is over rows.
     reports |= {name: reports.pop(name) for name in _AFTER_ROWS if name in reports}
-    return combine(ModelScores.of, reports)
+    form = "plain" if is_pending(model) else model.form
+    return combine(lambda found: ModelScores.of(found, form), reports)
 
 
 def score_label_baselines(job: Job) -> ScoreReport | None:
@@ -65,8 +79,8 @@ def score_label_baselines(job: Job) -> ScoreReport | None:
     )
 
 
-def _writer_scorers(job: Job, role: str, model: ScoredModel) -> Scorers:
-    run, inputs, rows = job.run, job.inputs, job.data.chat.side("test")
+def _writer_scorers(job: Job, role: str, model: ScoredModel, rows: SideRef) -> Scorers:
+    run, inputs = job.run, job.inputs
     text, template = inputs.general_text, inputs.template
     probes, pairs = inputs.probes, inputs.counterfactuals
     found: Scorers = {
@@ -76,7 +90,7 @@ def _writer_scorers(job: Job, role: str, model: ScoredModel) -> Scorers:
     if inputs.asks_sql:
         found["sql"] = lambda: score_sql.of(role)(run, model=model, rows=rows)
     if inputs.has_labels:
-        found |= _label_scorer(job, role, model)
+        found |= _label_scorer(job, role, model, rows)
     # Queries and classes are answers to show already.
     written = inputs.asks_sql or inputs.has_labels
     if inputs.asks_questions and not written and run.recipe.scoring.samples:
@@ -89,22 +103,21 @@ def _writer_scorers(job: Job, role: str, model: ScoredModel) -> Scorers:
         found["counterfactuals"] = lambda: probe_counterfactuals.of(role)(
             run, model=model, cases=pairs, template=template
         )
-    return found | _robustness_scorer(job, role, model)
+    return found | _robustness_scorer(job, role, model, rows)
 
 
-def _head_scorers(job: Job, role: str, model: ScoredModel) -> Scorers:
+def _head_scorers(job: Job, role: str, model: ScoredModel, rows: SideRef) -> Scorers:
     """Score what a head can be asked: classes, and whether perturbed questions turn them."""
-    return _label_scorer(job, role, model) | _robustness_scorer(job, role, model)
+    return _label_scorer(job, role, model, rows) | _robustness_scorer(job, role, model, rows)
 
 
-def _label_scorer(job: Job, role: str, model: ScoredModel) -> Scorers:
-    rows = job.data.chat.side("test")
+def _label_scorer(job: Job, role: str, model: ScoredModel, rows: SideRef) -> Scorers:
     return {
         "labels": lambda: score_labels.of(role)(job.run, model=model, rows=rows, labels=job.labels)
     }
 
 
-def _robustness_scorer(job: Job, role: str, model: ScoredModel) -> Scorers:
+def _robustness_scorer(job: Job, role: str, model: ScoredModel, rows: SideRef) -> Scorers:
     probes, inputs = job.run.recipe.probes, job.inputs
     if probes is None or probes.robustness is None or not inputs.asks_questions:
         return {}
@@ -112,7 +125,7 @@ def _robustness_scorer(job: Job, role: str, model: ScoredModel) -> Scorers:
         "robustness": lambda: probe_robustness.of(role)(
             job.run,
             model=model,
-            rows=job.data.chat.side("test"),
+            rows=rows,
             labels=job.labels if inputs.has_labels else (),
             paraphrases=inputs.paraphrases,
         )

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from retune.digests import digest_json
+from retune.whole_files import replacing
 
 CALIBRATION = "memory_calibration.json"
 _KEPT = 20
@@ -47,10 +48,8 @@ def add_calibration(
     entry = {"of": known, "ratio": measured / estimated}
     entry |= {"measured_bytes": measured, "estimated_bytes": estimated}
     found[name] = [*kept, entry][-_KEPT:]
-    path = store / CALIBRATION
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with replacing(store / CALIBRATION) as part:
+        part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def _read(store: Path) -> dict[str, list[dict[str, Any]]]:

@@ -17,6 +17,8 @@ class RetuneError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
+    heals: ClassVar[bool] = False
+    """Whether the same may work a little later, with nothing changed by a person."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -37,7 +39,7 @@ class ConfigError(RetuneError):
 
 
 class DoesNotFit(ConfigError):
-    """A training needs more memory than its device has."""
+    """A training, or a stage around it, needs more memory than there is."""
 
 
 class DataError(RetuneError):
@@ -61,6 +63,16 @@ class StageError(RetuneError):
 class StageDied(StageError):
     """The stage process died (a crash, a kill, no memory): worth another try."""
 
+    heals = True
+
+
+class OutOfMemory(StageError):
+    """A device or the machine has not the memory that a stage asked for."""
+
+
+class StepOutOfMemory(OutOfMemory):
+    """It was asked for by the rows of a training step: fewer at a time may do."""
+
 
 class ScoringError(RetuneError):
     """A score could not be computed at all (single rows become unscored instead)."""
@@ -69,9 +81,10 @@ class ScoringError(RetuneError):
 
 
 class ServiceError(RetuneError):
-    """A service that the run needs (Prefect API, MLflow) does not answer."""
+    """A service that the run needs (Prefect API, MLflow, shared storage) does not answer."""
 
     exit_code = 7
+    heals = True
 
 
 INTERRUPTED = "Interrupted. Finished stages and checkpoints are kept: run again to go on."

@@ -13,6 +13,7 @@ from retune.data.preferences import locate_preferences
 from retune.data.reading.locating import locate_source
 from retune.data.sources import LocatedRows, locate_databases, locate_rows
 from retune.errors import ConfigError, RetuneError
+from retune.model_records import BaseRef
 from retune.modeling.prequantized import check_quantization
 from retune.modeling.reference import REFERENCE_TEXT
 from retune.modeling.snapshots import locate_base
@@ -20,7 +21,7 @@ from retune.modeling.starting import locate_start
 from retune.recipe.loading import LoadedRecipe
 from retune.recipe.recipe import Recipe
 from retune.recipe.sections import SourceConfig, prompt_fields
-from retune.records import BaseRef, RowSource, Source
+from retune.records import RowSource, Source
 from retune.scoring.figures import FIGURES, figure_that_decides
 from retune.scoring.shipped_texts import GENERAL_TEXT
 

@@ -12,6 +12,7 @@ from typing import Literal
 import psutil
 
 from retune.errors import ConfigError
+from retune.recipe.sections.base import Devices
 from retune.records import Record
 
 DeviceName = Literal["cpu", "cuda"]
@@ -83,6 +84,40 @@ def list_gpu_memories() -> tuple[int, ...]:
         driver.cuDeviceTotalMem_v2(ctypes.byref(size), device)
         found.append(int(size.value))
     return tuple(found)
+
+
+def count_scoring_devices(devices: Devices) -> int:
+    """Say on how many devices a model is scored.
+
+    Args:
+        devices: The recipe's setting.
+
+    Returns:
+        All GPUs for auto, one where there is none.
+
+    Raises:
+        ConfigError: There are not as many GPUs.
+    """
+    seen = len(list_gpu_memories())
+    if devices == "auto":
+        return max(1, seen)
+    if seen and devices > seen:
+        raise ConfigError(
+            f"scoring.runtime.devices: is {devices}, and this process may see {seen} "
+            f"GPU{'s' if seen > 1 else ''}. Write auto or at most {seen}, or widen "
+            "CUDA_VISIBLE_DEVICES."
+        )
+    return devices
+
+
+def trim_heap() -> None:
+    """Give freed memory back to the system, where the C library can be asked for it.
+
+    glibc keeps it, and puts new tensors beside the holes that freed ones of other sizes have left.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 @cache

@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from retune.data.chats.tokenizers import tokenizer_digest
 from retune.digests import digest_folder, digest_json
 from retune.errors import ConfigError
+from retune.model_records import BaseRef, ModelRef, ScoredModel, is_bundle, locate_bundle
 from retune.modeling.methods.adapter_folders import (
     check_adapter,
     doubt_base,
@@ -24,15 +25,8 @@ from retune.modeling.methods.adapter_folders import (
 )
 from retune.modeling.snapshots import locate_base
 from retune.recipe.loading import LoadedRecipe
-from retune.records import (
-    LOG_FOLDER,
-    BaseRef,
-    ModelRef,
-    ScoredModel,
-    is_bundle,
-    locate_bundle,
-)
-from retune.registry.versions import locate_version
+from retune.records import LOG_FOLDER
+from retune.registry.versions.finding import locate_version
 from retune.tracking import check_tracking
 
 ModelKind = Literal["base", "snapshot", "adapter", "bundle", "registered"]
@@ -79,14 +73,15 @@ class EvaluatedModel:
 
 
 def resolve_model(
-    text: str, loaded: LoadedRecipe, tracking_uri: str, cache: Path | None = None
+    text: str, loaded: LoadedRecipe | None, tracking_uri: str, cache: Path | None = None
 ) -> EvaluatedModel:
     """Find the model that a text names.
 
     Args:
         text: As a person wrote it; a relative folder starts at the working directory, else at the
             recipe's root.
-        loaded: The recipe: its model is `base`, and what adapters are put on.
+        loaded: The recipe: its model is `base`, and what adapters are put on. None where there is
+            none: an adapter then has to name its base itself.
         tracking_uri: Address of the MLflow registry.
         cache: Where versions of a remote registry are downloaded to.
 
@@ -98,7 +93,7 @@ def resolve_model(
         ArtifactError: Files of a registered version are gone.
         ServiceError: MLflow does not answer.
     """
-    if text == BASE:
+    if text == BASE and loaded is not None:
         base = _recipe_base(loaded)
         return EvaluatedModel(BASE, "base", base.as_scored(), base)
     if text.startswith(_ADDRESS):
@@ -113,27 +108,58 @@ def resolve_model(
     return _snapshot(folder)
 
 
-def _recipe_base(loaded: LoadedRecipe) -> BaseRef:
-    model = loaded.recipe.model
-    return locate_base(loaded.resolve_model(model.id), model.revision)
+class Address(NamedTuple):
+    """An address of the MLflow registry; it has an alias or a version."""
+
+    name: str
+    alias: str | None
+    version: int | None
+
+    @property
+    def wanted(self) -> int | str:
+        """The version's number, or the alias that points to it."""
+        return self.version if self.version is not None else str(self.alias)
 
 
-def _places(text: str, loaded: LoadedRecipe) -> tuple[Path, Path]:
-    path = Path(text).expanduser()
-    return path.absolute(), loaded.resolve(path)
+def read_address(text: str) -> Address | None:
+    """Read an address of the MLflow registry.
 
+    Args:
+        text: As a person wrote it.
 
-def _registered(text: str, uri: str, cache: Path | None) -> EvaluatedModel:
+    Returns:
+        Its parts; None where the text is no address but a folder or a hub id.
+
+    Raises:
+        ConfigError: It begins like an address, and is none.
+    """
+    if not text.startswith(_ADDRESS):
+        return None
     found = _VERSION.fullmatch(text)
     if found is None:
         raise ConfigError(
             f"{text}: not an address of the MLflow registry. Expected models:/name@alias "
             "(models:/text-to-sql@champion) or models:/name/version (models:/text-to-sql/3)."
         )
-    check_tracking(uri)
     version = found["version"]
-    wanted = int(version) if version else found["alias"]
-    located = locate_version(uri, found["name"], wanted, cache_folder=cache)
+    return Address(found["name"], found["alias"], int(version) if version else None)
+
+
+def _recipe_base(loaded: LoadedRecipe) -> BaseRef:
+    model = loaded.recipe.model
+    return locate_base(loaded.resolve_model(model.id), model.revision)
+
+
+def _places(text: str, loaded: LoadedRecipe | None) -> tuple[Path, Path]:
+    path = Path(text).expanduser()
+    return path.absolute(), path.absolute() if loaded is None else loaded.resolve(path)
+
+
+def _registered(text: str, uri: str, cache: Path | None) -> EvaluatedModel:
+    address = read_address(text)
+    assert address is not None
+    check_tracking(uri)
+    located = locate_version(uri, address.name, address.wanted, cache_folder=cache)
     tokenizer = BaseRef(
         digest=located.digest,
         folder=located.tokenizer,
@@ -144,30 +170,43 @@ def _registered(text: str, uri: str, cache: Path | None) -> EvaluatedModel:
     return EvaluatedModel(text, "registered", located.as_scored(), tokenizer)
 
 
-def _adapter(folder: Path, loaded: LoadedRecipe) -> EvaluatedModel:
-    base, named = _recipe_base(loaded), own_base(folder, loaded.resolve)
+def _adapter(folder: Path, loaded: LoadedRecipe | None) -> EvaluatedModel:
+    named = own_base(folder, Path.absolute if loaded is None else loaded.resolve)
+    if loaded is None:
+        if named is None:
+            raise ConfigError(
+                f"{folder}: an adapter that does not say which folder on this machine its base is "
+                "in. Name the recipe that it was trained by with --recipe, or merge it first."
+            )
+        return _adapter_on(folder, locate_base(str(named), None))
+    base = _recipe_base(loaded)
     other = locate_base(str(named), None) if named is not None else base
     on_recipe = other.digest == base.digest
-    used = base if on_recipe else other
+    found = _adapter_on(folder, base if on_recipe else other)
+    names = (base.model_id, loaded.recipe.model.id)
+    return replace(
+        found,
+        adapter_digest=_digest_adapter(folder) if on_recipe else None,
+        doubt=doubt_base(folder, found.tokenizer.folder, names) if named is None else None,
+    )
+
+
+def _digest_adapter(folder: Path) -> str:
+    """Return the digest that `train_adapter`'s record of an adapter has."""
+    return digest_folder(folder, without=(LOG_FOLDER, *_BESIDE))
+
+
+def _adapter_on(folder: Path, used: BaseRef) -> EvaluatedModel:
     check_adapter(folder, used.folder)
-    # The digests of `train_adapter`'s record and of `AdapterRef.as_scored`.
-    adapter = digest_folder(folder, without=(LOG_FOLDER, *_BESIDE))
+    # As `AdapterRef.as_scored` has it.
     model = digest_json({"base": used.digest, "quantization": "none"})
     scored = ScoredModel(
-        digest=digest_json({"adapter": adapter, "model": model}),
+        digest=digest_json({"adapter": _digest_adapter(folder), "model": model}),
         weights=used.folder,
         adapter=folder,
         tokenizer=used.folder,
     )
-    names = (base.model_id, loaded.recipe.model.id)
-    return EvaluatedModel(
-        _name_of(folder),
-        "adapter",
-        scored,
-        used,
-        adapter_digest=adapter if on_recipe else None,
-        doubt=doubt_base(folder, used.folder, names) if named is None else None,
-    )
+    return EvaluatedModel(_name_of(folder), "adapter", scored, used)
 
 
 def _bundle(folder: Path) -> EvaluatedModel:
@@ -196,7 +235,7 @@ def _snapshot(folder: Path) -> EvaluatedModel:
     return EvaluatedModel(_name_of(folder), "snapshot", base.as_scored(), base)
 
 
-def _of_hub(text: str, loaded: LoadedRecipe) -> EvaluatedModel:
+def _of_hub(text: str, loaded: LoadedRecipe | None) -> EvaluatedModel:
     first, second = _places(text, loaded)
     looked = " or ".join(dict.fromkeys((str(first), str(second))))
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", text) or text.startswith((".", "-")):

@@ -11,13 +11,16 @@ from typing import Any, Literal
 from retune.digests import digest_json
 from retune.scoring.figures import FIGURES
 from retune.trials.checking import check_inputs, check_runner
+from retune.trials.choosing import CHOSEN_ON
 from retune.trials.lines import as_stage_line
+from retune.trials.pruning import ledger_folder
 from retune.trials.results import TrialResult, value_of
 from retune.trials.space import Axis
 from retune.trials.study import Search, TrialStudy
 from retune.trials.trials import LoadedTrial, Trial, TrialRequest
-from tasks.run import RecipeRun, TrackedRun, open_run
-from tasks.running import prepare_run
+from tasks.runs.opening import prepare_run
+from tasks.runs.run import RecipeRun, TrackedRun, open_run
+from tasks.trials.clusters import Cluster, open_cluster
 from tasks.trials.trial_runners import TrialOptions, TrialTask, spread_trials
 
 Kind = Literal["comparison", "sweep"]
@@ -33,6 +36,7 @@ class OpenComparison:
         digest: Of what is compared; its folders are named by it.
         options: How trials are run.
         recipe: The recipe's file.
+        cluster: Where they run; None for here, one by one.
     """
 
     run: RecipeRun
@@ -40,11 +44,12 @@ class OpenComparison:
     digest: str
     options: TrialOptions
     recipe: Path
+    cluster: Cluster | None = None
 
     @property
     def ledger(self) -> Path:
         """Where finished and stopped trials are remembered."""
-        return self.run.store.root / "comparisons" / self.digest
+        return ledger_folder(self.run.store.root, self.digest)
 
     def run_trials(self, task: TrialTask, trials: Sequence[Trial]) -> list[TrialResult]:
         """Run trials, and show the line of each as it ends.
@@ -60,7 +65,7 @@ class OpenComparison:
             TrialRequest(
                 recipe=self.recipe,
                 trial=trial,
-                ledger=self.ledger,
+                comparison=self.digest,
                 parent_run=self.run.parent_run,
                 stop_hopeless=self.options.stop_hopeless,
             )
@@ -70,7 +75,7 @@ class OpenComparison:
         def show(result: TrialResult) -> None:
             self.run.watcher.finished(as_stage_line(result))
 
-        return spread_trials(task, requests, self.options, show)
+        return spread_trials(task, requests, self.cluster, show)
 
 
 @contextmanager
@@ -92,17 +97,20 @@ def open_comparison(
     Raises:
         RetuneError: Something is wrong or missing; nothing was started.
     """
-    check_runner(options.runner, options.workers)
+    check_runner(options.spreading)
     check_inputs(trials)
-    digest = digest_json([kind, identity, options.stop_hopeless])[:12]
-    prepared = prepare_run(trials[0].loaded)
-    tracked = TrackedRun(
-        name=f"{prepared.name}: {kind}",
-        tags={"retune.recipe": recipe.name},
-        params={"kind": kind, "digest": digest},
-    )
-    with open_run(prepared, tracked) as run:
-        yield OpenComparison(run, kind, digest, options, recipe)
+    # A search that was told figures of other rows is another one.
+    digest = digest_json([kind, identity, options.stop_hopeless, CHOSEN_ON])[:12]
+    # Opened before anything is made or paid.
+    with open_cluster(options.spreading) as cluster:
+        prepared = prepare_run(trials[0].loaded)
+        tracked = TrackedRun(
+            name=f"{prepared.name}: {kind}",
+            tags={"retune.recipe": recipe.name},
+            params={"kind": kind, "digest": digest},
+        )
+        with open_run(prepared, tracked) as run:
+            yield OpenComparison(run, kind, digest, options, recipe, cluster)
 
 
 def search_trials(

@@ -9,7 +9,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from retune.trials.gathering import gather_comparison
 from retune.trials.page import FILES, list_rows, write_pages
 from retune.trials.results import TrialComparison, TrialResult
-from tasks.run import RecipeRun
+from tasks.runs.prefect_api import show
+from tasks.runs.run import RecipeRun
 from tasks.trials.comparison import OpenComparison
 
 
@@ -59,12 +60,14 @@ def _report_to_mlflow(run: RecipeRun, told: TrialComparison) -> None:
 
 
 def _report_to_prefect(told: TrialComparison) -> None:
-    create_table_artifact(
+    show(
+        create_table_artifact,
         key="trials",
         description=f"{told.recipe}: {told.kind} of {len(told.trials)} trials",
         table=list_rows(told),
     )
-    create_markdown_artifact(
+    show(
+        create_markdown_artifact,
         key="trials-page",
         description="What each trial costs and gives",
         markdown=(told.folder / "compare.md").read_text("utf-8"),

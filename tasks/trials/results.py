@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from retune.errors import RetuneError
-from retune.recipe.loading import load_recipe
-from retune.records import ModelScores
+from retune.score_records import ModelScores
+from retune.trials.choosing import CHOSEN_ON
 from retune.trials.lines import describe_finished, describe_trial, list_figures
 from retune.trials.pruning import FinishedCurve, TrialStopped
 from retune.trials.results import TrialResult
-from retune.trials.trials import TrialRequest
-from tasks.job import Job
+from retune.trials.trials import TrialRequest, load_trial
+from tasks.runs.job import Job
 from tasks.trials.run_one import OpenTrial, measured_over
 
 
@@ -72,7 +72,7 @@ def fail_trial(request: TrialRequest, error: RetuneError) -> TrialResult:
     Returns:
         The trial's line.
     """
-    loaded = load_recipe(request.recipe, request.trial.overrides)
+    loaded = load_trial(request.recipe, request.trial)
     kind = type(error).__name__
     return describe_trial(request.trial, loaded.recipe, reason=error.message, error=kind)
 
@@ -83,6 +83,7 @@ def _report_to_mlflow(trial: OpenTrial, result: TrialResult) -> None:
         return
     mirror.metrics(run.parent_run, list_figures(result))
     tags = {"retune.trial_state": result.state, "retune.reason": result.reason}
+    tags["retune.scored_on"] = CHOSEN_ON
     training = mirror.find_training(result.training_key) if result.training_key else None
     if training is not None:
         tags["retune.training_run"] = training

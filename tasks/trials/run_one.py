@@ -11,20 +11,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from retune.recipe.loading import load_recipe
-from retune.records import AdapterRef, ModelRef
+from retune.model_records import AdapterRef, ModelRef
 from retune.spine.process import StageProcess
 from retune.spine.stage import Reporter, Stage, StageRequest
 from retune.training.stages import train_adapter, train_classifier
-from retune.trials.pruning import Ledger, Pruner, WatchedReporter
+from retune.trials.pruning import Ledger, Pruner, WatchedReporter, ledger_folder
 from retune.trials.results import find_loss_scope
 from retune.trials.sharing import take_share
-from retune.trials.trials import TrialRequest
+from retune.trials.trials import TrialRequest, load_trial
 from retune.watching import WATCHER, StageLine, Watcher
-from tasks.job import Job
 from tasks.modeling import train_model
-from tasks.run import RecipeRun, TrackedRun, open_run, stage_log
-from tasks.running import prepare_run
+from tasks.runs.job import Job
+from tasks.runs.opening import prepare_run
+from tasks.runs.run import RecipeRun, TrackedRun, open_run, stage_log
 
 _WATCHED = (train_adapter.name, train_classifier.name)
 """Trainings that are watched; the held-out loss of those after them is another figure."""
@@ -47,7 +46,7 @@ class OpenTrial:
     @property
     def ledger(self) -> Ledger:
         """What the comparison remembers."""
-        return Ledger(self.request.ledger)
+        return Ledger(ledger_folder(self.run.store.root, self.request.comparison))
 
 
 @contextmanager
@@ -65,7 +64,7 @@ def open_trial(request: TrialRequest) -> Iterator[OpenTrial]:
     trial, outer = request.trial, WATCHER.get()
     token = WATCHER.set(_TrialWatcher(outer, trial.name) if outer else None)
     try:
-        loaded = load_recipe(request.recipe, trial.overrides)
+        loaded = load_trial(request.recipe, trial)
         # Without Prefect, but with a process for torch. The comparison has shown the notes already.
         run = prepare_run(loaded, direct=True, told=True)
         run = replace(run, name=trial.name, process=StageProcess(stage_log(run.store)))

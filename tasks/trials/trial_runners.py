@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from prefect import Task
 from prefect.client.schemas.objects import State
-from prefect.task_runners import TaskRunner
+from prefect.states import Failed
 
-from retune.errors import Interrupted, RetuneError
-from retune.trials.checking import Runner
+from retune.errors import Interrupted, RetuneError, StageDied
+from retune.trials.checking import Spreading
 from retune.trials.results import TrialResult
-from retune.trials.sharing import count_at_once, list_devices, share_out
+from retune.trials.sharing import count_at_once, share_out
 from retune.trials.trials import TrialRequest
+from tasks.trials.clusters import Cluster, Future
 from tasks.trials.results import fail_trial
 
 TrialTask = Task[[TrialRequest], TrialResult]
@@ -27,24 +28,22 @@ class TrialOptions:
 
     Attributes:
         stop_hopeless: Whether a trial that falls behind is stopped.
-        runner: Task runner that trials are spread by; None runs them here, one by one.
-        workers: How many at once.
+        spreading: How they are spread.
     """
 
     stop_hopeless: bool = False
-    runner: Runner | None = None
-    workers: int | None = None
+    spreading: Spreading = field(default_factory=Spreading)
 
     @property
     def at_once(self) -> int:
         """How many trials run at the same time."""
-        return count_at_once(self.runner, self.workers)
+        return count_at_once(self.spreading.runner, self.spreading.workers)
 
 
 def spread_trials(
     task: TrialTask,
     requests: Sequence[TrialRequest],
-    options: TrialOptions,
+    cluster: Cluster | None,
     done: Callable[[TrialResult], None],
 ) -> list[TrialResult]:
     """Run trials; one that fails becomes a line that says why.
@@ -52,7 +51,7 @@ def spread_trials(
     Args:
         task: Runs one trial.
         requests: The trials.
-        options: Where, and how many at once.
+        cluster: Where, and how many at once; None for here, one by one.
         done: Is told of each trial as it ends, in the order of the trials.
 
     Returns:
@@ -62,9 +61,7 @@ def spread_trials(
         Interrupted: A stop was asked for.
     """
     found = []
-    states = (
-        _run_here(task, requests) if options.runner is None else _spread(task, requests, options)
-    )
+    states = _run_here(task, requests) if cluster is None else _spread(task, requests, cluster)
     for request, state in zip(requests, states, strict=True):
         result = _outcome(request, state)
         done(result)
@@ -78,41 +75,34 @@ def _run_here(task: TrialTask, requests: Sequence[TrialRequest]) -> Iterator[Sta
 
 
 def _spread(
-    task: TrialTask, requests: Sequence[TrialRequest], options: TrialOptions
+    task: TrialTask, requests: Sequence[TrialRequest], cluster: Cluster
 ) -> Iterator[State[Any]]:
-    shared = share_out(requests, options.at_once)
-    with _ray_devices(options), _make_runner(options) as runner:
-        futures = [runner.submit(task, parameters={"request": each}) for each in shared]
-        for future in futures:
-            future.wait()
-            yield future.state
+    waiting = deque(requests if cluster.divides else share_out(requests, cluster.at_once))
+    unshown = deque[Future]()
+    running: Sequence[Future] = ()
+    while waiting or unshown:
+        # A cluster may have room for more than were asked for.
+        while waiting and len(running) < cluster.at_once:
+            asked = {"request": waiting.popleft()}
+            unshown.append(cluster.runner.submit(task, parameters=asked))
+            running = [*running, unshown[-1]]
+        running = cluster.unfinished(running) if running else running
+        while unshown and unshown[0] not in running:
+            yield _ended(unshown.popleft())
 
 
-def _ray_devices(options: TrialOptions) -> Any:
-    if options.runner != "ray" or not list_devices():
-        return nullcontext()
-    from prefect_ray import remote_options  # type: ignore[import-not-found,unused-ignore]
-
-    # Ray gives each task its own accelerators, where it is told that the task needs one.
-    return remote_options(num_gpus=1)
-
-
-def _make_runner(options: TrialOptions) -> TaskRunner[Any]:
-    if options.runner == "dask":
-        from prefect_dask.task_runners import DaskTaskRunner
-
-        # A trial holds its device alone: one process each, and one trial at a time in it.
-        cluster = {
-            "n_workers": options.at_once,
-            "threads_per_worker": 1,
-            "processes": True,
-            "dashboard_address": None,
-        }
-        made: TaskRunner[Any] = DaskTaskRunner(cluster_kwargs=cluster)
-        return made
-    from prefect_ray.task_runners import RayTaskRunner  # type: ignore[import-not-found,unused-ignore]
-
-    return cast(TaskRunner[Any], RayTaskRunner(init_kwargs={"num_cpus": options.at_once}))
+def _ended(future: Future) -> State[Any]:
+    """Return how a trial ended; one whose workers were lost again and again has failed."""
+    future.wait()
+    state = future.state
+    if state.is_final() and not state.is_crashed():
+        return state
+    return Failed(
+        data=StageDied(
+            f"the cluster lost what ran it ({state.message or 'and says no more'}). Finished "
+            "stages and checkpoints are kept: run again to go on."
+        )
+    )
 
 
 def _outcome(request: TrialRequest, state: State[Any]) -> TrialResult:

@@ -14,21 +14,24 @@ from rich.text import Text
 
 from retune.cli.consoles import open_console
 from retune.cli.data_tables import print_findings
-from retune.cli.terminal_watcher import TerminalWatcher
+from retune.cli.memory_tables import print_plan
+from retune.cli.runs.terminal_watcher import TerminalWatcher
+from retune.clusters import expect_training_cluster
 from retune.data.chats.templates import name_template
 from retune.data.prepared import PreparedData
 from retune.errors import ArtifactError
 from retune.inputs import Inputs, locate_inputs
+from retune.machine import count_scoring_devices
 from retune.pages.numbers import show_bytes
+from retune.preflight.devices import plan_recipe_devices
 from retune.preflight.forecast import say_fit
 from retune.preflight.steps import count_sequences, count_steps
 from retune.recipe.loading import LoadedRecipe, load_recipe
-from retune.spine.store import check_writable
 from retune.tracking import check_tracking
 from retune.watching import WATCHER
 
 if TYPE_CHECKING:
-    from tasks.job import Job
+    from tasks.runs.job import Job
 
 _WEIGHT_COPIES = 3
 """Quantized, merged and registered: what a run writes at most of a model's weights."""
@@ -51,15 +54,18 @@ def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
     with console.status("looking at model and data"), TerminalWatcher(console) as watcher:
         from flows.preparing import prepare_job
         from tasks.reporting import refuse_data, write_report_on_data
-        from tasks.running import prepare_run
+        from tasks.runs.opening import prepare_run
+        from tasks.starting import choose_start
 
         WATCHER.set(watcher)
         run = prepare_run(loaded, direct=True)
         inputs = locate_inputs(loaded, with_weights=False)
-        check_writable(run.store.root)
+        for note in run.store.check_writable():
+            watcher.note(note)
         check_tracking(run.context["tracking_uri"])
+        expect_training_cluster(loaded.recipe.training_cluster)
         _say_sources(console, inputs)
-        job = prepare_job(run, inputs)
+        job = choose_start(prepare_job(run, inputs))
     _say_work(console, loaded, job.data)
     for sentence in job.data.chat.prompts[1:]:  # the first names the template
         _say(console, "prompts", sentence)
@@ -67,8 +73,10 @@ def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
     print_findings(console, report)
     _say(console, "report", str(folder / "data.html"))
     _show_rows(console, job, show)
+    _say_budget(console, job)
     _refuse_full_disk(console, job)
     refuse_data(job)
+    _refuse_unfit_gate(console, job)
     _refuse_unfit_method(console, job)
     _refuse_unfit_memory(console, job)
     console.print(
@@ -118,23 +126,36 @@ def _say_work(console: Console, loaded: LoadedRecipe, data: PreparedData) -> Non
         f"{steps:,} of {training.batch_size} {of_what}, {passes:.2g} passes, about "
         f"{chat.train_tokens * passes:,.0f} tokens",
     )
+    devices = plan_recipe_devices(loaded.recipe)
+    table.add_row("devices", f"training on {devices.describe()}")
+    scoring = count_scoring_devices(loaded.recipe.scoring.runtime.devices)
+    if scoring > 1:
+        table.add_row("", f"scoring on {scoring}, which share the batches")
     console.print(table)
 
 
 def _show_rows(console: Console, job: Job, show: int) -> None:
     from retune.data.chats.masks import show_rows
-    from retune.data.chats.tokenizers import load_tokenizer
+    from retune.data.chats.tokenizers import load_decoder
 
     if not show:
         return
-    tokenizer = load_tokenizer(job.inputs.base.folder)
-    for row in show_rows(job.data.chat.side("train"), tokenizer, show):
+    decode = load_decoder(job.inputs.base.folder)
+    for row in show_rows(job.data.chat.side("train"), decode, show):
         text = Text()
         for piece, carries_loss in row.pieces:
             text.append(piece, style="bold green" if carries_loss else "dim")
         title = Text(f"row {row.row_id}: loss falls on the green tokens")
         console.rule(title, align="left")
         console.print(text, soft_wrap=True)
+
+
+def _say_budget(console: Console, job: Job) -> None:
+    from tasks.spending import look_at_budget
+
+    budget = look_at_budget(job)
+    if budget is not None:
+        _say(console, "gate", budget.describe())
 
 
 def _refuse_full_disk(console: Console, job: Job) -> None:
@@ -153,17 +174,28 @@ def _refuse_full_disk(console: Console, job: Job) -> None:
         )
 
 
+def _refuse_unfit_gate(console: Console, job: Job) -> None:
+    from retune.gate.requirements import describe_power
+    from tasks.gating import check_gate
+
+    found = check_gate(job)
+    if found is not None:
+        _say(console, "gate", describe_power(found))
+
+
 def _refuse_unfit_memory(console: Console, job: Job) -> None:
-    from tasks.estimating import estimate_training
+    from tasks.estimating import estimate_training, plan_memory
 
     if job.run.recipe.head is not None:
         # What the language model's head would take is no reason to refuse one of a few classes.
         _say(console, "memory", "not estimated: a classification head takes less than a writer")
-        return
     with console.status("counting memory"):
         found = estimate_training(job)
+        plan = plan_memory(job, found).plan
     if found is not None:
         _say(console, "memory", f"{say_fit(found)} (retune estimate says more)")
+    if plan is not None:
+        print_plan(console, plan)
 
 
 def _refuse_unfit_method(console: Console, job: Job) -> None:

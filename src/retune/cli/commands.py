@@ -9,6 +9,8 @@ from typing import Annotated, Literal, Optional
 import typer
 
 import retune
+from retune.cli.registered.publishing_commands import PUBLISHING_COMMANDS
+from retune.cli.registered.registry_commands import REGISTRY_COMMANDS
 from retune.collecting.choices import ProviderName, RowKind
 
 RecipeArgument = Annotated[Path, typer.Argument(help="The recipe's YAML file.", metavar="RECIPE")]
@@ -38,9 +40,43 @@ WorkersOption = Annotated[
 
 def run(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Retrain: run every stage that is not stored yet, decide, register."""
-    from retune.cli.running import run_recipe
+    from retune.cli.runs.running import run_recipe
 
     run_recipe(recipe, overrides or [], as_json=as_json)
+
+
+def retrain(
+    recipe: RecipeArgument,
+    overrides: SetOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train whatever triggers and cooldown say.")
+    ] = False,
+    at: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="TIME", help="Time that it is taken to be, ISO 8601; now unless given."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a challenger where it is worth it by the recipe's triggers; else skip, and say why."""
+    from retune.cli.runs.retraining import retrain_recipe
+
+    retrain_recipe(recipe, overrides or [], force=force, at=at, as_json=as_json)
+
+
+def status(
+    recipe: RecipeArgument,
+    overrides: SetOption = None,
+    html: Annotated[
+        bool, typer.Option("--html", help="Write the page of the model's whole history, too.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show champion, challenger, what each trigger says now, and when the next start is due."""
+    from retune.cli.status import show_status
+
+    show_status(recipe, overrides or [], html=html, as_json=as_json)
 
 
 def plan(recipe: RecipeArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
@@ -79,9 +115,32 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Score models side by side on the held-out rows. Trains and registers nothing."""
-    from retune.cli.evaluating import evaluate_models
+    from retune.cli.runs.evaluating import evaluate_models
 
     evaluate_models(recipe, models, overrides or [], out=out, as_json=as_json)
+
+
+def gate(
+    recipe: RecipeArgument,
+    self_test: Annotated[
+        bool,
+        typer.Option(
+            "--self-test",
+            help="Score the champion (or base) twice, the second time shuffled, and let the gate "
+            "compare the two: it must never promote.",
+        ),
+    ] = False,
+    draws: Annotated[int, typer.Option(min=1, help="Bootstrap seeds of --self-test.")] = 20,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what the gate can show on the held-out rows, or test it against itself."""
+    from retune.cli.runs.gating import run_self_test, show_power
+
+    if self_test:
+        run_self_test(recipe, overrides or [], draws=draws, as_json=as_json)
+    else:
+        show_power(recipe, overrides or [])
 
 
 def compare(
@@ -97,7 +156,7 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Train by several methods: quality, memory, time, parameters, tokens and cost of each."""
-    from retune.cli.comparing import compare_methods
+    from retune.cli.runs.comparing import compare_methods
 
     compare_methods(
         recipe,
@@ -139,7 +198,7 @@ def sweep(
     as_json: JsonOption = False,
 ) -> None:
     """Train with many settings: every point of a grid, or points that a search draws."""
-    from retune.cli.comparing import sweep_settings
+    from retune.cli.runs.comparing import sweep_settings
 
     sweep_settings(
         recipe,
@@ -205,7 +264,7 @@ def collect(
     as_json: JsonOption = False,
 ) -> None:
     """Turn pages into questions and answers, with an outcome for every page."""
-    from retune.cli.collecting import collect_pages
+    from retune.cli.runs.collecting import collect_pages
     from retune.collecting.records import CollectSettings
 
     values = {
@@ -234,6 +293,25 @@ def doctor() -> None:
     examine()
 
 
+def verify(
+    recipe: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(help="Recipe whose store is read.", metavar="RECIPE"),
+    ] = None,
+    stage: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Read the artifacts of one stage; without it all."),
+    ] = None,
+    store: Annotated[Path, typer.Option(help="Store folder, without a recipe.")] = Path(".retune"),
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read every stored byte through: a run takes large files that nobody wrote to as they are."""
+    from retune.cli.verifying import verify_store
+
+    verify_store(recipe, store, overrides or [], stage=stage, as_json=as_json)
+
+
 def ui(
     recipe: Annotated[
         Optional[Path],  # noqa: UP045
@@ -242,9 +320,104 @@ def ui(
     store: Annotated[Path, typer.Option(help="Store folder, without a recipe.")] = Path(".retune"),
 ) -> None:
     """Open the Prefect dashboard and MLflow on free ports, until Ctrl-C."""
-    from retune.cli.dashboards import serve_dashboards
+    from retune.cli.services.dashboards import serve_dashboards
 
     serve_dashboards(recipe, store)
+
+
+DeploymentsOption = Annotated[
+    Path, typer.Option(help="File of deployments; automations.yaml stands beside it.")
+]
+
+
+def serve(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="models:/NAME@ALIAS, models:/NAME/VERSION, a folder, a hub id.", metavar="MODEL"
+        ),
+    ],
+    recipe: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Recipe whose registry is meant, and whose base an adapter is put on."),
+    ] = None,
+    store: Annotated[Path, typer.Option(help="Store folder, without a recipe.")] = Path(".retune"),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="What clients call the model; its own name unless given."),
+    ] = None,
+    keys: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="File of API keys, NAME:SHA256 a line; see docs/serving.md."),
+    ] = None,
+    without_keys: Annotated[
+        bool, typer.Option("--without-keys", help="Let other machines ask without a key.")
+    ] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Most answers computed at a time.")] = 16,
+    context: Annotated[int, typer.Option(min=16, help="Most tokens of prompt and answer.")] = 4096,
+    default_tokens: Annotated[
+        int, typer.Option(min=1, help="Tokens of an answer whose request names no limit.")
+    ] = 256,
+    most_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of one answer.")] = 4096,
+    queue: Annotated[int, typer.Option(min=1, help="Most requests at a time; more get 429.")] = 256,
+    body_bytes: Annotated[int, typer.Option(min=1024, help="Longest body.")] = 1 << 20,
+    timeout: Annotated[float, typer.Option(min=1, help="Most seconds for an answer.")] = 300.0,
+    log_requests: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder that keeps what is asked and answered; nothing is kept unless."),
+    ] = None,
+    log_share: Annotated[float, typer.Option(min=0, max=1, help="Part that is kept.")] = 1.0,
+    log_bytes: Annotated[int, typer.Option(min=1024, help="Size of one file of it.")] = 1 << 26,
+    log_files: Annotated[int, typer.Option(min=1, help="Most files; the oldest goes.")] = 10,
+    poll: Annotated[
+        float, typer.Option(min=0.1, help="Seconds between two looks at the alias.")
+    ] = 15.0,
+) -> None:
+    """Answer over HTTP as the model was scored; follow the alias when it moves."""
+    from retune.cli.services.serving import LogOptions, ServeOptions, serve_model
+    from retune.serving.server import Limits
+
+    options = ServeOptions(
+        host=host,
+        port=port,
+        recipe=recipe,
+        store=store,
+        name=name,
+        keys=keys,
+        without_keys=without_keys,
+        batch=batch,
+        context=context,
+        default_tokens=default_tokens,
+        limits=Limits(body_bytes, queue, most_tokens, timeout),
+        poll_seconds=poll,
+        log=LogOptions(log_requests, log_share, log_bytes, log_files) if log_requests else None,
+    )
+    serve_model(model, options)
+
+
+def up(
+    deployments: DeploymentsOption = Path("deployments/prefect.yaml"),
+    recipe: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Recipe whose store and tracking MLflow shows."),
+    ] = None,
+    store: Annotated[Path, typer.Option(help="Store folder, without a recipe.")] = Path(".retune"),
+    port_prefect: Annotated[int, typer.Option(min=1, max=65535)] = 4200,
+    port_mlflow: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+) -> None:
+    """Run the loop on this machine: Prefect, MLflow, a worker, deployments, until Ctrl-C."""
+    from retune.cli.services.up import bring_up
+
+    bring_up(deployments, recipe, store, prefect_port=port_prefect, mlflow_port=port_mlflow)
+
+
+def deploy(deployments: DeploymentsOption = Path("deployments/prefect.yaml")) -> None:
+    """Bring deployments and automations to the Prefect server that is set, as `up` does."""
+    from retune.cli.services.deploying import deploy_project
+
+    deploy_project(deployments)
 
 
 def schema() -> None:
@@ -261,15 +434,24 @@ def version() -> None:
 
 COMMANDS = (
     run,
+    retrain,
+    status,
     plan,
     check,
     evaluate,
+    gate,
     compare,
     sweep,
     estimate,
     collect,
+    *REGISTRY_COMMANDS,
+    *PUBLISHING_COMMANDS,
     doctor,
+    verify,
     ui,
+    serve,
+    up,
+    deploy,
     schema,
     version,
 )

@@ -14,8 +14,9 @@ import psutil
 from rich.text import Text
 
 from retune.cli.consoles import open_console
-from retune.cli.prefect_api import prepare_prefect
+from retune.cli.services.prefect_api import prepare_prefect
 from retune.errors import RetuneError, ServiceError
+from retune.recipe.credentials import masked
 from retune.spine.provenance import library_versions
 from retune.tracking import check_tracking, choose_tracking, default_uri, shown_uri
 
@@ -52,9 +53,9 @@ def examine() -> None:
 
 def _attempt(check: Callable[[], str]) -> tuple[str, bool]:
     try:
-        return check(), True
+        return masked(check()), True
     except (RetuneError, OSError, RuntimeError, ImportError) as error:
-        return f"{type(error).__name__}: {error}", False
+        return masked(f"{type(error).__name__}: {error}"), False
 
 
 def _versions() -> str:

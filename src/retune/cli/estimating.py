@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from retune.cli.consoles import open_console
+from retune.cli.memory_tables import as_mapping as plan_as_mapping
+from retune.cli.memory_tables import print_plan
 from retune.commands import set_options
 from retune.errors import ConfigError
 from retune.inputs import locate_inputs
@@ -44,19 +46,22 @@ def estimate_recipe(
         raise ConfigError(f"--device: {device} is neither cpu nor cuda.")
     from flows.preparing import prepare_job
     from tasks.estimating import forecast_training
-    from tasks.running import prepare_run
+    from tasks.runs.opening import prepare_run
+    from tasks.starting import choose_start
 
     console = open_console(stderr=as_json)
     loaded = load_recipe(recipe, overrides)
     with console.status("preparing rows"):
         run = prepare_run(loaded, direct=True)
-        job = prepare_job(run, locate_inputs(loaded, with_weights=False))
+        job = choose_start(prepare_job(run, locate_inputs(loaded, with_weights=False)))
     with console.status("counting memory" + (", timing a few steps" if timed else "")):
         wanted = cast("DeviceName | None", device)
-        found = forecast_training(job, device=wanted, timed=timed)
+        found, plan = forecast_training(job, device=wanted, timed=timed)
     print_estimate(console, found, loaded.recipe)
+    if plan is not None:
+        print_plan(console, plan)
     if as_json:
-        print(json.dumps(as_mapping(found, loaded.recipe)))
+        print(json.dumps({**as_mapping(found, loaded.recipe), "plan": plan_as_mapping(plan)}))
 
 
 def print_estimate(console: Console, found: TrainingForecast, recipe: Recipe) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from retune.cli.consoles import open_console
-from retune.cli.terminal_watcher import stage_text
+from retune.cli.runs.terminal_watcher import stage_text
 from retune.recipe.loading import load_recipe
 from retune.tracking import check_tracking
 from retune.watching import WATCHER, StageLine
@@ -52,12 +52,12 @@ def plan_recipe(recipe: Path, overrides: Sequence[str], *, as_json: bool) -> Non
     WATCHER.set(_PlanWatcher(console))
     loaded = load_recipe(recipe, overrides)
 
-    from flows.finetune import retrain
-    from tasks.running import prepare_run
+    from flows.finetune import train_challenger
+    from tasks.runs.opening import prepare_run
 
     run = prepare_run(loaded, planning=True)
     check_tracking(run.context["tracking_uri"])
-    retrain(run)
+    train_challenger(run)
     to_run = sum(line.state == "ran" for line in run.lines)
     console.print(f"{to_run} stages to run, {len(run.lines) - to_run} reused.")
     if as_json:

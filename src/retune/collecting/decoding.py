@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 
-from retune.collecting.page_kinds import looks_wide
+from retune.collecting.html.page_kinds import looks_wide
 
 _META_CHARSET = re.compile(
     rb"<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*[\"']?\s*([\w.:-]+)", re.I

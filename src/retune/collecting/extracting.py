@@ -7,12 +7,12 @@ from pathlib import Path
 
 from retune.collecting.decoding import decode_page
 from retune.collecting.failures import EXTRACTOR, TOO_LARGE, UNREADABLE, PageFailed
-from retune.collecting.fetching import FetchResult, Progress
-from retune.collecting.html_pages import read_html
+from retune.collecting.fetching.fetcher import FetchResult, Progress
+from retune.collecting.fetching.page_cache import PageCache
+from retune.collecting.html.page_kinds import refuse_other_files
+from retune.collecting.html.pages import read_html
 from retune.collecting.losses import lost_share
-from retune.collecting.markdown_pages import read_markdown
-from retune.collecting.page_cache import PageCache
-from retune.collecting.page_kinds import refuse_other_files
+from retune.collecting.markdown.pages import read_markdown
 from retune.collecting.records import CollectSettings, Document, Outcome
 from retune.collecting.sourcing import HTML_SUFFIXES, is_address
 

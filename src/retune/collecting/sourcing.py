@@ -11,8 +11,8 @@ from urllib.parse import urldefrag, urlsplit
 import httpx
 
 from retune.collecting.failures import BAD_ADDRESS
+from retune.collecting.fetching.sitemaps import read_sitemap, read_sitemap_file
 from retune.collecting.records import CollectSettings, Outcome
-from retune.collecting.sitemaps import read_sitemap, read_sitemap_file
 from retune.errors import DataError
 from retune.records import Record
 from retune.text_files import read_text_file

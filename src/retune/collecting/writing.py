@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +17,7 @@ from retune.collecting.rows import Rows
 from retune.errors import ConfigError, DataError
 from retune.records import Record
 from retune.spine.store import disk_error
+from retune.whole_files import replacing
 
 _MOST_NAMED = 20
 
@@ -149,16 +149,12 @@ def _summed(counts: Iterable[dict[str, int]]) -> dict[str, int]:
 
 
 def _write_lines(path: Path, values: Iterable[dict[str, Any]]) -> None:
-    work = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(work, "w", encoding="utf-8", newline="\n", errors="replace") as file:
+        with (
+            replacing(path) as part,
+            open(part, "w", encoding="utf-8", newline="\n", errors="replace") as file,
+        ):
             for value in values:
                 file.write(json.dumps(value, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        work.replace(path)
     except OSError as error:
         raise disk_error(path, error) from error
-    finally:
-        work.unlink(missing_ok=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retune.data.formats.preferences import read_pair
+from retune.data.formats.preferences import PairFields, read_pair
+from retune.data.parts.splitting import choose_side
 from retune.data.reading.files import read_files
 from retune.data.reading.locating import locate_source, refuse_ending
-from retune.data.splitting import choose_side
 from retune.errors import DataError
 from retune.records import Source
 
@@ -19,24 +19,14 @@ _LONGEST_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
-class Preference:
-    """Two answers to one prompt.
+class Preference(PairFields):
+    """Two answers to one prompt: `chosen` is to become likelier, `rejected` the other one.
 
     Attributes:
         line: Where it stands in its file, from 1.
-        history: Messages before the question.
-        question: What is answered.
-        chosen: The answer that is to become likelier.
-        rejected: The other one.
-        context: A text beside the question; empty where there is none.
     """
 
     line: int
-    history: tuple[dict[str, Any], ...]
-    question: str
-    chosen: str
-    rejected: str
-    context: str = ""
 
     @property
     def prompt_name(self) -> str:
@@ -123,6 +113,4 @@ def is_held_back(pair: Preference, validation_fraction: float) -> bool:
 
 def _read_pair(line: int, row: dict[str, Any]) -> Preference:
     found = read_pair(row)
-    return Preference(
-        line, found.history, found.question, found.chosen, found.rejected, found.context
-    )
+    return Preference(**vars(found), line=line)

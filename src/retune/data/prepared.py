@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from retune.records import ChatRef, CleanRef, DatasetRef, PairsRef, SplitRef
 
@@ -17,6 +18,7 @@ class PreparedData:
         split: The kept rows by side, without leaks where the recipe drops them.
         chat: The sides as chats.
         pairs: Pairs of answers to learn preferences from; None where the recipe names none.
+        earlier: What the champion's rows were (`HISTORY_SCHEMA`); None where none is known.
     """
 
     rows: tuple[DatasetRef, ...]
@@ -24,6 +26,7 @@ class PreparedData:
     split: SplitRef
     chat: ChatRef
     pairs: PairsRef | None = None
+    earlier: Path | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -63,6 +63,27 @@ INDEX_SCHEMA = pa.schema(
 )
 """`index.parquet` of a `CleanRef`, and each side of a `SplitRef`: kept rows without their texts."""
 
+HISTORY_SCHEMA = pa.schema(
+    [
+        ("side", pa.string()),  # train, validation, test, left_out; of earlier versions: see below
+        ("row_id", pa.string()),
+        ("content", pa.string()),  # what it asks (and its database), folded: the index's `folded`
+        ("group", pa.string()),  # hash of its group's name
+    ]
+)
+"""Rows that a version of a model knows, hashes as 16 hexadecimal digits. `left_out`: on no side.
+Of rows that are no longer there, or not on that side: `held_out` were asked in the test of an
+earlier version, `learned` were trained on by one."""
+
+KEPT_SCHEMA = pa.schema(
+    [
+        ("source", pa.int32()),  # as in the index
+        ("row", pa.int64()),
+        ("side", pa.string()),  # that it stays on; null: on none
+    ]
+)
+"""Rows that keep the part that they had in an earlier version, against what their name gives."""
+
 ENCODED_SCHEMA = pa.schema(
     [
         ("prompt", pa.string()),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from retune.model_records import BaseRef
 from retune.recipe.sections import ColumnsConfig, FormatName, SplitConfig
+from retune.recipe.sections.base import RUNTIME
 from retune.recipe.sections.prompt import LossOn
 from retune.records import (
-    BaseRef,
     ChatRef,
     CleanRef,
     DatabasesRef,
@@ -21,6 +22,8 @@ from retune.records import (
     SplitRef,
 )
 from retune.spine.stage import Settings, Workdir, reads, stage
+
+RowsInMemory = Annotated[int, reads("quality.rows_in_memory"), RUNTIME]
 
 
 class DatabasesInputs(Record):
@@ -82,11 +85,12 @@ class CleanSettings(Settings):
     drop_conflicting_labels: Annotated[bool, reads("quality.drop_conflicting_labels")]
     near_threshold: Annotated[float, reads("quality.near_threshold")]
     languages: Annotated[tuple[str, ...] | None, reads("quality.languages")]
+    rows_in_memory: RowsInMemory
 
 
 @stage(
     CleanInputs,
-    version=3,
+    version=4,
     libraries=("datasketch", "numpy", "py3langid", "pyarrow", "python-stdnum"),
 )
 def clean_rows(inputs: CleanInputs, settings: CleanSettings, work: Workdir) -> CleanRef:
@@ -97,21 +101,25 @@ def clean_rows(inputs: CleanInputs, settings: CleanSettings, work: Workdir) -> C
 
 
 class SplitInputs(Record):
-    """What is split."""
+    """What is split, and what must not be drawn."""
 
     rows: CleanRef
+    kept: Source | None = None
+    """Rows that stay on the side that they were on in an earlier version (`KEPT_SCHEMA`); None
+    where none would move."""
 
 
 class SplitSettings(Settings):
     """Shares and limits of the sides."""
 
     split: SplitConfig
+    rows_in_memory: RowsInMemory
 
 
 @stage(SplitInputs, version=2, libraries=("numpy", "pyarrow"))
 def split_rows(inputs: SplitInputs, settings: SplitSettings, work: Workdir) -> SplitRef:
     """Put each row on one side."""
-    from retune.data.splitting import split_rows
+    from retune.data.parts.splitting import split_rows
 
     return split_rows(inputs, settings, work)
 
@@ -131,12 +139,13 @@ class LeaksSettings(Settings):
     drop_leaked: Annotated[bool, reads("quality.drop_leaked")]
     near_threshold: Annotated[float, reads("quality.near_threshold")]
     sql_dialect: Annotated[str, reads("scoring.sql_dialect")]
+    rows_in_memory: RowsInMemory
 
 
-@stage(LeaksInputs, version=2, libraries=("numpy", "pyarrow", "sqlglot"))
+@stage(LeaksInputs, version=3, libraries=("numpy", "pyarrow", "sqlglot"))
 def remove_leaks(inputs: LeaksInputs, settings: LeaksSettings, work: Workdir) -> SplitRef:
     """Compare the sides, and drop what repeats a held-out row where that is wanted."""
-    from retune.data.leaks import remove_leaks
+    from retune.data.parts.leaks import remove_leaks
 
     return remove_leaks(inputs, settings, work)
 
@@ -196,6 +205,31 @@ def prepare_sides(inputs: ChatInputs, settings: ChatSettings, work: Workdir) -> 
     from retune.data.chats.preparing import prepare_sides
 
     return prepare_sides(inputs, settings, work)
+
+
+class ReplayInputs(Record):
+    """The sides as they were prepared, and what the rows of the champion were."""
+
+    chat: ChatRef
+    split: SplitRef
+    """Names and contents of the rows on each side."""
+    seen: Source
+    """Parts of the rows in the version that training goes on from (`HISTORY_SCHEMA`)."""
+
+
+class ReplaySettings(Settings):
+    """How many rows are learned again, and which."""
+
+    replay: Annotated[float, reads("retrain.replay")]
+    seed: int
+
+
+@stage(ReplayInputs, version=1, libraries=("numpy", "pyarrow"))
+def replay_rows(inputs: ReplayInputs, settings: ReplaySettings, work: Workdir) -> ChatRef:
+    """Choose what a model learns that goes on from a champion."""
+    from retune.data.parts.replaying import replay_rows
+
+    return replay_rows(inputs, settings, work)
 
 
 class PairsInputs(Record):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 import torch
+
+from retune.errors import OutOfMemory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -64,6 +67,25 @@ def run_in_halves(
         torch.cuda.empty_cache()
     half = len(batch) // 2
     return run_in_halves(batch[:half], compute) + run_in_halves(batch[half:], compute)
+
+
+@contextmanager
+def telling_out_of_memory(kind: type[OutOfMemory] = OutOfMemory) -> Iterator[None]:
+    """Turn an error that means that memory ran out into one that crosses process borders.
+
+    Args:
+        kind: Of that error: what asked for memory in the block.
+
+    Raises:
+        OutOfMemory: It ran out in the block.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        # Not from it: its traceback holds what fills the memory.
+        raise kind(f"memory ran out ({str(error).splitlines()[0]:.300}).") from None
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

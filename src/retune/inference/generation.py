@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel
@@ -21,10 +23,11 @@ from retune.data.chats.special_tokens import strip_control
 from retune.data.chats.thoughts import holds_thought, without_thought
 from retune.data.chats.tokenizers import Tokenizer
 from retune.errors import ScoringError
-from retune.inference.batching import pad_sequences, run_in_halves
+from retune.inference.batching import pad_sequences
+from retune.inference.decoding import can_decode, decode
 from retune.inference.loaded_models import LoadedModel
+from retune.inference.replicas import compute_batches
 from retune.inference.token_losses import context_limit
-from retune.spine.stopping import STOP
 
 Progress = Callable[[int, int], None]
 # A batch runs until its last row has ended. So answers are written in rounds of 16, 16, 32, 64...
@@ -44,12 +47,18 @@ class Answer:
         tokens: New tokens, the end token not counted.
         finished: An end token came before the limit; without it the text may be cut off.
         unscored_reason: Why there is no text: `prompt_too_long` or `prompt_empty`.
+        ids: Ids of the new tokens, thought and all, without the end token.
+        seconds: Its share of the time that its batches took; no part of what was written.
+        batch: Number of the first batch that it was in, from 0.
     """
 
     text: str | None
     tokens: int = 0
     finished: bool = False
     unscored_reason: str | None = None
+    ids: tuple[int, ...] = ()
+    seconds: float = field(default=0.0, compare=False)
+    batch: int = field(default=0, compare=False)
 
 
 def generate_answers(
@@ -69,9 +78,29 @@ def generate_answers(
     Raises:
         ScoringError: A prompt is empty, or with its answer longer than the model's context.
     """
-    _refuse_unfit(loaded, prompts, max_new_tokens)
-    answers = write_answers(loaded, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    answers = answer_all(loaded, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
     return [answer.text or "" for answer in answers]
+
+
+def answer_all(
+    loaded: LoadedModel, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, batch_size: int
+) -> list[Answer]:
+    """Continue prompts greedily, all of them or none, and return texts with their token ids.
+
+    Args:
+        loaded: Model and tokenizer.
+        prompts: Token ids per prompt.
+        max_new_tokens: Most tokens written per prompt.
+        batch_size: Prompts per batch; halved for a batch that runs out of memory.
+
+    Returns:
+        One answer per prompt, in their order.
+
+    Raises:
+        ScoringError: A prompt is empty, or with its answer longer than the model's context.
+    """
+    _refuse_unfit(loaded, prompts, max_new_tokens)
+    return write_answers(loaded, prompts, max_new_tokens=max_new_tokens, batch_size=batch_size)
 
 
 def write_answers(
@@ -103,34 +132,28 @@ def write_answers(
         # The longest first: if a batch does not fit into memory, it fails at once, not at the end.
         # Equally long ones by their ids, so that the order of rows does not choose the neighbours.
         order.sort(key=lambda index: (-len(prompts[index]), tuple(prompts[index])))
-        for start in range(0, len(order), batch_size):
-            STOP.raise_if_requested()
-            batch = order[start : start + batch_size]
-            _extend(loaded, prompts, written, batch, count)
-            for index in batch:
-                answers[index] = read_answer(loaded.tokenizer, loaded.end_ids, written[index])
+        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        # Looked up at each call: a test puts a model of less memory in its place.
+        computed = compute_batches(
+            loaded.model,
+            [[[*prompts[index], *written[index]] for index in batch] for batch in batches],
+            partial(_generate, ends=Ends.of(loaded), max_new_tokens=count),
+        )
+        for number, (batch, (found, seconds)) in enumerate(zip(batches, computed, strict=True)):
+            for index, ids in zip(batch, found, strict=True):
+                written[index] += ids
+                answer = read_answer(loaded.tokenizer, loaded.end_ids, written[index])
+                before = answers[index]
+                answers[index] = replace(
+                    answer,
+                    seconds=before.seconds + seconds / len(batch),
+                    batch=number if not before.seconds else before.batch,
+                )
             done += sum(answers[index].finished or steps == max_new_tokens for index in batch)
             if progress is not None:
                 progress(done, len(prompts))
         order = [index for index in order if not answers[index].finished and steps < max_new_tokens]
     return answers
-
-
-def _extend(
-    loaded: LoadedModel,
-    prompts: Sequence[Sequence[int]],
-    written: dict[int, list[int]],
-    batch: Sequence[int],
-    count: int,
-) -> None:
-    """Write up to `count` more tokens behind each prompt of a batch and what it has so far."""
-    found = run_in_halves(
-        [[*prompts[index], *written[index]] for index in batch],
-        # Looked up at each call: a test puts a model of less memory in its place.
-        lambda part: _generate(loaded, part, count),
-    )
-    for index, ids in zip(batch, found, strict=True):
-        written[index] += ids
 
 
 def split_off_unfit(
@@ -173,28 +196,47 @@ def _refuse_unfit(
         raise ScoringError("a prompt has no tokens, so there is nothing to continue.")
 
 
+class Ends(NamedTuple):
+    """What generation needs of a tokenizer; small enough to be sent to another process."""
+
+    pad_id: int
+    end_ids: list[int]
+
+    @classmethod
+    def of(cls, loaded: LoadedModel) -> Ends:
+        """Take it from a loaded model."""
+        return cls(int(loaded.tokenizer.pad_token_id), loaded.end_ids)
+
+
 def _generate(
-    loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, ends: Ends, max_new_tokens: int
 ) -> list[list[int]]:
-    pad_id = int(loaded.tokenizer.pad_token_id)
-    input_ids, attention_mask = pad_sequences(prompts, pad_id, "left")
-    device = loaded.model.device
-    with torch.inference_mode(), _plain_greedy(loaded.model):
-        written = loaded.model.generate(
+    if can_decode(model):
+        return decode(
+            model,
+            prompts,
+            pad_id=ends.pad_id,
+            end_ids=ends.end_ids,
+            max_new_tokens=max_new_tokens,
+        )
+    input_ids, attention_mask = pad_sequences(prompts, ends.pad_id, "left")
+    device = model.device
+    with torch.inference_mode(), plain_greedy(model):
+        written = model.generate(
             input_ids=input_ids.to(device),
             attention_mask=attention_mask.to(device),
             max_new_tokens=max_new_tokens,
             do_sample=False,
             num_beams=1,
-            eos_token_id=loaded.end_ids,
-            pad_token_id=pad_id,
+            eos_token_id=ends.end_ids,
+            pad_token_id=ends.pad_id,
         )
     new: list[list[int]] = written[:, input_ids.shape[1] :].tolist()
     return new
 
 
 @contextmanager
-def _plain_greedy(model: PreTrainedModel) -> Iterator[None]:
+def plain_greedy(model: PreTrainedModel) -> Iterator[None]:
     """Put a snapshot's own generation settings aside.
 
     Some change greedy answers as well: a repetition penalty (Qwen 2.5 ships one) counts the
@@ -226,9 +268,22 @@ def read_answer(tokenizer: Tokenizer, end_ids: Sequence[int], ids: Sequence[int]
     """
     ends = [place for place, token in enumerate(ids) if token in end_ids]
     kept = list(ids[: ends[0]] if ends else ids)
-    text = str(tokenizer.decode(kept, skip_special_tokens=True)).strip()
-    # Tags of thoughts and channels may be control tokens, which are not in that text.
-    tagged = str(tokenizer.decode(kept, skip_special_tokens=False))
+    text = answer_text(tokenizer, kept)
+    return Answer(text, tokens=len(kept), finished=bool(ends), ids=tuple(kept))
+
+
+def answer_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """Return what a user of the model gets to see of its new tokens.
+
+    Args:
+        tokenizer: The model's own.
+        ids: New tokens without an end token.
+
+    Returns:
+        The text, stripped, without the thought before it; empty while a thought has not ended.
+    """
+    # Tags of thoughts and channels may be control tokens, which are not in the plain text.
+    tagged = str(tokenizer.decode(ids, skip_special_tokens=False))
     if holds_thought(tagged):
-        text = strip_control(without_thought(tagged), tokenizer)
-    return Answer(text, tokens=len(kept), finished=bool(ends))
+        return strip_control(without_thought(tagged), tokenizer)
+    return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()

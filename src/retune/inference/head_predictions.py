@@ -8,19 +8,21 @@ the largest figure is predicted; two that are equal to 1e-6 are a tie, as in
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from retune.errors import ScoringError
-from retune.inference.batching import pad_sequences, run_in_halves
+from retune.inference.batching import pad_sequences
 from retune.inference.label_likelihood import (
     Floats,
     LikelihoodPredictions,
     predict_by_likelihood,
 )
-from retune.spine.stopping import STOP
+from retune.inference.replicas import compute_batches
+from retune.inference.token_losses import Clock
 
 if TYPE_CHECKING:
     from retune.inference.loaded_models import LoadedModel
@@ -35,6 +37,7 @@ def predict_by_head(
     *,
     batch_size: int,
     progress: Progress | None = None,
+    clock: Clock | None = None,
 ) -> LikelihoodPredictions:
     """Let a head name the class of each prompt.
 
@@ -44,6 +47,7 @@ def predict_by_head(
         labels: Names of the task's classes, in the columns' order.
         batch_size: Prompts per forward pass.
         progress: Told how many prompts are done, and of how many.
+        clock: Told how long each batch took.
 
     Returns:
         Predictions and probabilities.
@@ -64,6 +68,7 @@ def predict_by_head(
         batch_size=batch_size,
         pad_id=int(loaded.tokenizer.pad_token_id),
         progress=progress,
+        clock=clock,
     )
     columns = [known.index(label) for label in labels]
     return predict_by_likelihood(figures.reshape(-1, len(known))[:, columns], labels)
@@ -76,6 +81,7 @@ def class_figures(
     batch_size: int,
     pad_id: int,
     progress: Progress | None = None,
+    clock: Clock | None = None,
 ) -> Floats:
     """Return what a head says of each prompt.
 
@@ -85,6 +91,7 @@ def class_figures(
         batch_size: Prompts per forward pass, halved where memory runs out.
         pad_id: Any id.
         progress: Told how many prompts are done, and of how many.
+        clock: Told how long each batch took.
 
     Returns:
         One figure per class, ``(prompts, classes)``, in the prompts' order.
@@ -92,26 +99,35 @@ def class_figures(
     Raises:
         ScoringError: A figure is not finite (the weights are broken).
     """
-    device = next(model.parameters()).device
-
-    def compute(batch: Sequence[Sequence[int]]) -> list[list[float]]:
-        # On the right, where learned positions before the text stay next to it.
-        ids, mask = pad_sequences(batch, pad_id, "right")
-        with torch.inference_mode():
-            logits = model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
-        return logits.double().cpu().tolist()  # type: ignore[no-any-return]
-
     # Prompts of like length together: little padding. The longest first, as in `token_losses`.
     order = sorted(range(len(prompts)), key=lambda at: -len(prompts[at]))
     found: dict[int, list[float]] = {}
-    for start in range(0, len(order), batch_size):
-        STOP.raise_if_requested()
-        places = order[start : start + batch_size]
-        figures = run_in_halves([prompts[at] for at in places], compute)
-        found |= dict(zip(places, figures, strict=True))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    computed = compute_batches(
+        model,
+        [[prompts[at] for at in batch] for batch in batches],
+        partial(_batch_figures, pad_id=pad_id),
+    )
+    for batch, (figures, seconds) in zip(batches, computed, strict=True):
+        if clock is not None:
+            clock(batch, seconds)
+        found |= dict(zip(batch, figures, strict=True))
         if progress is not None:
-            progress(start + len(places), len(order))
+            progress(len(found), len(order))
     table = np.array([found[at] for at in range(len(prompts))], dtype=np.float64)
     if not np.isfinite(table).all():
         raise ScoringError("the head's figures are not finite; the weights hold NaN or infinity.")
     return table
+
+
+def _batch_figures(
+    model: torch.nn.Module, prompts: Sequence[Sequence[int]], *, pad_id: int
+) -> list[list[float]]:
+    # On the right, where learned positions before the text stay next to it.
+    ids, mask = pad_sequences(prompts, pad_id, "right")
+    # A model with a part on the disk says where it computes; its first weight may have no place.
+    device = getattr(model, "device", None) or next(model.parameters()).device
+    with torch.inference_mode():
+        logits = model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
+    figures: list[list[float]] = logits.double().cpu().tolist()
+    return figures

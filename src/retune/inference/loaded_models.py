@@ -13,13 +13,18 @@ from transformers import PreTrainedModel
 
 from retune.data.chats.tokenizers import Tokenizer, end_token_ids, load_tokenizer
 from retune.errors import ConfigError
+from retune.inference.replicas import Replicas, share_batches
+from retune.machine import count_scoring_devices, trim_heap
+from retune.model_records import WHOLE, Placement, ScoredModel, StagePlace
 from retune.modeling.architectures import dequantized, open_snapshot
 from retune.modeling.devices import choose_device, choose_dtype
-from retune.modeling.four_bit import use_plain_4bit_kernels
+from retune.modeling.four_bit import as_bitsandbytes, use_plain_4bit_kernels
 from retune.modeling.head_files import HEAD_WEIGHTS, read_labels
 from retune.modeling.heads import add_head, load_classifier, put_head
+from retune.modeling.prequantized import NF4, quantized_as
 from retune.modeling.weights import refuse_wrong
-from retune.records import ScoredModel
+from retune.recipe.sections.base import Devices
+from retune.recipe.sections.scoring import Form
 
 
 @dataclass(frozen=True)
@@ -32,42 +37,61 @@ class LoadedModel:
         end_ids: Ids that end an answer.
         labels: Names of the classes of a model with a head, in the order of its figures; None where
             it writes.
+        placement: Whether it is held whole on its device.
     """
 
     model: PreTrainedModel
     tokenizer: Tokenizer
     end_ids: list[int]
     labels: tuple[str, ...] | None = None
+    placement: Placement = "device"
 
 
 class ModelSlot:
     """Keeps the model that was asked for last; one device seldom holds two."""
 
     def __init__(self) -> None:
-        self._digest: str | None = None
+        self._held: tuple[str, StagePlace] | None = None
         self._loaded: LoadedModel | None = None
+        self._replicas: Replicas | None = None
 
-    def get(self, scored: ScoredModel) -> LoadedModel:
+    def get(self, scored: ScoredModel, devices: Devices = 1) -> LoadedModel:
         """Return a model, loaded now or by the stage before.
 
         Args:
-            scored: What to load; its digest says whether the model at hand is the same.
+            scored: What to load and where; its digest says whether the model at hand is the same.
+            devices: On how many devices it computes batches, as `scoring.runtime.devices` says it.
 
         Returns:
             The model in evaluation mode.
 
         Raises:
-            ConfigError: The folder cannot be loaded as a causal language model.
+            ConfigError: The folder cannot be loaded as a causal language model, or there are not as
+                many devices.
         """
-        if self._loaded is None or self._digest != scored.digest:
+        held = (scored.digest, scored.place)
+        if self._loaded is None or self._held != held:
             self.clear()
-            self._loaded, self._digest = load_scored_model(scored), scored.digest
+            self._loaded, self._held = load_scored_model(scored), held
+        count = count_scoring_devices(devices)
+        if count != (self._replicas.count if self._replicas else 1):
+            self._close()
+            self._replicas = Replicas(scored, count, _load_model)
+            share_batches(self._loaded.model, self._replicas)
         return self._loaded
+
+    def _close(self) -> None:
+        if self._replicas is not None:
+            self._replicas.close()
+            self._replicas = None
 
     def clear(self) -> None:
         """Free the memory, before training for example."""
-        self._loaded, self._digest = None, None
+        self._close()
+        self._loaded, self._held = None, None
         gc.collect()
+        # What is loaded next may be mapped, and would come on top of it.
+        trim_heap()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -77,7 +101,12 @@ SLOT = ModelSlot()
 
 
 def load_causal_model(
-    folder: Path, *, dtype: torch.dtype, device: torch.device, **options: Any
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    place: StagePlace = WHOLE,
+    **options: Any,
 ) -> PreTrainedModel:
     """Load a snapshot folder as a causal language model.
 
@@ -87,6 +116,7 @@ def load_causal_model(
         folder: Plain or 4-bit snapshot.
         dtype: Of the weights that are not quantized.
         device: Where it goes.
+        place: Whether a part of it stays on the disk, or all of it is computed on the CPU.
         options: Passed to `from_pretrained`, such as `quantization_config`.
 
     Returns:
@@ -96,7 +126,7 @@ def load_causal_model(
         ConfigError: transformers cannot load it, or would fill missing weights with random ones.
     """
     try:
-        model, found = open_snapshot(folder, dtype=dtype, device=device, **options)
+        model, found = open_snapshot(folder, dtype=dtype, device=device, place=place, **options)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
             f"{folder}: cannot be loaded as a causal language model ({error})."
@@ -104,24 +134,6 @@ def load_causal_model(
     refuse_wrong(folder, found)
     use_plain_4bit_kernels(model, dtype if device.type == "cpu" else None)
     return model.eval()
-
-
-def load_plain_model(folder: Path, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    """Load a snapshot folder as what adapters are merged into: a model without quantized weights.
-
-    Args:
-        folder: A snapshot; the weights of a quantized one become the values that they stand for.
-        dtype: Of the weights.
-        device: Where it goes.
-
-    Returns:
-        The model in evaluation mode.
-
-    Raises:
-        ConfigError: As `load_causal_model`.
-    """
-    model = dequantized(load_causal_model(folder, dtype=dtype, device=device))
-    return cast(PreTrainedModel, model.to(dtype=dtype)).eval()
 
 
 def put_adapter(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
@@ -146,7 +158,8 @@ def load_scored_model(scored: ScoredModel) -> LoadedModel:
     """Load what a scorer is given: weights, the adapter over them if any, and the tokenizer.
 
     Args:
-        scored: Where the parts lie; they say themselves whether the model has a head.
+        scored: Where the parts lie, in which form they are loaded and where they are held; they
+            say themselves whether the model has a head.
 
     Returns:
         The model in evaluation mode.
@@ -163,7 +176,13 @@ def load_scored_model(scored: ScoredModel) -> LoadedModel:
         end_ids=end_token_ids(tokenizer, scored.tokenizer),
         dtype=choose_dtype("auto", device),
         device=device,
+        place=scored.place,
+        form=scored.form,
     )
+
+
+def _load_model(scored: ScoredModel) -> PreTrainedModel:
+    return load_scored_model(scored).model
 
 
 def load_parts(
@@ -175,6 +194,8 @@ def load_parts(
     dtype: torch.dtype,
     device: torch.device,
     plain: bool = False,
+    place: StagePlace = WHOLE,
+    form: Form = "plain",
 ) -> LoadedModel:
     """Load weights, and what is put over them; they say themselves whether there is a head.
 
@@ -188,6 +209,8 @@ def load_parts(
         device: Where it goes.
         plain: Whether quantized weights become the values that they stand for, before anything is
             put over them.
+        place: Whether a part of it stays on the disk, or all of it is computed on the CPU.
+        form: ``nf4`` quantizes plain weights while they are loaded.
 
     Returns:
         The model in evaluation mode.
@@ -196,16 +219,29 @@ def load_parts(
         ConfigError: A part cannot be loaded, or does not fit.
     """
     labels = read_labels(adapter or weights)
+    where: dict[str, Any] = {"dtype": dtype, "device": device, "place": place}
+    where |= _quantized(weights, dtype) if form == NF4 else {}
     if labels is None:
-        model = load_causal_model(weights, dtype=dtype, device=device)
+        model = load_causal_model(weights, **where)
     elif adapter is None:
-        model = load_classifier(weights, dtype=dtype, device=device)
+        model = load_classifier(weights, **where)
     else:
         pad_id = int(tokenizer.pad_token_id)
-        model = add_head(weights, labels=labels, pad_token_id=pad_id, dtype=dtype, device=device)
-    if plain:
+        model = add_head(weights, labels=labels, pad_token_id=pad_id, **where)
+    if plain and place.placement != "offloaded":
         model = cast(PreTrainedModel, dequantized(model).to(dtype=dtype)).eval()
     if adapter is not None:
         alone = (adapter / HEAD_WEIGHTS).is_file()
         model = put_head(model, adapter) if alone else put_adapter(model, adapter)
-    return LoadedModel(model, tokenizer, end_ids, labels)
+    return LoadedModel(model, tokenizer, end_ids, labels, place.placement)
+
+
+def _quantized(weights: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """Return how weights are loaded in 4 bits; those that are so already are taken as they are.
+
+    The same settings whatever the recipe says, so that figures of two recipes can be compared.
+    """
+    if quantized_as(weights) == NF4:
+        return {}
+    config = as_bitsandbytes(double=True, compute_dtype=dtype, storage_dtype=torch.uint8)
+    return {"quantization_config": config}

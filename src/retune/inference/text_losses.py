@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from retune.data.chats.tokenizers import Tokenizer
 from retune.errors import ScoringError
 from retune.inference.token_losses import (
+    Clock,
     Pair,
     Progress,
     RowLoss,
@@ -97,6 +98,7 @@ def answer_losses(
     answer_bytes: Sequence[int] | None = None,
     progress: Progress | None = None,
     may_break: int = 0,
+    clock: Clock | None = None,
 ) -> list[RowLoss]:
     """Score answers given their prompts.
 
@@ -108,6 +110,7 @@ def answer_losses(
         answer_bytes: UTF-8 bytes of each answer's text, for bits per byte.
         progress: Told how many rows are done, and of how many.
         may_break: How many rows' losses may be not finite; they are NaN.
+        clock: Told how long each batch took.
 
     Returns:
         One loss per pair, in their order.
@@ -130,6 +133,7 @@ def answer_losses(
         pad_id=pad_id,
         progress=progress,
         may_break=may_break,
+        clock=clock,
     )
     sizes = answer_bytes if answer_bytes is not None else [None] * len(pairs)
     return [

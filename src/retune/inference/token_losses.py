@@ -9,17 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from transformers import PreTrainedModel
 
 from retune.errors import ScoringError
-from retune.inference.batching import PaddingSide, pad_sequences, run_in_halves
+from retune.inference.batching import PaddingSide, pad_sequences
+from retune.inference.replicas import compute_batches
 from retune.modeling.context import read_context
-from retune.spine.stopping import STOP
 
 LOSS_NOT_FINITE = "loss_not_finite"
 Progress = Callable[[int, int], None]
+Clock = Callable[[Sequence[int], float], None]
+"""Told of each batch which places of what was given it had, and how many seconds it took."""
 Pair = tuple[Sequence[int], Sequence[int]]
 """Token ids of ``(context, scored)``; both non-empty."""
 
@@ -94,6 +97,7 @@ def score_tokens(
     padding_side: PaddingSide = "left",
     progress: Progress | None = None,
     may_break: int = 0,
+    clock: Clock | None = None,
 ) -> list[list[float]]:
     """Score each token given what stands before it.
 
@@ -106,6 +110,7 @@ def score_tokens(
         padding_side: Changes no figure either.
         progress: Told how many pairs are done, and of how many.
         may_break: How many pairs' losses may be not finite, as `most_broken` says it.
+        clock: Told how long each batch took.
 
     Returns:
         Negative log-likelihoods in nats of each pair's scored tokens, in their order.
@@ -119,13 +124,16 @@ def score_tokens(
     order = sorted(range(len(pairs)), key=lambda index: -sum(map(len, pairs[index])))
     losses: list[list[float]] = [[] for _ in pairs]
     broken = 0
-    for start in range(0, len(order), batch_size):
-        STOP.raise_if_requested()
-        batch = order[start : start + batch_size]
-        found = run_in_halves(
-            [pairs[index] for index in batch],
-            lambda part: _batch_nlls(model, part, pad_id, padding_side),
-        )
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    computed = compute_batches(
+        model,
+        [[pairs[index] for index in batch] for batch in batches],
+        partial(_batch_nlls, pad_id=pad_id, side=padding_side),
+    )
+    done = 0
+    for batch, (found, seconds) in zip(batches, computed, strict=True):
+        if clock is not None:
+            clock(batch, seconds)
         for index, nlls in zip(batch, found, strict=True):
             broken += not all(map(math.isfinite, nlls))
             if broken > may_break:
@@ -134,8 +142,9 @@ def score_tokens(
                     "infinity."
                 )
             losses[index] = nlls
+        done += len(batch)
         if progress is not None:
-            progress(start + len(batch), len(order))
+            progress(done, len(order))
     return losses
 
 
@@ -171,7 +180,7 @@ def _refuse_unfit(model: PreTrainedModel, pairs: Sequence[Pair]) -> None:
 
 
 def _batch_nlls(
-    model: PreTrainedModel, pairs: Sequence[Pair], pad_id: int, side: PaddingSide
+    model: PreTrainedModel, pairs: Sequence[Pair], *, pad_id: int, side: PaddingSide
 ) -> list[list[float]]:
     ids, mask = pad_sequences([[*context, *scored] for context, scored in pairs], pad_id, side)
     width = ids.shape[1]

@@ -7,6 +7,7 @@ the whole model gives them, and the tower stays on the disk.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import re
@@ -29,11 +30,20 @@ from transformers import (
 from transformers import __version__ as transformers_version
 
 from retune.errors import ConfigError
+from retune.model_records import WHOLE, StagePlace
+from retune.modeling.offloading import offload_options, removed_on_error, settle_offloaded
 from retune.modeling.prequantized import MXFP4, PLAIN, quantized_as
 
 _EMBEDDING, _HEAD = "embed_tokens.weight", "lm_head.weight"
 _TEXT_PARTS = ("language_model", "text_model")
-_NO_SETTINGS = {"config", "key_mapping", "quantization_config", "attn_implementation"}
+_NO_SETTINGS = {
+    "config",
+    "key_mapping",
+    "quantization_config",
+    "attn_implementation",
+    "device_map",
+    "offload_folder",
+}
 
 
 @dataclass(frozen=True)
@@ -142,6 +152,7 @@ def open_snapshot(
     dtype: torch.dtype,
     device: torch.device,
     auto: Any = AutoModelForCausalLM,
+    place: StagePlace = WHOLE,
     **options: Any,
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Load a snapshot as its text model, with whatever of it is missing made up by transformers.
@@ -151,6 +162,7 @@ def open_snapshot(
         dtype: Of the weights that are not quantized.
         device: Where it goes.
         auto: Auto class of transformers for what the model is to do.
+        place: Whether a part of it stays on the disk, or all of it is computed on the CPU.
         options: More for `from_pretrained`; settings of the configuration too.
 
     Returns:
@@ -160,26 +172,43 @@ def open_snapshot(
         ConfigError: transformers has no such model for text.
     """
     found = read_architecture(folder, auto)
-    options = {**found.options, **options}
-    if found.is_part:
+    device = torch.device("cpu") if place.placement == "cpu" else device
+    options = {"device_map": {"": device}, **found.options, **options}
+    if place.placement == "offloaded":
+        options |= offload_options(_sketch(found, auto, dtype), device, place)
+    if "config" in options:
         # With a configuration of its own, `from_pretrained` takes no settings of it.
         for name in set(options) - _NO_SETTINGS:
-            setattr(found.config, name, options.pop(name))
-    with _quiet() if found.is_part else nullcontext():
-        model, info = (found.model_class if found.is_part else auto).from_pretrained(
-            folder,
-            dtype=dtype,
-            device_map={"": device},
-            local_files_only=True,
-            output_loading_info=True,
-            # They are listed in what is returned; else transformers prints a table of them, and
-            # raises an error that points at it.
-            ignore_mismatched_sizes=True,
-            **options,
-        )
-    if found.is_part or found.quantized != PLAIN:
-        forget_conversions(model)
+            setattr(options["config"], name, options.pop(name))
+    offloaded = place.placement == "offloaded"
+    with removed_on_error(options["offload_folder"]) if offloaded else nullcontext():
+        # Files that hold more than the model are meant to.
+        with _quiet() if "config" in options else nullcontext():
+            model, info = (found.model_class if found.is_part else auto).from_pretrained(
+                folder,
+                dtype=dtype,
+                local_files_only=True,
+                output_loading_info=True,
+                # They are listed in what is returned; else transformers prints a table of them, and
+                # raises an error that points at it.
+                ignore_mismatched_sizes=True,
+                **options,
+            )
+        if found.is_part or found.quantized != PLAIN:
+            forget_conversions(model)
+        if offloaded:
+            settle_offloaded(model, device, options["offload_folder"])
     return model, info
+
+
+def _sketch(found: Architecture, auto: Any, dtype: torch.dtype) -> PreTrainedModel:
+    """Return the model without weights, by which its blocks are found."""
+    config = copy.deepcopy(found.config)
+    if getattr(config, "quantization_config", None) is not None:
+        # Its layers are sized as what they are loaded as.
+        del config.quantization_config
+    with torch.device("meta"):
+        return cast(PreTrainedModel, auto.from_config(config, dtype=dtype))
 
 
 @contextmanager

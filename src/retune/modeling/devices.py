@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal
 
 import torch
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
+_ON_CPU: ContextVar[bool] = ContextVar("retune_on_cpu", default=False)
+
+
+@contextmanager
+def computed_on_cpu(wanted: bool = True) -> Iterator[None]:
+    """Let a block hold its models on the CPU, in the number type that they have on the accelerator.
+
+    Args:
+        wanted: False changes nothing.
+    """
+    token = _ON_CPU.set(wanted)
+    try:
+        yield
+    finally:
+        _ON_CPU.reset(token)
+
 
 def choose_device() -> torch.device:
-    """Return the accelerator that torch sees, else the CPU."""
+    """Return the accelerator that torch sees, else the CPU, as in `computed_on_cpu`."""
+    return torch.device("cpu") if _ON_CPU.get() else _accelerator()
+
+
+def _accelerator() -> torch.device:
     return torch.device("cuda") if torch.cuda.is_available() else torch.device("cpu")
 
 
@@ -25,6 +48,7 @@ def choose_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
     Returns:
         The dtype.
     """
+    device = _accelerator() if _ON_CPU.get() else device
     return pick_dtype(name, device.type, bfloat16=_has_bfloat16(device))
 
 

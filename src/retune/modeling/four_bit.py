@@ -1,8 +1,31 @@
-"""4-bit layers of bitsandbytes on a CPU."""
+"""4-bit layers of bitsandbytes: their settings, and their kernels on a CPU."""
 
 from __future__ import annotations
 
 import torch
+from transformers import BitsAndBytesConfig
+
+
+def as_bitsandbytes(
+    *, double: bool, compute_dtype: torch.dtype, storage_dtype: torch.dtype
+) -> BitsAndBytesConfig:
+    """Return bitsandbytes' form of the quantization settings.
+
+    Args:
+        double: Whether the quantization constants are quantized too.
+        compute_dtype: What the layers multiply in.
+        storage_dtype: What the packed weights are stored as; uint8 is the default of the library.
+
+    Returns:
+        A 4-bit NormalFloat configuration.
+    """
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=double,
+        bnb_4bit_compute_dtype=compute_dtype,
+        bnb_4bit_quant_storage=storage_dtype,
+    )
 
 
 def use_plain_4bit_kernels(model: torch.nn.Module, compute_dtype: torch.dtype | None) -> None:

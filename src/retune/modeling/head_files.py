@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from retune.errors import ConfigError
-from retune.records import ScoredModel
+from retune.model_records import ScoredModel
 
 HEAD_FILE = "head.json"
 HEAD_WEIGHTS = "head.safetensors"

@@ -22,6 +22,7 @@ from transformers.modeling_outputs import SequenceClassifierOutputWithPast
 from transformers.utils import logging
 
 from retune.errors import ConfigError
+from retune.model_records import WHOLE, StagePlace
 from retune.modeling.architectures import open_snapshot
 from retune.modeling.four_bit import use_plain_4bit_kernels
 from retune.modeling.head_files import HEAD_WEIGHTS
@@ -40,6 +41,7 @@ def add_head(
     pad_token_id: int,
     dtype: torch.dtype,
     device: torch.device,
+    place: StagePlace = WHOLE,
     seed: int = 0,
     dropout: float = 0.0,
     **options: Any,
@@ -52,6 +54,7 @@ def add_head(
         pad_token_id: For transformers' own pooling of the saved model.
         dtype: Of the weights that are not quantized; the head's are float32.
         device: Where it goes.
+        place: Whether a part of it stays on the disk, or all of it is computed on the CPU.
         seed: Of the head's first weights, small and random, the same on every device.
         dropout: Part of what the head reads that is zeroed in training.
         options: Passed to `from_pretrained`.
@@ -71,7 +74,9 @@ def add_head(
         "id2label": dict(enumerate(labels)),
         "label2id": {label: place for place, label in enumerate(labels)},
     }
-    model = _load(folder, dtype, device, allowed={f"{HEAD}.weight"}, **names, **options)
+    model = _load(
+        folder, dtype, device, allowed={f"{HEAD}.weight"}, place=place, **names, **options
+    )
     model.config.pad_token_id = pad_token_id
     model.config.get_text_config().pad_token_id = pad_token_id
     width = int(model.config.get_text_config().hidden_size)
@@ -87,7 +92,12 @@ def add_head(
 
 
 def load_classifier(
-    folder: Path, *, dtype: torch.dtype, device: torch.device, **options: Any
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    place: StagePlace = WHOLE,
+    **options: Any,
 ) -> PreTrainedModel:
     """Load a snapshot that has a classification head.
 
@@ -95,6 +105,7 @@ def load_classifier(
         folder: Its `config.json` names the labels.
         dtype: Of the weights.
         device: Where it goes.
+        place: Whether a part of it stays on the disk, or all of it is computed on the CPU.
         options: Passed to `from_pretrained`.
 
     Returns:
@@ -103,7 +114,7 @@ def load_classifier(
     Raises:
         ConfigError: transformers cannot load it, or would fill missing weights with random ones.
     """
-    return pool_last_real_token(_load(folder, dtype, device, allowed=set(), **options))
+    return pool_last_real_token(_load(folder, dtype, device, allowed=set(), place=place, **options))
 
 
 def _load(

@@ -10,13 +10,15 @@ from typing import Any
 from retune.data.chats.tokenizers import tokenizer_digest
 from retune.digests import digest_folder, digest_json
 from retune.errors import ConfigError
+from retune.model_records import BaseRef, ScoredModel
 from retune.modeling.head_files import HEAD_WEIGHTS
 from retune.modeling.methods.adapter_folders import is_adapter, named_base, named_method
-from retune.records import BaseRef
 from retune.text_files import BYTE_ORDER_MARK
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
-_FILES_BUT_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt", "tokenizer*")
+_TERMS = ("README.md", "LICENSE*")
+"""What the hub has of a model's licence, which goes with whatever is made of it."""
+_FILES_BUT_WEIGHTS = ("*.json", "*.jinja", "*.model", "*.txt", "tokenizer*", *_TERMS)
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _SETTINGS = ("config.json", "generation_config.json")
 _LENGTH_BYTES = 8
@@ -213,7 +215,18 @@ def _describe_folder(folder: Path, model_id: str) -> BaseRef:
     )
 
 
+def weigh_model(model: ScoredModel) -> int:
+    """Return the size of a model's weights in bytes, with those of what is put over them.
+
+    Args:
+        model: Where its parts lie.
+    """
+    parts = (model.weights, model.adapter)
+    return sum(_weight_bytes(part) for part in parts if part is not None)
+
+
 def _weight_bytes(folder: Path) -> int:
+    """Return the size of the files of a snapshot, or of an adapter, that hold weights."""
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 

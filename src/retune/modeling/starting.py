@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from retune.digests import digest_file, digest_tree
 from retune.errors import ConfigError
+from retune.model_records import BaseRef
 from retune.modeling.methods.adapter_folders import (
     CONFIG,
     WEIGHTS,
@@ -16,7 +17,7 @@ from retune.modeling.methods.adapter_folders import (
     read_settings,
     read_shapes,
 )
-from retune.records import BaseRef, Source
+from retune.records import Source
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -20,6 +20,7 @@ from transformers import (
 
 from retune.data.chats.tokenizers import load_tokenizer
 from retune.digests import digest_json
+from retune.model_records import MethodFit
 from retune.modeling.architectures import read_architecture
 from retune.modeling.heads import HEAD, check_reads_one_token
 from retune.modeling.memory.meta_model import build_meta_model, count_parameters
@@ -30,7 +31,6 @@ from retune.modeling.weights import check_weights
 from retune.preflight.read_checks import check_lengths, check_tokens
 from retune.preflight.reads import list_readings
 from retune.preflight.stages import MethodInputs, MethodSettings
-from retune.records import MethodFit
 from retune.spine.stage import Workdir
 
 _LABELS = 2

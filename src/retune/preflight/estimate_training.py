@@ -45,7 +45,7 @@ def estimate_training(
     """
     tokens, learned = row_lengths(inputs.train)
     kept = {name: getattr(settings, name) for name in _TAKE_MEMORY}
-    training = TrainingConfig().model_copy(update=kept)
+    training = _on_one(TrainingConfig().model_copy(update=kept), inputs.devices)
     rows, packed = training.rows_per_pass, inputs.packed_to
     plan = Plan(
         folder=inputs.base.folder,
@@ -70,9 +70,18 @@ def estimate_training(
         return _record(memory)
     changed = [
         Alternative(overrides=overrides, memory=estimate_memory(other))
-        for overrides, other in _changes(plan)
+        for overrides, other in _changes(plan, inputs.devices)
     ]
     return _record(memory, alternatives=tuple(changed))
+
+
+def _on_one(training: TrainingConfig, devices: int) -> TrainingConfig:
+    """Return what one of several devices does of each step: its rows, in its parts."""
+    share = {
+        "batch_size": training.batch_size // devices,
+        "gradient_accumulation": training.parts_on(devices),
+    }
+    return training.model_copy(update=share)
 
 
 def _record(
@@ -83,8 +92,8 @@ def _record(
     return found.model_copy(update={"digest": digest})
 
 
-def _changes(plan: Plan) -> Iterator[tuple[tuple[str, ...], Plan]]:
-    accumulated = list(_accumulated(plan))
+def _changes(plan: Plan, devices: int) -> Iterator[tuple[tuple[str, ...], Plan]]:
+    accumulated = list(_accumulated(plan, devices))
     yield from accumulated
     checkpointed = _with(plan, training={"gradient_checkpointing": True})
     ways: list[tuple[tuple[str, ...], Plan]] = [((), plan)]
@@ -98,11 +107,11 @@ def _changes(plan: Plan) -> Iterator[tuple[tuple[str, ...], Plan]]:
         length = int(plan.batch.tokens * share)
         yield (f"prompt.max_length={length}",), _with(plan, batch={"tokens": length})
     if accumulated and len(ways) > 1:
-        last = list(_accumulated(checkpointed))[-1]
+        last = list(_accumulated(checkpointed, devices))[-1]
         yield (*ways[1][0], *last[0]), last[1]
 
 
-def _accumulated(plan: Plan) -> Iterator[tuple[tuple[str, ...], Plan]]:
+def _accumulated(plan: Plan, devices: int) -> Iterator[tuple[tuple[str, ...], Plan]]:
     size = plan.training.batch_size
     for parts in range(plan.training.gradient_accumulation * 2, size + 1):
         if size % parts == 0 and parts & (parts - 1) == 0:
@@ -113,7 +122,8 @@ def _accumulated(plan: Plan) -> Iterator[tuple[tuple[str, ...], Plan]]:
                 training={"gradient_accumulation": parts},
                 batch={"rows": rows, "answer_tokens": answers},
             )
-            yield (f"training.gradient_accumulation={parts}",), changed
+            # The recipe counts the parts of a step on all devices together.
+            yield (f"training.gradient_accumulation={parts * devices}",), changed
 
 
 def _with(plan: Plan, **changes: dict[str, object]) -> Plan:

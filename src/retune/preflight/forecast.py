@@ -13,7 +13,7 @@ from retune.preflight.steps import count_sequences, count_steps
 from retune.recipe.recipe import Recipe
 from retune.records import ChatRef, Record
 
-_UNITS = {"MB": 1000**2, "GB": 1000**3}
+_UNITS = {"KB": 1000, "MB": 1000**2, "GB": 1000**3}
 
 
 class StepTimes(Record):
@@ -49,6 +49,9 @@ class TrainingForecast(Record):
     """That go through the model to be learned from, padding not counted."""
     times: StepTimes | None = None
     """None where no steps were run."""
+    sharded: bool = False
+    """Whether the model is parted over devices. The parts here are those of a whole one: what a
+    device holds of them is in the plan of memory."""
     advice: tuple[Advice, ...] = ()
     """Changes with which it would fit; empty where it does fit, or where none was found."""
     notes: tuple[str, ...] = ()
@@ -70,6 +73,8 @@ def make_forecast(
     chat: ChatRef,
     device: Device,
     ratios: Mapping[str, float],
+    *,
+    sharded: bool = False,
 ) -> TrainingForecast:
     """Hold an estimate against a device.
 
@@ -79,6 +84,7 @@ def make_forecast(
         chat: The rows.
         device: The kind of device that the estimate is for.
         ratios: Measured by estimated memory of earlier trainings, by `calibration_name`.
+        sharded: Whether the model is parted over several devices.
 
     Returns:
         The forecast.
@@ -105,6 +111,7 @@ def make_forecast(
         capacity_bytes=capacity,
         steps=steps,
         tokens=round(chat.train_tokens / max(1, sequences) * steps * recipe.training.batch_size),
+        sharded=sharded,
         advice=tuple(each for each in changed if each.peak_bytes <= capacity < peak),
         notes=tuple(_notes(recipe, device, ratio)),
     )
@@ -130,9 +137,10 @@ def say_fit(found: TrainingForecast) -> str:
     beside = abs(found.capacity_bytes - found.peak_bytes)
     what = "fits, with" if found.fits else "does not fit, by"
     end = " to spare" if found.fits else ""
+    whole = ", were the model whole on each device (training.sharding)" if found.sharded else ""
     return (
         f"{what} {show_bytes(beside)}{end}: peak {show_bytes(found.peak_bytes)} of "
-        f"{show_bytes(found.capacity_bytes)}"
+        f"{show_bytes(found.capacity_bytes)}{whole}"
     )
 
 
@@ -143,13 +151,14 @@ def refuse_unfit(found: TrainingForecast) -> None:
     to run, and is no reason.
 
     Args:
-        found: The forecast.
+        found: The forecast. That of a model which is parted over devices is never refused here: the
+            plan of memory knows what each holds (`retune.preflight.memory_plan.refuse_unplanned`).
 
     Raises:
         DoesNotFit: Its tensors alone need more than the device has.
     """
     needed = found.memory.total
-    if needed <= found.capacity_bytes:
+    if found.sharded or needed <= found.capacity_bytes:
         return
     ways = [
         f"{set_options(each.overrides)} ({show_bytes(each.peak_bytes)})" for each in found.advice

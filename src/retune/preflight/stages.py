@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from retune.machine import Device
+from retune.model_records import BaseRef, MethodFit
 from retune.modeling.libraries import ADAPTED
 from retune.modeling.memory.memory_estimate import TrainingEstimate
+from retune.modeling.memory.stage_sizes import StageSizes
 from retune.recipe.sections import MethodConfig
 from retune.recipe.sections.model import Attention, Dtype, QuantizationKind
-from retune.records import BaseRef, MethodFit, PairsRef, Record, SideRef, Source
+from retune.recipe.sections.scoring import Form
+from retune.records import PairsRef, Record, SideRef, Source
 from retune.spine.stage import Settings, Workdir, reads, stage
 
 
@@ -67,6 +70,8 @@ class EstimateInputs(Record):
     device: Device
     packed_to: int | None = None
     """Length of packed sequences; None where rows are not packed."""
+    devices: int = 1
+    """That share the rows of a step; what is estimated is one of them, with the whole model."""
     alternatives: bool = False
     """Whether other settings are estimated too."""
 
@@ -87,7 +92,7 @@ class EstimateSettings(Settings):
     evaluations: Annotated[int, reads("training.evaluations")]
 
 
-@stage(EstimateInputs, version=1, libraries=(*ADAPTED, "trl"), on_device=True)
+@stage(EstimateInputs, version=2, libraries=(*ADAPTED, "trl"), on_device=True)
 def estimate_training(
     inputs: EstimateInputs, settings: EstimateSettings, work: Workdir
 ) -> TrainingEstimate:
@@ -95,3 +100,42 @@ def estimate_training(
     from retune.preflight.estimate_training import estimate_training
 
     return estimate_training(inputs, settings, work)
+
+
+class SizesInputs(Record):
+    """What the memory of the stages around a training depends on, beside its settings."""
+
+    base: BaseRef
+    rows: SideRef
+    """Held-out rows that are scored."""
+    checked: SideRef
+    """Rows that the released model is compared on with what was trained."""
+    texts: tuple[Source, ...]
+    """Files of texts that losses are measured on: the reference text, then the general one."""
+    device: Device
+    forms: tuple[Form, ...]
+    """That may be scored in."""
+    batch_size: int
+    """Rows at once in scoring. It changes no figure there, but what is counted here."""
+
+
+class SizesSettings(Settings):
+    """What the memory of the stages around a training depends on."""
+
+    dtype: Annotated[Dtype, reads("model.dtype")]
+    quantization: Annotated[QuantizationKind, reads("quantization.kind")]
+    max_new_tokens: Annotated[int, reads("scoring.max_new_tokens")]
+    check_rows: Annotated[int, reads("merge.check_rows")]
+
+
+@stage(
+    SizesInputs,
+    version=2,
+    libraries=("torch", "transformers", "bitsandbytes", "pyarrow", "tokenizers"),
+    on_device=True,
+)
+def measure_stages(inputs: SizesInputs, settings: SizesSettings, work: Workdir) -> StageSizes:
+    """Count what the stages around a training need, before a weight is loaded."""
+    from retune.preflight.measure_stages import measure_stages
+
+    return measure_stages(inputs, settings, work)

@@ -115,10 +115,18 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     if recipe is None or document.problems:
         raise ConfigError(report(document.source, document.problems))
     absolute = _absolute(path)
-    return LoadedRecipe(recipe, absolute, _root_of(absolute.parent), tuple(map(masked, notes)))
+    return LoadedRecipe(recipe, absolute, find_root(absolute.parent), tuple(map(masked, notes)))
 
 
-def _root_of(folder: Path) -> Path:
+def find_root(folder: Path) -> Path:
+    """Return the folder that relative paths start from.
+
+    Args:
+        folder: Where to begin to look, upwards.
+
+    Returns:
+        The first that holds one of `ROOT_MARKS`, or `folder` where none does.
+    """
     for candidate in (folder, *folder.parents):
         if any((candidate / mark).exists() for mark in ROOT_MARKS):
             return candidate

@@ -26,6 +26,8 @@ from retune.recipe.sections import (
     QualityConfig,
     QuantizationConfig,
     RegistryConfig,
+    RetrainConfig,
+    RunnerConfig,
     ScoringConfig,
     Section,
     SplitConfig,
@@ -35,7 +37,8 @@ from retune.recipe.sections import (
     conflict,
 )
 from retune.recipe.sections.base import Seed, Text
-from retune.recipe.sections.method import CONTINUABLE
+from retune.recipe.sections.method import CONTINUABLE, SHARDED
+from retune.recipe.sections.optimizers import SHARDED_OPTIMIZERS
 
 Conflicts = list[tuple[str, str]]
 
@@ -102,11 +105,17 @@ class Recipe(Section):
     registry: RegistryConfig
     """Where accepted models are kept."""
 
+    retrain: RetrainConfig = Field(default_factory=RetrainConfig)
+    """When the flow `retrain` trains a challenger, and where it starts."""
+
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
-    """Where MLflow writes runs."""
+    """Where MLflow writes runs, and what a run does without Prefect."""
 
     store: StoreConfig = Field(default_factory=StoreConfig)
     """Where finished stages are kept."""
+
+    runner: RunnerConfig = Field(default_factory=RunnerConfig)
+    """Where trials run, and one training on several devices: here, or on a cluster."""
 
     device: DeviceConfig = Field(default_factory=DeviceConfig)
     """The device that the recipe is meant for: what it holds, and what it costs."""
@@ -118,6 +127,17 @@ class Recipe(Section):
     variant: Annotated[tuple[Text, ...], Field(strict=False)] = ()
     """Names of the variants that are applied, in this order; ``--set`` wins over them."""
 
+    @property
+    def training_cluster(self) -> str | None:
+        """Address of the cluster of Ray whose devices `training.devices` counts.
+
+        None where the training stays on one machine: without such a cluster, with one device, and
+        with `auto`.
+        """
+        if self.runner.kind != "ray" or self.training.devices in ("auto", 1):
+            return None
+        return self.runner.address
+
     @model_validator(mode="after")
     def _sections_fit(self) -> Recipe:
         found = [
@@ -128,6 +148,7 @@ class Recipe(Section):
             *_further_conflicts(self),
             *_probe_conflicts(self),
             *_training_conflicts(self),
+            *_retrain_conflicts(self),
         ]
         if found:
             raise conflict(*found)
@@ -306,4 +327,63 @@ def _training_conflicts(recipe: Recipe) -> Conflicts:
         reason = "is true, but a quantized base is not compiled: its kernels are not torch's"
         instead = "write quantization.kind: none, or torch_compile: false"
         found.append(("training.torch_compile", f"{reason}; {instead}"))
+    return [*found, *_device_conflicts(recipe)]
+
+
+def _device_conflicts(recipe: Recipe) -> Conflicts:
+    training, found = recipe.training, list[tuple[str, str]]()
+    folder = recipe.store.folder
+    if recipe.training_cluster is not None and isinstance(folder, str):
+        reason = f"is {folder}, but training.devices is {training.devices}, of the cluster at"
+        needs = "runner.address, whose nodes need a folder that all of them mount"
+        instead = "name one, or write training.devices: auto to train on one machine"
+        found.append(("store.folder", f"{reason} {needs}; {instead}"))
+    if training.sharding == "none":
+        return found
+    key = "training.sharding"
+    if recipe.method.kind not in SHARDED:
+        reason = f"is fsdp, but method.kind is {recipe.method.kind}"
+        found.append((key, f"{reason}; choose one of {', '.join(sorted(SHARDED))}, or write none"))
+    for name in ("head", "dpo", "grpo"):
+        if getattr(recipe, name) is not None:
+            reason = f"is fsdp, but {name} is trained with the whole model on each device"
+            found.append((key, f"{reason}; remove {name}, or write sharding: none"))
+    if training.torch_compile:
+        found.append((key, "is fsdp, which does not go with torch_compile; write one of the two"))
+    if training.optimizer not in SHARDED_OPTIMIZERS:
+        fit = ", ".join(SHARDED_OPTIMIZERS)
+        reason = f"is {training.optimizer}, which cannot hold the state of a part of a weight"
+        found.append(("training.optimizer", f"{reason}; choose one of {fit}, or sharding: none"))
+    if getattr(recipe.method, "target_parameters", None):
+        reason = "names stacked weights, which training.sharding: fsdp would cut through"
+        found.append(("method.target_parameters", f"{reason}; write null, or sharding: none"))
+    return found
+
+
+def _retrain_conflicts(recipe: Recipe) -> Conflicts:
+    retrain, found = recipe.retrain, list[tuple[str, str]]()
+    if retrain.max_cost is not None and recipe.device.price_per_hour is None:
+        reason = "is set, but device.price_per_hour is null, so that no training has a cost"
+        found.append(("retrain.max_cost", f"{reason}; give the price, or use retrain.max_hours"))
+    if retrain.start_from != "champion":
+        return found
+    key, method = "retrain.start_from", recipe.method
+    if recipe.training.start_from is not None:
+        reason = "is champion, and training.start_from names an adapter as well"
+        found.append((key, f"{reason}; remove training.start_from, or write start_from: base"))
+    if recipe.head is not None:
+        reason = "is champion, but the recipe has a head, which would be new beside old weights"
+        found.append((key, f"{reason}; write start_from: base, or remove head"))
+    if not isinstance(method, LowRankConfig):
+        reason = f"is champion, but method.kind is {method.kind}, which does not go on from an"
+        found.append((key, f"{reason} adapter; choose lora or qlora, or write start_from: base"))
+    elif method.init is not True:
+        reason = f"is champion, but method.init is {method.init}: first values come from the"
+        found.append((key, f"{reason} adapter; write method.init: true"))
+    if recipe.head is not None:
+        reason = "is champion, but the recipe has a head, which would be new beside old weights"
+        found.append((key, f"{reason}; write start_from: base"))
+    if recipe.training.start_from is not None:
+        reason = "is champion, and training.start_from names an adapter too; remove one of the two"
+        found.append((key, reason))
     return found

@@ -8,9 +8,9 @@ from typing import Any
 
 from retune.recipe.document import Document
 from retune.recipe.fields import is_known, section_at
-from retune.recipe.old_names import entry_of
-from retune.recipe.old_values import Dropped, OldName
 from retune.recipe.problems import Place, Problem, dotted
+from retune.recipe.trainers.old_names import entry_of
+from retune.recipe.trainers.old_values import Dropped, OldName
 
 Keys = tuple[str, ...]
 

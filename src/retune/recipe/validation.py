@@ -14,7 +14,7 @@ from retune.recipe.recipe import Recipe
 from retune.recipe.sections import MethodKind
 
 # Errors that our own validators raise: their text says it all.
-_OWN = ("secret", "path", "template", "init", "expression", "value_error")
+_OWN = ("secret", "path", "address", "template", "init", "expression", "value_error")
 _TAGS: dict[KeyPath, tuple[str, ...]] = {("method",): get_args(MethodKind)}
 _NO_TAG = ("union_tag_invalid", "union_tag_not_found")
 

@@ -1,4 +1,4 @@
-"""The model registry: which version is champion, and how a released model becomes one.
+"""Registering a released model: made a version, reloaded, compared, and decided on.
 
 A version is made, reloaded and compared first, and only then does an alias point to it: what the
 alias `champion` names has always answered like the model that was scored. A version is known by the
@@ -9,87 +9,93 @@ no second copy, and by the digest of the champion that it was compared with
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retune.data.tables import read_rows
 from retune.digests import digest_json
 from retune.errors import ArtifactError
-from retune.records import MergedRef, RegisteredRef
-from retune.registry.forms import form_of
-from retune.registry.saving import create_version, reload_version
+from retune.registry.aliases.deciding import GATE, WITHDRAWN_TAG, record_decision
+from retune.registry.forms.release_form import form_of
+from retune.registry.ledger.ledger import say_now
+from retune.registry.mlflow_calls import as_service_error, patience
+from retune.registry.records import TRAINING_HOURS, LedgerEntry
 from retune.registry.stages import RegisterInputs, RegisterSettings
-from retune.registry.versions import (
+from retune.registry.versions.files import has_files, local_folder
+from retune.registry.versions.finding import (
     CHALLENGER,
     CHAMPION,
-    COMPARED_TAG,
     DIGEST_TAG,
-    Alias,
     alias_holder,
-    as_service_error,
     find_version,
     get_version,
-    has_files,
-    opponent_version,
-    patience,
+    name_digest,
 )
+from retune.registry.versions.proving import (
+    ANSWERS_FILE,
+    StoredAnswers,
+    collect_answers,
+    count_equal,
+)
+from retune.registry.versions.saving import create_version, reload_version
+from retune.score_records import GateDecision, ModelScores, RegisteredRef
 from retune.spine.stage import Workdir
 from retune.tracking import connect
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from retune.registry.aliases.deciding import Verdict
+
 
 def register_model(
     inputs: RegisterInputs, settings: RegisterSettings, work: Workdir
 ) -> RegisteredRef:
-    """Make a release a version, check that it answers the same, and move an alias to it.
+    """Make a release a version, check that it answers the same, and let the decision take effect.
 
     Args:
         inputs: The release, the gate's decision and held-out chats.
-        settings: The registered model's name and how many rows are checked.
+        settings: The registered model's name, how many rows are checked, and whether a person has
+            to agree.
         work: Its scratch folder takes what is sent to, and reloaded from, a remote store; its
-            context has `tracking_uri`, `artifact_root`, `experiment` and `run_id`.
+            context has `tracking_uri`, `artifact_root`, `experiment`, `run_id` and `ledgers`, and
+            may have `prefect_flow_run` and `at`, the time that it is taken to be.
 
     Returns:
-        The version and the alias that it got.
+        The version, the alias that it got, and the ledger's line on it.
 
     Raises:
-        ArtifactError: The reloaded version answers a row otherwise, or the champion is no longer
-            the one that the gate compared with; no alias was moved.
+        ArtifactError: The reloaded version answers a row otherwise, the champion is no longer
+            the one that the gate compared with, or the ledger does not hold; no alias was moved.
         ServiceError: MLflow does not answer.
     """
     name = settings.registry.model_name
     uri = work.context["tracking_uri"]
-    rows = read_rows(inputs.rows.folder / "rows.parquet")[: settings.registry.check_rows]
     with as_service_error(uri), patience():
-        client = connect(uri)
-        expected = _released_answers(inputs.merged, rows)
-        work.reporter.progress("steps", 1, 3)
-        version = find_version(client, name, inputs.merged.digest) or create_version(
-            client,
-            name,
-            inputs.merged.folder,
-            prompt=rows[0]["prompt"],
-            tags={DIGEST_TAG: inputs.merged.digest, "retune.base_model": inputs.base.model_id},
-            context=work.context,
-            scratch=work.scratch / "saved",
-        )
+        version, stored = _make_version(connect(uri), inputs, settings, work)
         work.reporter.progress("steps", 2, 3)
+        form = form_of(inputs.merged.folder)
         reloaded = reload_version(uri, name, version, inputs.merged.folder)
-        equal = _count_equal(expected, form_of(inputs.merged.folder).answer(reloaded, rows))
-        if equal < len(rows):
-            raise _differing(name, version, equal, len(rows))
-        alias = _move_alias(client, version, inputs, name)
-        work.reporter.progress("steps", 3, 3)
+        equal = count_equal(stored, form, reloaded)
+        if equal < len(stored.rows):
+            raise _differing(name, version, equal, len(stored.rows))
+        if inputs.champion is not None:
+            name_digest(connect(uri), name, inputs.champion)
+    verdict = _judge(inputs.decision, settings)
+    draft = _draft_line(inputs, name, version, verdict, work.context)
+    line = record_decision(uri, Path(work.context["ledgers"]), draft)
+    work.reporter.progress("steps", 3, 3)
     return RegisteredRef(
         digest=_identity(name, version, inputs.merged.digest),
         model_name=name,
         version=version,
-        alias=alias,
-        rows_checked=len(rows),
+        alias=CHAMPION if line.kind == "promoted" else CHALLENGER,
+        rows_checked=len(stored.rows),
         answers_equal=equal,
+        line=line.number,
+        held_back=_say_held_back(inputs.decision, line),
     )
 
 
@@ -120,6 +126,8 @@ def is_registered(record: RegisteredRef, context: Mapping[str, str]) -> str | No
             return f"registered version {record.version} holds another model"
         if not has_files(client, version):
             return f"files of registered version {record.version} are gone"
+        if record.alias == CHAMPION and WITHDRAWN_TAG in version.tags:
+            return f"registered version {record.version} was withdrawn"
         champion = alias_holder(client, record.model_name, CHAMPION)
         if (
             champion != record.version
@@ -129,21 +137,125 @@ def is_registered(record: RegisteredRef, context: Mapping[str, str]) -> str | No
     return None
 
 
-def _identity(name: str, version: int, merged_digest: str) -> str:
-    return digest_json({"model": name, "version": version, "merged": merged_digest})
+def _make_version(
+    client: MlflowClient, inputs: RegisterInputs, settings: RegisterSettings, work: Workdir
+) -> tuple[int, StoredAnswers]:
+    """Return the version of a release, made where there is none, and what the release answers."""
+    name, merged = settings.registry.model_name, inputs.merged
+    rows = read_rows(inputs.rows.folder / "rows.parquet")[: settings.registry.check_rows]
+    stored = _released_answers(inputs, rows, settings)
+    beside = {ANSWERS_FILE: stored.model_dump_json()}
+    work.reporter.progress("steps", 1, 3)
+    version = find_version(client, name, merged.digest)
+    if version is not None:
+        _complete(client, name, version, beside)
+        return version, stored
+    version = create_version(
+        client,
+        name,
+        merged.folder,
+        prompt=rows[0]["prompt"],
+        tags={DIGEST_TAG: merged.digest, "retune.base_model": inputs.base.model_id},
+        context=work.context,
+        scratch=work.scratch / "saved",
+        beside=beside,
+    )
+    return version, stored
 
 
-def _released_answers(merged: MergedRef, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _released_answers(
+    inputs: RegisterInputs, rows: list[dict[str, Any]], settings: RegisterSettings
+) -> StoredAnswers:
     from retune.inference.loaded_models import SLOT
 
-    answers = form_of(merged.folder).answer(SLOT.get(merged.as_scored()), rows)
+    loaded = SLOT.get(inputs.merged.as_scored())
+    answers = collect_answers(
+        form_of(inputs.merged.folder),
+        loaded,
+        rows,
+        system=settings.system,
+        reasoning_effort=settings.reasoning_effort,
+    )
     # The copy that is saved and the one that is reloaded need the memory.
     SLOT.clear()
     return answers
 
 
-def _count_equal(expected: Sequence[str], found: Sequence[str]) -> int:
-    return sum(one == other for one, other in zip(expected, found, strict=True))
+def _complete(client: MlflowClient, name: str, version: int, beside: Mapping[str, str]) -> None:
+    """Put beside a version what one of an earlier release of retune, or a lost file, lacks."""
+    found = get_version(client, name, version)
+    folder = local_folder(client, found) if found else None
+    for file, text in beside.items():
+        if folder is not None and not (folder / file).is_file():
+            (folder / file).write_text(text, encoding="utf-8")
+
+
+def _judge(decision: GateDecision, settings: RegisterSettings) -> Verdict:
+    if not decision.promote:
+        return "rejected"
+    return "pending" if settings.registry.approval == "required" else "promoted"
+
+
+def _draft_line(
+    inputs: RegisterInputs, name: str, version: int, verdict: Verdict, context: Mapping[str, str]
+) -> LedgerEntry:
+    decision, champion = inputs.decision, inputs.champion
+    links = {"mlflow_run": context["run_id"]}
+    links |= {"prefect_flow_run": context.get("prefect_flow_run", "")}
+    return LedgerEntry(
+        number=0,
+        at=context.get("at") or say_now(),
+        kind=verdict,
+        model_name=name,
+        actor=GATE,
+        version=version,
+        challenger=inputs.merged.digest,
+        opponent=champion.digest if champion else "",
+        decision=decision.digest,
+        test_rows=inputs.test_set or inputs.rows.digest,
+        alpha=decision.alpha,
+        reason="; ".join(decision.reasons),
+        figures=list_figures(decision, inputs.scores) | _list_cost(context),
+        links={what: where for what, where in links.items() if where},
+    )
+
+
+def list_figures(decision: GateDecision, scores: ModelScores | None) -> dict[str, float]:
+    """Return the deciding figure of a challenger: its value, interval, and gain.
+
+    Args:
+        decision: The gate's decision.
+        scores: The challenger's reports, where they are known.
+    """
+    name = decision.metric
+    metric = scores.metrics().get(name) if scores else None
+    found = {
+        name: metric.value if metric else None,
+        f"{name}.low": metric.low if metric else None,
+        f"{name}.high": metric.high if metric else None,
+        **{
+            f"{name}.against_{each.against}": each.difference
+            for each in decision.comparisons
+            if each.metric == name
+        },
+    }
+    return {key: value for key, value in found.items() if value is not None and isfinite(value)}
+
+
+def _list_cost(context: Mapping[str, str]) -> dict[str, float]:
+    """Return what the training took, where whoever registers knows it."""
+    hours = context.get(TRAINING_HOURS)
+    return {} if hours is None else {TRAINING_HOURS: float(hours)}
+
+
+def _say_held_back(decision: GateDecision, line: LedgerEntry) -> str:
+    if not decision.promote or line.kind == "promoted":
+        return ""
+    return "it waits for a person to approve it" if line.kind == "pending" else line.reason
+
+
+def _identity(name: str, version: int, merged_digest: str) -> str:
+    return digest_json({"model": name, "version": version, "merged": merged_digest})
 
 
 def _differing(name: str, version: int, equal: int, rows: int) -> ArtifactError:
@@ -153,33 +265,3 @@ def _differing(name: str, version: int, equal: int, rows: int) -> ArtifactError:
         "version in the MLflow UI and run again; if it stays so, the library versions that saved "
         "and loaded it differ."
     )
-
-
-def _move_alias(client: MlflowClient, version: int, inputs: RegisterInputs, name: str) -> Alias:
-    opponent = opponent_version(client, name, inputs.merged.digest)
-    beaten = opponent.tags.get(DIGEST_TAG, "") if opponent else ""
-    decided_against = inputs.champion.digest if inputs.champion else ""
-    if inputs.decision.promote and beaten != decided_against:
-        raise ArtifactError(
-            f"{name}: another run changed the champion while this one was being decided, so the "
-            "decision does not say whether this model is better than it. No alias was moved. Run "
-            "again: only the comparison with the new champion is computed."
-        )
-    tags = {
-        COMPARED_TAG: beaten,
-        "retune.decision": inputs.decision.digest,
-        "retune.promoted": json.dumps(inputs.decision.promote),
-        "retune.reasons": "\n".join(inputs.decision.reasons),
-    }
-    for tag, text in tags.items():
-        client.set_model_version_tag(name, str(version), tag, text)
-    alias = CHAMPION if inputs.decision.promote else CHALLENGER
-    client.set_registered_model_alias(name, alias, str(version))
-    if alias == CHAMPION and alias_holder(client, name, CHALLENGER) == version:
-        client.delete_registered_model_alias(name, CHALLENGER)
-    if alias_holder(client, name, alias) != version:
-        raise ArtifactError(
-            f"{name}: alias {alias} was set to version {version} and points elsewhere: another run "
-            "moved it at the same time. Run again to compare with what it put there."
-        )
-    return alias

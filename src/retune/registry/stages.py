@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
+from retune.model_records import BaseRef, ChampionRef, MergedRef
 from retune.modeling.libraries import ADAPTED
+from retune.modeling.placement import StagePlaces
 from retune.recipe.sections import RegistryConfig
-from retune.records import (
-    BaseRef,
-    ChampionRef,
-    GateDecision,
-    MergedRef,
-    Record,
-    RegisteredRef,
-    SideRef,
-)
-from retune.spine.stage import Settings, Workdir, stage
+from retune.records import Record, SideRef
+from retune.score_records import GateDecision, ModelScores, RegisteredRef
+from retune.spine.stage import Settings, Workdir, reads, stage
 
 
 class RegisterInputs(Record):
@@ -26,13 +22,19 @@ class RegisterInputs(Record):
     champion: ChampionRef | None = None
     """The version that the decision compared it with."""
     rows: SideRef
+    test_set: str = ""
+    """Digest of what the decision rests on, where that is not `rows`."""
     base: BaseRef
+    scores: ModelScores | None = None
+    """The merged model's reports: what the ledger keeps of the deciding figure."""
 
 
 class RegisterSettings(Settings):
-    """The name it gets, and how it is checked."""
+    """The name it gets, how it is checked, and how whoever serves it has to ask."""
 
     registry: RegistryConfig
+    system: Annotated[str | None, reads("prompt.system")] = None
+    reasoning_effort: Annotated[str | None, reads("prompt.reasoning_effort")] = None
 
 
 def _is_registered(record: RegisteredRef, context: Mapping[str, str]) -> str | None:
@@ -43,7 +45,7 @@ def _is_registered(record: RegisteredRef, context: Mapping[str, str]) -> str | N
 
 @stage(
     RegisterInputs,
-    version=1,
+    version=2,
     libraries=(*ADAPTED, "mlflow"),
     on_device=True,
     still_true=_is_registered,
@@ -52,6 +54,9 @@ def register_model(
     inputs: RegisterInputs, settings: RegisterSettings, work: Workdir
 ) -> RegisteredRef:
     """Make a release a version, check it, and move an alias to it."""
+    from retune.modeling.devices import computed_on_cpu
     from retune.registry.registering import register_model
 
-    return register_model(inputs, settings, work)
+    place = StagePlaces.read(work.context).of("register_model")
+    with computed_on_cpu(place.placement == "cpu"):
+        return register_model(inputs, settings, work)

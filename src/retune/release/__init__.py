@@ -1,1 +1,1 @@
-"""What lets a model out, and what is told about it: gate, report, model card."""
+"""What is told about a run and its model: summary, report, model card."""

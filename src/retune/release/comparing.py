@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from retune.modeling.tokenizer_identity import Likeness
-from retune.records import Metric, ModelScores, Record
-from retune.release import showing
+from retune.records import Record
 from retune.release.report import describe_environment, templates
 from retune.release.samples import SideBySide, choose_side_by_side
 from retune.release.side_by_side import PairedComparison, compare_with_first
+from retune.score_records import Metric, ModelScores
+from retune.scoring import showing
 from retune.scoring.figures import FIGURES, figure_of
 
 JSON_FILE = "comparison.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from retune.model_records import AdapterRef, MergedRef
 from retune.recipe.recipe import Recipe
 from retune.recipe.sections import LowRankConfig, MethodConfig
 from retune.recipe.sections.method import (
@@ -11,7 +12,6 @@ from retune.recipe.sections.method import (
     PrefixConfig,
     PTuningConfig,
 )
-from retune.records import AdapterRef, MergedRef
 
 
 def describe_method(method: MethodConfig, quantization: str) -> str:

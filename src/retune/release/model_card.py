@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from retune.records import Metric, Record, Role
+from retune.model_records import Role
+from retune.records import Record
 from retune.release.report import templates
+from retune.score_records import Metric
 
 
 class ModelCard(Record):
@@ -22,6 +24,8 @@ class ModelCard(Record):
     """Label and text, as in the report."""
     models: dict[Role, dict[str, Metric]]
     """Figures by role; `merged` is this model."""
+    scored: str = ""
+    """In which form the models were scored."""
     language: str | None = None
     """Language code of the data (``pt``)."""
     license: str | None = None

@@ -11,24 +11,21 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from retune.data.prepared import PreparedData
+from retune.gate.power import DetectableGain
+from retune.gate.requirements import describe_power
+from retune.model_records import AdapterRef, MergedRef, ModelRef, Role
 from retune.modeling.memory.memory_estimate import MemoryEstimate
 from retune.pages.numbers import ABSENT, show_bytes
 from retune.pages.templates import page_templates
-from retune.records import (
-    AdapterRef,
-    GateDecision,
-    MergedRef,
-    Metric,
-    ModelRef,
-    Record,
-    RegisteredRef,
-    Role,
-)
-from retune.release import showing
+from retune.recipe.sections.scoring import Form
+from retune.records import Record
 from retune.release.curves import CurvePoint, draw_png, draw_svg
+from retune.release.error_budget import ErrorBudget
 from retune.release.resources import describe_resources
 from retune.release.samples import Sample
 from retune.release.summary import RunSummary
+from retune.score_records import GateDecision, Metric, RegisteredRef
+from retune.scoring import showing
 from retune.scoring.figures import HEADLINE
 from retune.spine.provenance import library_versions, machine_provenance
 from retune.training.metrics import read_metrics
@@ -48,6 +45,8 @@ class RunReport(Record):
     made_at: str
     """Date and time, UTC."""
     decision: GateDecision
+    budget: ErrorBudget | None = None
+    """What the held-out rows could still be asked; None where that is not known."""
     registered: RegisteredRef | None
     models: dict[Role, dict[str, Metric]]
     baselines: dict[str, dict[str, Metric]] = Field(default_factory=dict)
@@ -68,6 +67,7 @@ def write_report(
     data: PreparedData,
     models: tuple[ModelRef, AdapterRef, MergedRef],
     estimated: MemoryEstimate | None,
+    power: DetectableGain | None = None,
     folder: Path,
 ) -> None:
     """Write the report of a run from its records.
@@ -78,22 +78,25 @@ def write_report(
         data: Rows from their sources to chats.
         models: Quantized model, adapter, released model.
         estimated: Memory that the training was estimated to need; None where it was not.
+        power: Smallest gain that the held-out rows can show; None where it is not known.
         folder: Where `report.md`, `report.html` and `curves.png` go; made when missing.
     """
+    shown = {} if power is None else {"Power": describe_power(power)}
     write_pages(
         folder,
         RunReport(
             recipe_name=summary.recipe,
             made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             decision=summary.decision,
+            budget=summary.budget,
             registered=summary.registered,
             models=summary.models,
             baselines=summary.baselines,
             samples=summary.samples,
             stages=summary.stages,
             curves=tuple(CurvePoint.model_validate(point) for point in read_metrics(curves)),
-            dataset=describe_data(data),
-            figures=describe_models(*models, estimated),
+            dataset=describe_data(data) | shown,
+            figures={**describe_models(*models, estimated), "Scored": describe_form(summary.form)},
             environment=describe_environment(),
         ),
     )
@@ -173,6 +176,14 @@ def describe_models(
         "Steps": f"{adapter.steps:,}, best at {adapter.best_step:,}"
         + (f", resumed from {adapter.resumed_from_step:,}" if adapter.resumed_from_step else ""),
         **(
+            {"Memory ran out": f"trained with {adapter.memory_rung}"} if adapter.memory_rung else {}
+        ),
+        **(
+            {"Steps left out": f"{adapter.skipped_batches:,}, whose loss was not a number"}
+            if adapter.skipped_batches
+            else {}
+        ),
+        **(
             {"Started from": f"adapter {adapter.started_from[:12]}"} if adapter.started_from else {}
         ),
         "Training loss": _loss(adapter.train_loss),
@@ -184,6 +195,13 @@ def describe_models(
         f"equal, {_apart(merged)}largest logit difference {merged.max_logit_difference:.2g} "
         f"where logits spread {merged.logit_spread:.2g}",
     }
+
+
+def describe_form(form: Form) -> str:
+    """Say in which form base, released model and champion were scored."""
+    if form == "nf4":
+        return "base, released model and champion in 4 bits (NF4), to which the figures belong"
+    return "base, released model and champion as they are stored, not quantized"
 
 
 def _apart(merged: MergedRef) -> str:

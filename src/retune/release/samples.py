@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-from retune.records import ModelScores, Record, Role
+from retune.model_records import Role
+from retune.records import Record
+from retune.score_records import ModelScores
 from retune.scoring.figures import FIGURES
 from retune.scoring.outcomes import read_outcomes
 

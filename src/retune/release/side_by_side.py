@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from retune.records import FigureDifference, ModelScores, Record
-from retune.release.gate import compare
+from retune.gate.deciding import compare
+from retune.records import Record
+from retune.score_records import FigureDifference, ModelScores
 from retune.scoring.figures import figure_of
 from retune.scoring.outcomes import read_outcomes, write_outcomes
 

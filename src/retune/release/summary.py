@@ -6,16 +6,12 @@ from pathlib import Path
 
 from pydantic import Field
 
-from retune.records import (
-    GateDecision,
-    Metric,
-    ModelScores,
-    Record,
-    RegisteredRef,
-    Role,
-    ScoreReport,
-)
+from retune.model_records import Role
+from retune.recipe.sections.scoring import Form
+from retune.records import Record
+from retune.release.error_budget import ErrorBudget
 from retune.release.samples import Sample
+from retune.score_records import GateDecision, Metric, ModelScores, RegisteredRef, ScoreReport
 from retune.scoring.figures import HEADLINE
 from retune.watching import StageLine
 
@@ -26,9 +22,13 @@ class RunSummary(Record):
     recipe: str
     models: dict[Role, dict[str, Metric]]
     stages: tuple[StageLine, ...]
+    form: Form = "plain"
+    """That base, released model and champion were scored in."""
     baselines: dict[str, dict[str, Metric]] = Field(default_factory=dict)
     """What plain classifiers reach on the same rows, where rows have labels."""
     decision: GateDecision
+    budget: ErrorBudget | None = None
+    """What the held-out rows could still be asked when it was taken."""
     registered: RegisteredRef
     samples: tuple[Sample, ...]
     mlflow_run_id: str

@@ -66,7 +66,7 @@ class AnswerJudge:
         rows: Sequence[Row],
     ) -> None:
         self._inputs, self._settings, self._work, self._rows = inputs, settings, work, rows
-        self._loaded: LoadedModel = SLOT.get(inputs.model)
+        self._loaded: LoadedModel = SLOT.get(inputs.model, settings.devices)
 
     def judge(self, asked: Sequence[Asked]) -> list[Judged]:
         """Ask the model and say what came of each prompt, in their order."""

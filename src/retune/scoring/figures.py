@@ -1,8 +1,9 @@
 """The table of figures: everything that is said of a figure beside how it is computed.
 
-Each figure of the reports (`retune.records.ScoreReport`) that people see has one entry. The gate,
-the watch on a training, tables, pages and pictures read it, so that a new figure is one more entry
-here, and one more name in `gate.metric` or `training.watch`, whose choices stand in the recipe.
+Each figure of the reports (`retune.score_records.ScoreReport`) that people see has one entry. The
+gate, the watch on a training, tables, pages and pictures read it, so that a new figure is one more
+entry here, and one more name in `gate.metric` or `training.watch`, whose choices stand in the
+recipe.
 
 The order of the entries is that of every table and of every list of comparisons, and where the rows
 choose what decides the first one does. A figure over part of the rows has its name before a dot
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from retune.recipe.sections import FormatName
-    from retune.scoring.uncertainty import Direction
+    from retune.scoring.uncertainty.paired import Direction
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ class Figure:
         direction: Which way is good.
         unit: A rate is a part of 1 and shown in percent; a number is shown as it is.
         rows: Format of the rows that have it; None: any.
-        over: What two models are compared on, one by one: held-out rows, texts, or cases whose
-            groups are subjects and no sources that make answers alike. None: never compared.
+        over: What two models are compared on, one by one: held-out rows, texts, cases whose groups
+            are subjects and no sources that make answers alike, or changes of rows' questions.
+            None: never row by row.
         statistic: What is made of the rows' values: their mean, the F1 of their classes, or a ratio
             of the sums of two columns, as its power of e or as bits.
         columns: The two columns of a ratio, upper and lower.
@@ -45,6 +47,8 @@ class Figure:
         curve: Its name in the picture of a training; empty: `training.watch` cannot name it.
         watch_reads: What a training that is watched by it reads of the recipe's `scoring`: the
             others are no part of that training's key.
+        guards_only: Whether it is compared only where `gate.guards` names it: what a tuned model
+            nearly always loses, or costs.
         judges: Whether a row's value says that its answer is right or wrong.
         parts: What the parts of its rows are called.
     """
@@ -55,7 +59,7 @@ class Figure:
     direction: Direction = "higher_is_better"
     unit: Literal["rate", "number"] = "rate"
     rows: FormatName | None = None
-    over: Literal["rows", "texts", "cases"] | None = None
+    over: Literal["rows", "texts", "cases", "changes"] | None = None
     statistic: Literal["mean", "macro_f1", "exp_of_ratio", "bits_of_ratio"] = "mean"
     columns: tuple[str, str] = ("", "")
     shown: Literal["in_tables", "between_models", "further"] = "further"
@@ -65,6 +69,7 @@ class Figure:
     decides_unasked: bool = False
     curve: str = ""
     watch_reads: tuple[str, ...] = ()
+    guards_only: bool = False
     judges: bool = False
     parts: str = "part"
 
@@ -151,6 +156,7 @@ _ALL = (
         statistic="bits_of_ratio",
         columns=("text_nll_nats", "answer_bytes"),
         shown="between_models",
+        may_decide=True,
     ),
     Figure(
         "general_text_bits_per_byte",
@@ -178,7 +184,9 @@ _ALL = (
         "Flip rate",
         "perturbed questions whose outcome is another",
         direction="lower_is_better",
+        over="changes",
         shown="in_tables",
+        guards_only=True,
         parts="what was perturbed",
     ),
     Figure(
@@ -194,6 +202,29 @@ _ALL = (
         direction="lower_is_better",
         unit="number",
         per_token=True,
+    ),
+    Figure(
+        "unscored_rate",
+        "Unscored rate",
+        "rows without the figure that decides",
+        direction="lower_is_better",
+        guards_only=True,
+    ),
+    Figure(
+        "seconds_per_answer",
+        "Seconds per answer",
+        "a row's share of the time that its batches took",
+        direction="lower_is_better",
+        unit="number",
+        guards_only=True,
+    ),
+    Figure(
+        "release_bytes",
+        "Size of the release in bytes",
+        "of the files that hold weights",
+        direction="lower_is_better",
+        unit="number",
+        guards_only=True,
     ),
     Figure("sql_executable_rate", "SQL that runs"),
     Figure("sql_empty_result_rate", "SQL with an empty result"),
@@ -226,6 +257,15 @@ def figure_of(name: str) -> Figure:
         name: In a report.
     """
     return FIGURES.get(name) or Figure(name, name.replace("_", " ").capitalize())
+
+
+def figure_behind(name: str) -> Figure:
+    """Return what is said of a figure, of one over part of the rows what is said of the whole.
+
+    Args:
+        name: Of a figure, or such as ``probe_pass_rate.refusals``.
+    """
+    return figure_of(name if name in FIGURES else name.partition(".")[0])
 
 
 def figure_that_decides(exists: Callable[[Figure], bool]) -> str:

@@ -5,7 +5,7 @@
 them; lower is better. Two texts of 6 and 4 nats, 5 tokens and 20 bytes in all: 10 / ln 2 / 20 =
 0.72 bits per byte, perplexity exp(10 / 5) = 7.4. Only bits per byte compare models of different
 tokenizers. Intervals: percentile bootstrap over texts. The change between two models is paired by
-`retune.release.pairing`, over the same texts: above zero the model has forgotten.
+`retune.gate.pairing`, over the same texts: above zero the model has forgotten.
 
 A plain text follows on the tokenizer's begin token where it has one; without one its first token is
 not scored. A text over the context is scored in windows. A text with a prompt is scored as the
@@ -26,7 +26,7 @@ from retune.inference.loaded_models import SLOT, LoadedModel
 from retune.inference.text_losses import answer_losses, text_losses
 from retune.inference.token_losses import RowLoss, context_limit
 from retune.modeling.reference import Reference, read_references
-from retune.records import ScoreReport
+from retune.score_records import ScoreReport
 from retune.scoring.outcomes import write_outcomes
 from retune.scoring.perplexity import estimate_bits_per_byte, estimate_perplexity
 from retune.scoring.stages import LossSettings, TextInputs
@@ -55,7 +55,7 @@ def score_general_text(inputs: TextInputs, settings: LossSettings, work: Workdir
         ScoringError: The model's loss is not finite.
     """
     references = read_references(inputs.text.path)
-    loaded = SLOT.get(inputs.model)
+    loaded = SLOT.get(inputs.model, settings.devices)
     outcomes = _score_references(loaded, references, settings.batch_size, work)
     write_outcomes(work.artifact, (_describe(at, one) for at, one in enumerate(outcomes, 1)))
     scored = [one for one in outcomes if isinstance(one, RowLoss)]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,10 +22,11 @@ import numpy as np
 from retune.errors import ScoringError
 from retune.inference.label_likelihood import LikelihoodPredictions, predict_by_likelihood
 from retune.scoring.classification.extraction import check_labels, read_label
-from retune.scoring.resampling import Floats
+from retune.scoring.uncertainty.resampling import Floats
 
 if TYPE_CHECKING:
     from retune.inference.generation import Answer
+    from retune.inference.latency import BatchTimes
     from retune.inference.loaded_models import LoadedModel
 
 Row = dict[str, Any]
@@ -47,6 +49,9 @@ class Predictions(NamedTuple):
 
     unscored_reasons: list[str | None]
     """Why it has no answer: `prompt_too_long`, `prompt_empty` or `loss_not_finite`."""
+
+    answers: list[Answer]
+    """What was written, else the label, and how long it took."""
 
     unread_reasons: list[str | None] | None = None
     """By generation, why no label could be read, as `classification.extraction.Reason` names it."""
@@ -164,6 +169,7 @@ def _predict_by_text(
         texts=texts,
         unscored_reasons=[answer.unscored_reason for answer in answers],
         unread_reasons=[reading and reading.reason for reading in readings],
+        answers=answers,
     )
 
 
@@ -176,13 +182,17 @@ def _predict_by_head(
 ) -> Predictions:
     from retune.inference.generation import split_off_unfit
     from retune.inference.head_predictions import predict_by_head
+    from retune.inference.latency import BatchTimes
     from retune.inference.token_losses import context_limit
 
     # It writes nothing, so that a prompt may fill the context.
     unasked, places = split_off_unfit(prompts, context_limit(loaded.model), 0)
     asked = [prompts[at] for at in places]
-    found = predict_by_head(loaded, asked, labels, batch_size=batch_size, progress=progress)
-    return _put_back(found, places, unasked, labels)
+    times = BatchTimes(places)
+    found = predict_by_head(
+        loaded, asked, labels, batch_size=batch_size, progress=progress, clock=times
+    )
+    return _put_back(found, places, unasked, labels, times)
 
 
 def _predict_by_likelihood(
@@ -193,12 +203,14 @@ def _predict_by_likelihood(
     progress: Progress | None,
 ) -> Predictions:
     from retune.inference.generation import split_off_unfit
+    from retune.inference.latency import BatchTimes
     from retune.inference.text_losses import answer_losses
     from retune.inference.token_losses import context_limit, most_broken
 
     # Beside the longest answer, so that whether a row is asked does not depend on the label.
     longest = max(map(len, label_answers.values()))
     unasked, places = split_off_unfit(prompts, context_limit(loaded.model), longest)
+    times = BatchTimes(places, parts=len(label_answers))
     losses = answer_losses(
         loaded.model,
         [(prompts[at], answer) for at in places for answer in label_answers.values()],
@@ -206,11 +218,12 @@ def _predict_by_likelihood(
         pad_id=int(loaded.tokenizer.pad_token_id),
         progress=progress,
         may_break=most_broken(len(places)) * len(label_answers),
+        clock=times,
     )
     nats = np.array([loss.nll_sum_nats for loss in losses]).reshape(len(places), len(label_answers))
     unasked, places, nats = _set_broken_aside(unasked, places, nats)
     found = predict_by_likelihood(-nats, list(label_answers))
-    return _put_back(found, places, unasked, list(label_answers))
+    return _put_back(found, places, unasked, list(label_answers), times)
 
 
 def _set_broken_aside(
@@ -235,16 +248,24 @@ def _set_broken_aside(
 
 
 def _put_back(
-    found: LikelihoodPredictions, places: list[int], unasked: list[Answer], labels: list[str]
+    found: LikelihoodPredictions,
+    places: list[int],
+    unasked: list[Answer],
+    labels: list[str],
+    times: BatchTimes,
 ) -> Predictions:
     predictions: list[str | None] = [None] * len(unasked)
     probabilities = np.full((len(unasked), len(labels)), np.nan)
     probabilities[places] = found.probabilities
+    answers = list(unasked)
     for at, prediction in zip(places, found.predictions, strict=True):
         predictions[at] = prediction
+        # Where two classes are equally likely there is no label, and it took as long.
+        answers[at] = times.stamp(at, replace(unasked[at], text=prediction or ""))
     return Predictions(
         predictions=predictions,
         probabilities=probabilities,
         texts=list(predictions),
         unscored_reasons=[answer.unscored_reason for answer in unasked],
+        answers=answers,
     )

@@ -21,7 +21,8 @@ from typing import Any
 from retune.data.tables import read_rows
 from retune.digests import digest_folder
 from retune.errors import ScoringError
-from retune.records import Metric, ScoreReport, SideRef
+from retune.records import LOG_FOLDER, SideRef
+from retune.score_records import Metric, ScoreReport
 from retune.scoring.classification.baselines import score_plain_classifiers
 from retune.scoring.classification.picture import (
     UNPARSABLE_COLUMN,
@@ -36,7 +37,7 @@ from retune.scoring.label_predictions import (
     find_label_answers,
     predict_labels,
 )
-from retune.scoring.outcomes import write_outcomes
+from retune.scoring.outcomes import LATENCY_FILE, write_outcomes
 from retune.scoring.stages import BaselineInputs, BaselineSettings, LabelInputs, LabelSettings
 from retune.spine.stage import Workdir
 
@@ -61,11 +62,12 @@ def score_labels(inputs: LabelInputs, settings: LabelSettings, work: Workdir) ->
             tokenizer, its loss is not finite, or a head knows other labels.
         ConfigError: By generation, two classes could not be told apart in a text.
     """
+    from retune.inference.latency import write_latency
     from retune.inference.loaded_models import SLOT
     from retune.modeling.tokenizer_identity import refuse_other_tokenizer
 
     rows, others = _read_labelled(inputs.rows, "held-out")
-    loaded = SLOT.get(inputs.model)
+    loaded = SLOT.get(inputs.model, settings.devices)
     refuse_other_tokenizer(loaded.tokenizer, rows)
     found = predict_labels(
         loaded,
@@ -85,6 +87,8 @@ def score_labels(inputs: LabelInputs, settings: LabelSettings, work: Workdir) ->
         resamples=settings.resamples,
     )
     write_outcomes(work.artifact, _describe(rows, found, scores))
+    answers = dict(zip((row["row_id"] for row in rows), found.answers, strict=True))
+    write_latency(work.artifact / LATENCY_FILE, loaded, answers, batch_size=settings.batch_size)
     _write_confusion(work.artifact, scores)
     return _report(
         work, {**scores.estimates, **_class_metrics(scores)}, len(rows), others, [scores]
@@ -218,7 +222,7 @@ def _report(
             # Two baselines leave the same row out for the same reason, which is one row.
             unscored[reason] = max(count, unscored.get(reason, 0))
     return ScoreReport(
-        digest=digest_folder(work.artifact),
+        digest=digest_folder(work.artifact, without=(LOG_FOLDER,)),
         folder=work.artifact,
         metrics=metrics,
         rows=rows,

@@ -7,9 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from retune.records import ScoreReport
+from retune.records import LOG_FOLDER
+from retune.score_records import ScoreReport
 
 ROWS_FILE = "rows.jsonl"
+LATENCY_FILE = f"{LOG_FOLDER}/latency.json"
+"""How long answers took: no part of a report's digest, since two equal runs differ in it."""
 
 
 def write_outcomes(folder: Path, outcomes: Iterable[Mapping[str, Any]]) -> None:

@@ -37,16 +37,20 @@ from retune.inference.loaded_models import SLOT, LoadedModel
 from retune.inference.text_losses import PairLosses, pair_losses, text_losses
 from retune.inference.token_losses import LOSS_NOT_FINITE, RowLoss, context_limit, most_broken
 from retune.modeling.tokenizer_identity import refuse_other_tokenizer
-from retune.records import Metric, ScoreReport
+from retune.score_records import Metric, ScoreReport
 from retune.scoring.outcomes import write_outcomes
-from retune.scoring.resampling import bits_of_ratio, exp_of_ratio
 from retune.scoring.stages import LossSettings, ScoreInputs
-from retune.scoring.uncertainty import estimate_ratio
+from retune.scoring.uncertainty.estimates import estimate_ratio
+from retune.scoring.uncertainty.resampling import bits_of_ratio, exp_of_ratio
 from retune.spine.stage import Workdir
 
 ROW_TOO_LONG = "row_too_long"
-_MOST_LOGITS = 2**28
+MOST_LOGITS = 2**28
 """Numbers of one batch's logits, 1 GiB in float32; three copies of them are alive at a time."""
+CACHED_LOGITS = 2**22
+"""The same on a CPU: three copies of more do not stay in its cache, and then take twice as long."""
+LEAST_TOKENS = 256
+"""Of a CPU's batch, whatever the vocabulary: with fewer, reading the weights is what takes time."""
 
 Row = dict[str, Any]
 
@@ -68,7 +72,7 @@ def score_perplexity(inputs: ScoreInputs, settings: LossSettings, work: Workdir)
         ScoringError: The model's loss is not finite on more than a tenth of the rows, or it has
             another tokenizer.
     """
-    loaded = SLOT.get(inputs.model)
+    loaded = SLOT.get(inputs.model, settings.devices)
     rows = read_rows(inputs.rows.folder / "rows.parquet")
     refuse_other_tokenizer(loaded.tokenizer, rows)
     scores = _score_rows(loaded, rows, settings.batch_size, work)
@@ -108,7 +112,13 @@ def _score_rows(
     found = pair_losses(
         loaded.model,
         [(rows[at]["prompt_ids"], rows[at]["answer_ids"]) for at in places],
-        batch_size=_fitting_batch(loaded, longest, batch_size),
+        batch_size=fit_batch(
+            batch_size,
+            longest=longest,
+            # Every position needs the vocabulary here.
+            vocabulary=int(loaded.model.config.get_text_config().vocab_size),
+            on_cpu=loaded.model.device.type == "cpu",
+        ),
         pad_id=int(loaded.tokenizer.pad_token_id),
         answer_bytes=[_count_bytes(loaded, rows[at]["answer_ids"]) for at in places],
         end_ids=loaded.end_ids,
@@ -121,11 +131,25 @@ def _score_rows(
     return scores
 
 
-def _fitting_batch(loaded: LoadedModel, longest: int, batch_size: int) -> int:
-    # Every position needs the vocabulary here. On a CPU too large a batch is no exception that
-    # could be halved: the kernel kills the process.
-    vocabulary = int(loaded.model.config.get_text_config().vocab_size)
-    return max(1, min(batch_size, _MOST_LOGITS // (longest * vocabulary)))
+def fit_batch(batch_size: int, *, longest: int, vocabulary: int, on_cpu: bool) -> int:
+    """Return how many rows are read at once where every position is scored.
+
+    On a CPU too large a batch is no exception that could be halved: the kernel kills the process.
+
+    Args:
+        batch_size: What the recipe allows.
+        longest: Tokens of the longest row.
+        vocabulary: Numbers that each position has.
+        on_cpu: Whether the model is computed there.
+
+    Returns:
+        At least one row, at most what is allowed; changes no figure.
+    """
+    fitting = MOST_LOGITS // (longest * vocabulary)
+    if on_cpu:
+        quick = max(CACHED_LOGITS // (longest * vocabulary), LEAST_TOKENS // longest)
+        fitting = min(fitting, quick)
+    return max(1, min(batch_size, fitting))
 
 
 def _count_bytes(loaded: LoadedModel, answer_ids: Sequence[int]) -> int:

@@ -7,10 +7,12 @@ from collections import Counter
 from retune.data.tables import read_rows
 from retune.digests import digest_folder
 from retune.inference.generation import write_answers
+from retune.inference.latency import write_latency
 from retune.inference.loaded_models import SLOT
 from retune.modeling.tokenizer_identity import refuse_other_tokenizer
-from retune.records import ScoreReport
-from retune.scoring.outcomes import write_outcomes
+from retune.records import LOG_FOLDER
+from retune.score_records import ScoreReport
+from retune.scoring.outcomes import LATENCY_FILE, write_outcomes
 from retune.scoring.stages import SampleSettings, ScoreInputs
 from retune.spine.stage import Workdir
 
@@ -30,7 +32,7 @@ def sample_answers(inputs: ScoreInputs, settings: SampleSettings, work: Workdir)
         ScoringError: The model has another tokenizer.
     """
     rows = [row for row in read_rows(inputs.rows.folder / "rows.parquet") if row["question"]]
-    loaded = SLOT.get(inputs.model)
+    loaded = SLOT.get(inputs.model, settings.devices)
     refuse_other_tokenizer(loaded.tokenizer, rows)
     count = min(settings.samples, len(rows))
     shown = [rows[number * len(rows) // count] for number in range(count)]
@@ -40,6 +42,12 @@ def sample_answers(inputs: ScoreInputs, settings: SampleSettings, work: Workdir)
         max_new_tokens=settings.max_new_tokens,
         batch_size=settings.batch_size,
         progress=lambda done, total: work.reporter.progress("answers", done, total),
+    )
+    write_latency(
+        work.artifact / LATENCY_FILE,
+        loaded,
+        {row["row_id"]: answer for row, answer in zip(shown, answers, strict=True)},
+        batch_size=settings.batch_size,
     )
     unscored = Counter(answer.unscored_reason for answer in answers if answer.unscored_reason)
     write_outcomes(
@@ -57,7 +65,7 @@ def sample_answers(inputs: ScoreInputs, settings: SampleSettings, work: Workdir)
         ),
     )
     return ScoreReport(
-        digest=digest_folder(work.artifact),
+        digest=digest_folder(work.artifact, without=(LOG_FOLDER,)),
         folder=work.artifact,
         metrics={},
         rows=count,

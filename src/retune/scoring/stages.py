@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from retune.model_records import ScoredModel
 from retune.modeling.libraries import ADAPTED
+from retune.recipe.sections.base import Devices
 from retune.recipe.sections.scoring import ClassifyBy, PerturbationKind
-from retune.records import Record, ScoredModel, ScoreReport, SideRef, Source
+from retune.records import Record, SideRef, Source
+from retune.score_records import ScoreReport
 from retune.spine.stage import Settings, Workdir, reads, stage
 
 _SCORED = (*ADAPTED, "numpy", "scipy")
 
 BatchSize = Annotated[int, reads("scoring.runtime.batch_size")]
+ScoringDevices = Annotated[Devices, reads("scoring.runtime.devices")]
 Resamples = Annotated[int, reads("scoring.resamples")]
 MaxNewTokens = Annotated[int, reads("scoring.max_new_tokens")]
 SqlDialect = Annotated[str, reads("scoring.sql_dialect")]
@@ -31,6 +35,7 @@ class LossSettings(Settings):
 
     resamples: Resamples
     batch_size: BatchSize
+    devices: ScoringDevices
 
 
 @stage(ScoreInputs, version=4, libraries=_SCORED, on_device=True)
@@ -46,6 +51,7 @@ class AnswerSettings(Settings):
 
     max_new_tokens: MaxNewTokens
     batch_size: BatchSize
+    devices: ScoringDevices
 
 
 class SqlSettings(AnswerSettings):
@@ -59,7 +65,7 @@ class WatchSettings(SqlSettings):
     """What the scorers read that a training may be watched by."""
 
 
-@stage(ScoreInputs, version=4, libraries=(*_SCORED, "sqlglot"), on_device=True)
+@stage(ScoreInputs, version=5, libraries=(*_SCORED, "sqlglot"), on_device=True)
 def score_sql(inputs: ScoreInputs, settings: SqlSettings, work: Workdir) -> ScoreReport:
     """Let a model write a query for each row, and compare it with the reference."""
     from retune.scoring.sql.answers import score_sql
@@ -73,7 +79,7 @@ class SampleSettings(AnswerSettings):
     samples: Annotated[int, reads("scoring.samples")]
 
 
-@stage(ScoreInputs, version=2, libraries=ADAPTED, on_device=True)
+@stage(ScoreInputs, version=3, libraries=ADAPTED, on_device=True)
 def sample_answers(inputs: ScoreInputs, settings: SampleSettings, work: Workdir) -> ScoreReport:
     """Let a model answer a few questions, for a person to read."""
     from retune.scoring.samples import sample_answers
@@ -109,7 +115,7 @@ class LabelSettings(AnswerSettings):
     resamples: Resamples
 
 
-@stage(LabelInputs, version=3, libraries=(*_SCORED, "matplotlib", "scikit-learn"), on_device=True)
+@stage(LabelInputs, version=5, libraries=(*_SCORED, "matplotlib", "scikit-learn"), on_device=True)
 def score_labels(inputs: LabelInputs, settings: LabelSettings, work: Workdir) -> ScoreReport:
     """Score which class a model puts each row into."""
     from retune.scoring.labels import score_labels
@@ -156,6 +162,7 @@ class ProbeSettings(Settings):
     reasoning_effort: Annotated[str | None, reads("prompt.reasoning_effort")]
     max_new_tokens: Annotated[int, reads("probes.max_new_tokens")]
     batch_size: BatchSize
+    devices: ScoringDevices
 
 
 @stage(ProbeInputs, version=3, libraries=_SCORED, on_device=True)

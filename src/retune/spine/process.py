@@ -8,7 +8,6 @@ print goes to a log file. It ends when its parent does: standard input then reac
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import queue
@@ -17,17 +16,49 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import retune.errors as errors
 from retune.errors import RetuneError, StageDied, StageError
+from retune.spine.device_lock import find_device_lock
+from retune.spine.importing import import_at_once
 from retune.spine.stage import TABLE, Reporter, StageRequest, load_table, run_stage
 from retune.spine.stopping import STOP
 
 STOP_GRACE_SECONDS = 30.0
 """How long a training may take to seal its last checkpoint before it is killed."""
 _LOG_LINES_SHOWN = 8
+
+
+def start_process(
+    arguments: Sequence[str],
+    log: IO[str],
+    handles: Sequence[int],
+    environment: Mapping[str, str],
+) -> subprocess.Popen[str]:
+    """Start this module as a process.
+
+    Args:
+        arguments: Of `serve`.
+        log: Gets what it prints.
+        handles: File descriptors that it inherits.
+        environment: All of its variables.
+
+    Returns:
+        The process, with its standard input open.
+    """
+    return subprocess.Popen(
+        # -P: no module of the folder that a user happens to stand in.
+        [sys.executable, "-P", "-m", "retune.spine.process", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        pass_fds=handles,
+        env=environment,
+        encoding="utf-8",
+    )
 
 
 class StageProcess:
@@ -50,38 +81,42 @@ class StageProcess:
         self._arguments = (table, import_ahead)
         self._process: subprocess.Popen[str] | None = None
         self._events: IO[str] | None = None
+        self._device = find_device_lock()
 
     def start(self) -> None:
         """Start the process unless it runs; its imports go on while other work is done."""
         if self._process is not None and self._process.poll() is None:
             return
-        self.stop()
+        self._end()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         read_end, write_end = os.pipe()
         with open(self.log, "a", encoding="utf-8") as log:
-            self._process = subprocess.Popen(
-                # -P: no module of the folder that a user happens to stand in.
-                [
-                    sys.executable,
-                    *("-P", "-m", "retune.spine.process", str(write_end)),
-                    *self._arguments,
-                ],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                pass_fds=(write_end,),
+            self._process = start_process(
+                (str(write_end), *self._arguments),
+                log,
+                (write_end, *self._device.open()),
                 # OpenMP's threads spin while they wait: on few cores they take the time from the
                 # one that works, and training is twice as slow. What libraries print goes to a
                 # file in UTF-8; in the encoding of the user's terminal it could end a stage.
-                env={
+                {
                     "OMP_WAIT_POLICY": "PASSIVE",
                     **os.environ,
                     "PYTHONIOENCODING": "utf-8:backslashreplace",
                 },
-                encoding="utf-8",
             )
         os.close(write_end)
         self._events = os.fdopen(read_end, encoding="utf-8")
+
+    def claim_device(self, tell: Callable[[str], object]) -> None:
+        """Wait until this run alone has the device, where runs take turns on it.
+
+        It is kept until `stop`, also while a process that died is replaced: whoever holds a slot
+        of Prefect's by then must never have to wait for the device.
+
+        Args:
+            tell: Is told once who is waited for.
+        """
+        self._device.take(tell)
 
     def run(self, request: StageRequest, reporter: Reporter) -> dict[str, Any]:
         """Run one stage there and wait for it.
@@ -98,6 +133,7 @@ class StageProcess:
             StageDied: The process died.
         """
         self.start()
+        self.claim_device(reporter.log)
         assert self._process is not None and self._process.stdin is not None
         try:
             self._process.stdin.write(request.model_dump_json() + "\n")
@@ -136,7 +172,11 @@ class StageProcess:
         raise self._died(stage)
 
     def stop(self) -> None:
-        """End the process: asked first, killed after a grace period."""
+        """End the process, asked first and killed after a grace period; let the device go."""
+        self._end()
+        self._device.release()
+
+    def _end(self) -> None:
         process, self._process = self._process, None
         if process is None:
             return
@@ -161,7 +201,7 @@ class StageProcess:
             # Its pipe is closed and yet it lives: nothing that it still does could be heard.
             self._process.kill()
             code = self._process.wait()
-        self.stop()
+        self._end()
         tail = self.log.read_text("utf-8", errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
         cause = _cause_of_death(code)
         return StageDied(
@@ -251,7 +291,7 @@ def serve(events_handle: int, table: str, import_ahead: str) -> None:
     with os.fdopen(events_handle, "w", encoding="utf-8") as events:
         reporter = _EventReporter(events)
         # Imports dominate the start (torch, transformers, trl: 8 s): done while the parent works.
-        importlib.import_module(import_ahead)
+        import_at_once(import_ahead)
         while not STOP.requested:
             _serve_one(requests.get(), table, reporter)
 

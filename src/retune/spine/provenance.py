@@ -56,3 +56,9 @@ def _commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
+
+
+def find_constraints() -> Path | None:
+    """Return the file of pinned versions in the checkout that this code lies in, or None."""
+    folders = Path(__file__).resolve().parents
+    return next((path for each in folders if (path := each / "constraints.txt").is_file()), None)

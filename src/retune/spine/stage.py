@@ -11,17 +11,19 @@ import importlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, get_type_hints
+from typing import Annotated, Any, Generic, ParamSpec, Protocol, Self, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from retune.digests import digest_json
 from retune.errors import ConfigError, RetuneError, StageError
+from retune.recipe.sections.base import RUNTIME
 from retune.records import ContentRecord, Record
+from retune.spine.opening import open_store
 from retune.spine.provenance import library_versions, machine_provenance
 from retune.spine.store import Store, disk_error
 
@@ -196,7 +198,10 @@ class StageRequest(BaseModel):
     key: str
     inputs: dict[str, Any]
     settings: dict[str, Any]
-    store: Path
+    store: Annotated[str, BeforeValidator(str)]
+    """Address of the store: a folder, or shared storage."""
+    cache: Path | None = None
+    """Folder of caches, where the store is shared."""
     context: dict[str, str] = {}
     """What the result does not depend on: the MLflow address, run ids."""
 
@@ -230,11 +235,16 @@ def key_parts(stage: Stage[..., Any], inputs: Record, settings: Settings) -> dic
         made so that two of them can be compared line by line.
     """
     read = _flatten(settings.by_name(), ())
+    runtime = set(_runtime_names(settings, ()))
     return {
         "stage": stage.name,
         "version": stage.version,
         **_flatten(_input_digests(inputs), ("input",)),
-        **{name: value for name, value in read.items() if "runtime" not in name.split(".")},
+        **{
+            name: value
+            for name, value in read.items()
+            if RUNTIME not in name.split(".") and name not in runtime
+        },
         **{f"library.{k}": v for k, v in library_versions(stage.libraries).items()},
     }
 
@@ -242,6 +252,16 @@ def key_parts(stage: Stage[..., Any], inputs: Record, settings: Settings) -> dic
 def stage_key(parts: Mapping[str, Any]) -> str:
     """Return the stage key: the first 32 hexadecimal digits of the parts' sha256."""
     return digest_json(dict(parts))[:32]
+
+
+def _runtime_names(section: BaseModel, path: tuple[str, ...]) -> Iterator[str]:
+    """Yield the names of the settings that are marked as `RUNTIME` one by one."""
+    for name, declared in type(section).model_fields.items():
+        place, value = (*path, declared.alias or name), getattr(section, name)
+        if RUNTIME in declared.metadata:
+            yield ".".join(place)
+        elif isinstance(value, BaseModel):
+            yield from _runtime_names(value, place)
 
 
 def _flatten(value: Any, path: tuple[str, ...]) -> dict[str, Any]:
@@ -285,9 +305,9 @@ def run_stage(
         RetuneError: What the stage's function raises, `ArtifactError` for a full disk, or
             `StageError` for a request whose key is not that of its content.
     """
-    store = Store(request.store)
+    store = open_store(request.store, request.cache)
     reporter = reporter or SilentReporter()
-    with store.lock(request.key):
+    with store.lock(request.key, reporter.log):
         if is_stored(store, stage, request):
             return store.load(stage.name, request.key, stage.output)
         reporter.started()

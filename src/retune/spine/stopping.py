@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -50,3 +51,17 @@ class StopSignal:
 
 STOP = StopSignal()
 """The process's one stop signal."""
+
+
+@contextmanager
+def keeping_handlers() -> Iterator[None]:
+    """Give SIGTERM and SIGINT back to who had them: libraries that start processes take them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

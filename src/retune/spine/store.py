@@ -17,8 +17,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,13 +29,20 @@ from typing import Any, TypeVar
 from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from retune.digests import digest_file, digest_files, digest_json, list_files
+from retune.digests import (
+    digest_file,
+    digest_files,
+    digest_json,
+    list_files,
+    only_links_change,
+)
 from retune.errors import ArtifactError
 from retune.records import ArtifactRecord, Record
 
 R = TypeVar("R", bound=Record)
 
 MANIFEST = "manifest.json"
+_KEY = re.compile(r"[0-9a-f]{32}")
 MIN_FREE_BYTES = 64 * 1024 * 1024
 """Below this much free disk no stage starts: it could not even write its manifest safely."""
 
@@ -59,6 +67,10 @@ class Manifest(BaseModel):
         return digest_json(self.model_dump(mode="json", exclude={"checksum"}))
 
 
+def say_nothing(_: str) -> None:
+    """Take a line that nobody reads."""
+
+
 class Store:
     """Artifacts below one root folder.
 
@@ -69,16 +81,69 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
 
+    @property
+    def address(self) -> str:
+        """What other processes open it by."""
+        return str(self.root)
+
+    @property
+    def caches(self) -> Path | None:
+        """Folder of caches, where it is shared storage that is read through one."""
+        return None
+
+    def check_writable(self) -> tuple[str, ...]:
+        """Look whether it can be written, before MLflow, whose database lies in it, is blamed.
+
+        Returns:
+            What to tell of it.
+
+        Raises:
+            ArtifactError: It cannot be.
+        """
+        try:
+            _make_folder(self.root)
+            with TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise ArtifactError(
+                f"store.folder: {self.root} cannot be written ({error.strerror or error}). Name a "
+                "folder that you may write to, on a disk with space."
+            ) from error
+        return ()
+
     def folder(self, stage: str, key: str) -> Path:
         """Return where an artifact lies, or would lie."""
         return self.root / stage / key
 
-    def damage(self, stage: str, key: str) -> str | None:
+    def artifacts(self, stage: str | None = None) -> list[tuple[str, str]]:
+        """List what stands here, whole or damaged, as stage and key.
+
+        Args:
+            stage: One stage; None for all.
+        """
+        # Only stages have known keys: reports and downloaded versions lie in such folders, too.
+        stages = [each.name for each in self.root.glob(f"known/{stage or '*'}") if each.is_dir()]
+        return sorted(
+            (each, folder.name)
+            for each in stages
+            for folder in (self.root / each).glob("*")
+            if folder.is_dir() and _KEY.fullmatch(folder.name)
+        )
+
+    def share_files(self, folder: str) -> None:
+        """Make a folder's files those of all machines, where the store is on shared storage.
+
+        Args:
+            folder: Below the root; each file's name tells its content, and none is ever changed.
+        """
+
+    def damage(self, stage: str, key: str, *, afresh: bool = False) -> str | None:
         """Say what is wrong with a stored artifact.
 
         Args:
             stage: Stage name.
             key: Stage key.
+            afresh: Read every file, those too that no program has written to since they were read.
 
         Returns:
             None when every file is as the manifest says; else one sentence part, such as
@@ -91,11 +156,8 @@ class Store:
             manifest = self.manifest(stage, key)
         except ArtifactError:
             return "artifact damaged: manifest.json unreadable"
-        if (manifest.stage, manifest.key) != (stage, key):
-            return "artifact damaged: manifest.json of another artifact"
-        if manifest.checksum not in (None, manifest.computed_checksum()):
-            return "artifact damaged: manifest.json changed"
-        return _first_difference(folder, manifest.files)
+        fault = find_fault(manifest, stage, key)
+        return fault or _first_difference(folder, manifest.files, afresh=afresh)
 
     def manifest(self, stage: str, key: str) -> Manifest:
         """Read an artifact's manifest.
@@ -143,8 +205,13 @@ class Store:
         return known
 
     @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
-        """Hold a stage key; a second holder waits, and a dead holder frees it."""
+    def lock(self, key: str, tell: Callable[[str], object] = say_nothing) -> Iterator[None]:
+        """Hold a stage key; a second holder waits, and a dead holder frees it.
+
+        Args:
+            key: Stage key.
+            tell: Is told who is waited for, where that is known.
+        """
         folder = self.root / "locks"
         _make_folder(folder)
         with FileLock(folder / f"{key}.lock"):
@@ -220,13 +287,16 @@ class Store:
         work = self.root / stage / f"{key}.work"
         try:
             self._write_manifest(work / "artifact", stage, key, record, key_parts, provenance)
-            _replace_folder(work / "artifact", self.folder(stage, key))
+            replace_folder(work / "artifact", self.folder(stage, key))
             known = self.root / "known" / stage
             _make_folder(known)
             _write_synced(known / f"{key}.json", json.dumps(key_parts, sort_keys=True))
         except OSError as error:
             raise disk_error(work, error) from error
-        shutil.rmtree(work, ignore_errors=True)
+        artifact = self.folder(stage, key)
+        with only_links_change([artifact / path for path in list_files(artifact)]):
+            # The scratch folder may hold a second link to weights that became the artifact.
+            shutil.rmtree(work, ignore_errors=True)
         return self._located(self.manifest(stage, key), type(record))
 
     def _write_manifest(
@@ -238,8 +308,7 @@ class Store:
         key_parts: Mapping[str, Any],
         provenance: Mapping[str, Any],
     ) -> None:
-        for path in list_files(artifact):
-            _sync(artifact / path)
+        _sync_files(artifact)
         body = record.model_dump(mode="json")
         body.pop("folder", None)
         manifest = Manifest(
@@ -252,8 +321,7 @@ class Store:
         )
         manifest = manifest.model_copy(update={"checksum": manifest.computed_checksum()})
         _write_synced(artifact / MANIFEST, manifest.model_dump_json(indent=2))
-        for folder in (*(path for path in artifact.rglob("*") if path.is_dir()), artifact):
-            _sync(folder)
+        _sync_folders(artifact)
 
     def _located(self, manifest: Manifest, record_type: type[R]) -> R:
         body = dict(manifest.record)
@@ -269,24 +337,13 @@ class Store:
             ) from error
 
 
-def check_writable(root: Path) -> None:
-    """Look whether a store can be written, before MLflow, whose database lies in it, is blamed.
-
-    Args:
-        root: The store's folder; made when missing.
-
-    Raises:
-        ArtifactError: It cannot be.
-    """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=root):
-            pass
-    except OSError as error:
-        raise ArtifactError(
-            f"store.folder: {root} cannot be written ({error.strerror or error}). Name a folder "
-            "that you may write to, on a disk with space."
-        ) from error
+def find_fault(manifest: Manifest, stage: str, key: str) -> str | None:
+    """Say what is wrong with a manifest that is to be that of an artifact; None for nothing."""
+    if (manifest.stage, manifest.key) != (stage, key):
+        return "artifact damaged: manifest.json of another artifact"
+    if manifest.checksum not in (None, manifest.computed_checksum()):
+        return "artifact damaged: manifest.json changed"
+    return None
 
 
 def disk_error(path: Path, error: OSError) -> ArtifactError:
@@ -299,22 +356,41 @@ def disk_error(path: Path, error: OSError) -> ArtifactError:
     return ArtifactError(f"{path}: cannot be written ({error.strerror or error}).")
 
 
-def _first_difference(folder: Path, files: Mapping[str, str]) -> str | None:
+def _first_difference(folder: Path, files: Mapping[str, str], *, afresh: bool) -> str | None:
     for name, digest in files.items():
         path = folder / name
         if not path.is_file():
             return f"artifact damaged: {name} missing"
-        if digest_file(path) != digest:
+        found = digest_file(path, afresh=afresh)
+        # Nothing is computed anew because of what was remembered: the file itself has to differ.
+        if found != digest and digest_file(path, afresh=True) != digest:
             return f"artifact damaged: {name} changed"
     return None
 
 
-def _replace_folder(source: Path, target: Path) -> None:
+def sync_tree(folder: Path) -> None:
+    """Have a folder's files, and the folders themselves, on the disk."""
+    _sync_files(folder)
+    _sync_folders(folder)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Put a folder in another's place."""
     # A damaged artifact may still stand at the target; a folder cannot be renamed over it.
     if target.exists():
         shutil.rmtree(target)
     os.replace(source, target)
     _sync(target.parent)
+
+
+def _sync_files(folder: Path) -> None:
+    for path in list_files(folder):
+        _sync(folder / path)
+
+
+def _sync_folders(folder: Path) -> None:
+    for each in (*(path for path in folder.rglob("*") if path.is_dir()), folder):
+        _sync(each)
 
 
 def _make_folder(folder: Path) -> None:

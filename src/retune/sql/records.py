@@ -20,14 +20,14 @@ class SqlLimits(SqlRecord):
     """How much one statement may cost before it counts as failed."""
 
     deadline_s: float = Field(default=5.0, gt=0)
-    """Seconds that one query may take."""
+    """Seconds of processor time that one query may take, however busy the machine is."""
 
     context_deadline_s: float = Field(default=10.0, gt=0)
-    """Seconds that opening a database, or building one from its context, may take."""
+    """Seconds of processor time for opening a database, or building one from its context."""
 
     grace_s: float = Field(default=0.5, gt=0)
-    """Seconds after a deadline until the worker is killed: some single steps of SQLite take long
-    and cannot be interrupted."""
+    """Seconds of processor time after a deadline until the worker is killed: some single steps of
+    SQLite take long and cannot be interrupted."""
 
     max_rows: int = Field(default=100_000, gt=0)
     """Rows of a gold result; one with more leaves the row unscored."""

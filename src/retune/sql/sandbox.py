@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psutil
+
 from retune.errors import ScoringError
 from retune.sql.records import SqlLimits
 
@@ -22,6 +24,10 @@ _SOURCE_ROOT = Path(__file__).resolve().parents[2]
 _BOOT = "import sys; sys.path.append({root!r}); from retune.sql.worker import main; main()"
 _START_SECONDS = 30.0  # a loaded machine; normally 0.05
 _READ_BYTES = 65536
+_LOOK_EVERY_SECONDS = 0.02
+_BUSY_MACHINE = 20
+"""How many seconds of the clock a second of a query may take: other processes have a part of the
+time. Also ends a worker that waits for a disk, which takes no processor time."""
 
 
 class SqlSandbox:
@@ -56,7 +62,7 @@ class SqlSandbox:
 
         Args:
             op: `open`, `gold`, `probe` or `prediction`.
-            deadline_s: Seconds until its answer is late.
+            deadline_s: Seconds of processor time until its answer is late.
             **fields: What the operation needs.
 
         Returns:
@@ -68,8 +74,8 @@ class SqlSandbox:
         """
         process = self._running()
         request = json.dumps({"op": op, "deadline_s": deadline_s, **fields}) + "\n"
-        until = time.monotonic() + deadline_s + self._limits.grace_s
-        reply = _exchange(process, request.encode("ascii"), until)
+        seconds = deadline_s + self._limits.grace_s
+        reply = _exchange(process, request.encode("ascii"), seconds, _BUSY_MACHINE * seconds)
         if reply["status"] in ("timeout", "crashed", "out_of_memory"):
             self.kill()
         return reply
@@ -97,7 +103,7 @@ class SqlSandbox:
         self._process = self._start()
         self.starts += 1
         # Starting Python is not the query's fault, so its time is not the query's either.
-        greeting = _exchange(self._process, b"", time.monotonic() + _START_SECONDS)
+        greeting = _exchange(self._process, b"", _START_SECONDS, _START_SECONDS)
         if greeting["status"] != "ready":
             self.kill()
             raise ScoringError(
@@ -127,18 +133,23 @@ class SqlSandbox:
             ) from error
 
 
-def _exchange(process: subprocess.Popen[bytes], request: bytes, until: float) -> dict[str, Any]:
-    """Send a request and read one line, never waiting past `until`."""
+def _exchange(
+    process: subprocess.Popen[bytes], request: bytes, seconds: float, clock_seconds: float
+) -> dict[str, Any]:
+    """Send a request and read one line, within seconds of the worker's time and of the clock's."""
     if process.stdin is None or process.stdout is None:  # for the type checker: both are pipes
         return {"status": "crashed", "detail": ""}
     source, sink = process.stdout.fileno(), process.stdin.fileno()
     os.set_blocking(sink, False)
     unsent, received = memoryview(request), b""
+    used, until = _processor_seconds(process), time.monotonic() + clock_seconds
+    left = min(seconds, clock_seconds)
     while not received.endswith(b"\n"):
-        left = until - time.monotonic()
         if left <= 0:
             return {"status": "timeout", "detail": "the worker did not answer and was killed"}
-        readable, writable, _ = select.select([source], [sink] if unsent else [], [], left)
+        readable, writable, _ = select.select(
+            [source], [sink] if unsent else [], [], max(left, _LOOK_EVERY_SECONDS)
+        )
         try:
             if writable:
                 unsent = unsent[os.write(sink, unsent) :]
@@ -149,8 +160,18 @@ def _exchange(process: subprocess.Popen[bytes], request: bytes, until: float) ->
                     return _crashed(process)
         except BrokenPipeError:
             return _crashed(process)
+        # One thread takes no more of its own time than passes on the clock.
+        left = min(seconds - (_processor_seconds(process) - used), until - time.monotonic())
     reply: dict[str, Any] = json.loads(received)
     return reply
+
+
+def _processor_seconds(process: subprocess.Popen[bytes]) -> float:
+    try:
+        times = psutil.Process(process.pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0  # Its pipe says so next.
+    return float(times.user + times.system)
 
 
 def _crashed(process: subprocess.Popen[bytes]) -> dict[str, Any]:

@@ -7,7 +7,13 @@ from retune.tracking.addresses import (
     default_uri,
     shown_uri,
 )
-from retune.tracking.connecting import check_tracking, connect, open_experiment, unreachable
+from retune.tracking.connecting import (
+    check_tracking,
+    connect,
+    has_database,
+    open_experiment,
+    unreachable,
+)
 from retune.tracking.entries import flatten_params
 from retune.tracking.mirror import STAGE_KEY_TAG, Mirror, RunStatus
 
@@ -22,6 +28,7 @@ __all__ = [
     "default_artifact_root",
     "default_uri",
     "flatten_params",
+    "has_database",
     "open_experiment",
     "shown_uri",
     "unreachable",

@@ -40,6 +40,7 @@ def choose_tracking(
     name: str,
     store_root: Path,
     resolve: Callable[[Path], Path],
+    shared: str | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Tracking:
     """Decide where MLflow is: the recipe wins, and where it is silent the environment counts.
@@ -50,6 +51,7 @@ def choose_tracking(
         name: The recipe's name, an experiment's name of last resort.
         store_root: The artifact store's folder.
         resolve: Makes a path absolute, from the project's root.
+        shared: Address of the store, where machines share it.
         environment: Variables of the process.
 
     Returns:
@@ -64,7 +66,19 @@ def choose_tracking(
         found = _absolute(_without_password(said[URI_VARIABLE]), URI_VARIABLE, resolve)
         notes.append(f"MLflow: {shown_uri(found)}, from {URI_VARIABLE}; tracking.uri would win")
     else:
+        if uri is None and shared is not None:
+            raise ConfigError(
+                f"tracking.uri: found none, and no {URI_VARIABLE}, beside store.folder: {shared}. "
+                "Machines that share a store need one registry: two of them would each have their "
+                "own champion. Expected the address of an MLflow server that all of them reach, "
+                "such as http://host:5000 (deployments/README.md)."
+            )
         found = _absolute(uri, "tracking.uri", resolve) if uri else default_uri(store_root)
+    if shared is not None and is_sqlite(found):
+        notes.append(
+            f"MLflow: {shown_uri(found)} is a file, and the store is shared: only machines that "
+            "reach this file know the same champion"
+        )
     if experiment is None and said[EXPERIMENT_VARIABLE]:
         notes.append(f"MLflow experiment: {said[EXPERIMENT_VARIABLE]}, from {EXPERIMENT_VARIABLE}")
     registry = environment.get("MLFLOW_REGISTRY_URI", "").strip()

@@ -57,6 +57,11 @@ def check_tracking(uri: str) -> None:
         raise unreachable(uri, error) from error
 
 
+def has_database(uri: str) -> bool:
+    """Say whether there can be anything at an address: False where SQLite's file is not there."""
+    return not is_sqlite(uri) or sqlite_path(uri).is_file()
+
+
 def unreachable(uri: str, error: Exception) -> ServiceError:
     """Turn what MLflow raised into advice, without a password of the address."""
     # What urllib3 names last is what happened; before it stands the whole request.
@@ -86,17 +91,25 @@ def connect(uri: str) -> MlflowClient:
     Returns:
         A client for tracking and registry; a server is not asked yet.
     """
-    # MLflow reads some of these while it is imported. What the user has set stands.
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    client_type = import_client()
     import mlflow.store.db.utils
-    from mlflow import MlflowClient
 
     # Each retry of a request would be a line on the user's screen.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     # A database that refuses is asked ten times over 100 s; no setting shortens that.
     mlflow.store.db.utils.MAX_RETRY_COUNT = 3
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    return client_type(tracking_uri=uri, registry_uri=uri)
+
+
+def import_client() -> type[MlflowClient]:
+    """Import MLflow under our settings, which it reads while it is imported."""
+    # What the user has set stands.
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    client_type: type[MlflowClient] = MlflowClient
+    return client_type
 
 
 def open_experiment(client: MlflowClient, name: str, artifact_root: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retune.hard_links import is_weights, link_or_copy
 from retune.recipe.credentials import masked
 
 if TYPE_CHECKING:
@@ -128,8 +129,23 @@ def _log_tags(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> Non
 def _log_path(client: MlflowClient, run_id: str, path: Path, folder: str | None) -> None:
     if path.is_dir():
         client.log_artifacts(run_id, str(path), folder)
+    elif is_weights(path) and (local := _local_artifacts(client, run_id)):
+        # An adapter's weights lie in the store, on the same disk: once is enough.
+        target = local / (folder or "") / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        link_or_copy(path, target)
     else:
         client.log_artifact(run_id, str(path), folder)
+
+
+def _local_artifacts(client: MlflowClient, run_id: str) -> Path | None:
+    """Return the folder of a run's artifacts; None where they are sent to a server or a bucket."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+    from mlflow.utils.uri import is_local_uri
+
+    address = client.get_run(run_id).info.artifact_uri
+    return Path(local_file_uri_to_path(address)) if is_local_uri(address) else None
 
 
 def _log_dataset(client: MlflowClient, run_id: str, entry: Mapping[str, Any]) -> None:

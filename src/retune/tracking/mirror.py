@@ -163,6 +163,14 @@ class Mirror:
         entry = {"name": name, "digest": digest, "rows": rows, "context": context}
         self._write(run_id, {"kind": "dataset", **entry})
 
+    def address(self, run_id: str) -> str | None:
+        """Return where MLflow's UI shows a run; None where no server does, or it is away."""
+        if not self.uri.startswith(("http://", "https://")) or run_id.startswith("unsent-"):
+            return None
+        experiment = self._ask(self._opened_experiment)
+        shown = self.uri.rstrip("/")
+        return experiment and f"{shown}/#/experiments/{experiment}/runs/{run_id}"
+
     def close(self, run_id: str, status: RunStatus) -> None:
         """End a run, after a last attempt to send what it still owes.
 

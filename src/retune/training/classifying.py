@@ -24,14 +24,16 @@ from retune.errors import DataError
 from retune.inference.batching import pad_sequences
 from retune.inference.head_predictions import class_figures
 from retune.inference.loaded_models import SLOT
+from retune.model_records import AdapterRef
 from retune.preflight.steps import count_steps
 from retune.preflight.training_rows import refuse_unfit_training
 from retune.recipe.sections import TrainingConfig
-from retune.records import AdapterRef, SideRef
+from retune.records import SideRef
 from retune.scoring.classification.metrics import compute_figures
 from retune.spine.stage import Workdir
 from retune.training.class_weights import count_labels, weigh_classes
 from retune.training.loop import run_training
+from retune.training.non_finite import name_chat
 from retune.training.stages import ClassifierInputs, ClassifierSettings
 from retune.training.task_scores import measuring_mode, spread_rows
 from retune.training.trainable import Trainable, learn_in_float32
@@ -75,6 +77,7 @@ def train_classifier(
         seed=settings.seed,
         work=work,
         task_score=make_class_score(trainer, inputs.validation, labels, settings.training),
+        name_row=partial(name_chat, inputs.train),
     )
 
 

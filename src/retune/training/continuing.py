@@ -12,10 +12,10 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from retune.errors import ConfigError
+from retune.model_records import AdapterRef
 from retune.preflight.steps import count_steps
 from retune.recipe.sections import LowRankConfig, TrainingConfig
 from retune.recipe.sections.method import CONTINUABLE, MethodConfig
-from retune.records import AdapterRef
 from retune.training.stages import StartInputs, StartSettings
 from retune.training.trainable import Trainable, prepare_model
 

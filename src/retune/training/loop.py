@@ -12,28 +12,35 @@ from transformers import Trainer, TrainerState, set_seed
 
 from retune.digests import digest_folder
 from retune.errors import StageError
+from retune.hard_links import link_or_copy
+from retune.model_records import AdapterRef
+from retune.preflight.devices import share_rows
 from retune.recipe.sections import EarlyStoppingConfig, TrainingConfig, WatchedFigure
 from retune.recipe.sections.method import MethodKind
-from retune.records import LOG_FOLDER, AdapterRef
-from retune.spine.hard_links import link_or_copy
+from retune.records import LOG_FOLDER
 from retune.spine.stage import Workdir
 from retune.spine.stopping import STOP
 from retune.training.callbacks import (
     BestWeights,
-    FiniteLoss,
     LogBeforeSaving,
     MetricsLog,
     SealedCheckpoints,
     StopAtNextStep,
+    TimedCheckpoints,
     refuse_non_finite,
 )
 from retune.training.checkpoints import latest_sealed, step_of, write_atomically
+from retune.training.distributed.ranks import Ranks, find_ranks
+from retune.training.distributed.rows import order_by_length
+from retune.training.distributed.spreading import SharedWeights, spread_trainer
 from retune.training.early_stopping import (
     EarlyStopping,
     TaskScore,
     is_over,
     watched_figures,
 )
+from retune.training.memory_ladder import rows_measured_at_once, telling_steps
+from retune.training.non_finite import FiniteSteps
 from retune.training.resource_meter import measure_training
 from retune.training.trainable import Trainable
 
@@ -50,6 +57,7 @@ def run_training(
     seed: int,
     work: Workdir,
     task_score: Callable[[], float] | None = None,
+    name_row: Callable[[int], str] = "row {}".format,
 ) -> AdapterRef:
     """Train from the latest sealed checkpoint where there is one, and keep what was learned.
 
@@ -64,6 +72,7 @@ def run_training(
         task_score: Scores the model in training at each evaluation, when `training.watch` is not
             the loss; higher is better. It decides best weights and early stopping. None: the
             held-out loss does.
+        name_row: Names a row of the trainer's dataset by its place, for messages.
 
     Returns:
         What was trained and how its training went.
@@ -73,29 +82,47 @@ def run_training(
         Interrupted: A stop was asked for; a checkpoint was sealed first.
     """
     total_steps = int(trainer.args.max_steps)
-    checkpoint = latest_sealed(work.scratch / CHECKPOINTS)
+    ranks = find_ranks()
+    checkpoint = ranks.agree(lambda: latest_sealed(work.scratch / CHECKPOINTS))
     resumed_from = step_of(checkpoint) if checkpoint else 0
+    if checkpoint is not None:
+        # The Trainer loads them too, and says nothing where it finds no place for one.
+        trained.load(checkpoint)
+    order_by_length(trainer, training.batch_size)
+    if ranks.count > 1:
+        trained = SharedWeights(trained, ranks)
+        plan = share_rows(training, ranks.count, kind=trainer.args.device.type)
+        spread_trainer(trainer, ranks, plan, rows_measured=rows_measured_at_once(training, work))
     watched: WatchedFigure = "loss" if task_score is None else training.watch
-    early = training.early_stopping
-    best = BestWeights(_made(work.scratch / "best"), trained, watched)
-    log = MetricsLog(work.scratch / "metrics.jsonl", resumed_from, work.reporter)
+    early, minutes = training.early_stopping, training.checkpoint_every_minutes
+    best = BestWeights(_made(work.scratch / "best"), trained, watched, ranks)
+    noted = work.scratch if ranks.is_main else work.artifact.parent / f"notes-{ranks.rank}"
+    log = MetricsLog(_made(noted) / "metrics.jsonl", resumed_from, work.reporter)
     for callback in (
-        StopAtNextStep(STOP),
+        StopAtNextStep(STOP, ranks),
+        *([TimedCheckpoints(minutes, ranks)] if minutes else []),
         LogBeforeSaving(),
-        SealedCheckpoints(),
+        SealedCheckpoints(ranks),
         log,
-        FiniteLoss(),
+        FiniteSteps(trainer, training, log, name_row, ranks),
         # Those after it judge by what it measures.
-        *([TaskScore(watched, task_score, log)] if task_score else []),
+        *([TaskScore(watched, partial(_agreed, task_score, ranks), log)] if task_score else []),
         *([best] if training.keep_best else []),
         *([EarlyStopping(watched, early)] if early else []),
     ):
         trainer.add_callback(callback)
-    first_loss = _first_validation_loss(trainer, training, work.scratch)
-    # Whether that loss was measured now or before must not change the order of rows.
-    set_seed(seed)
-    with STOP.deferred(), measure_training(trainer, work.artifact, resumed_from=resumed_from):
-        _train(trainer, trained, checkpoint, partial(_has_ended, watched=watched, early=early))
+    first_loss = _first_validation_loss(trainer, training, work.scratch, ranks)
+    # Whether that loss was measured now or before must not change the order of rows. Each rank
+    # draws its own dropout; the order has a seed of its own there.
+    set_seed(seed + ranks.rank)
+    with (
+        STOP.deferred(),
+        measure_training(trainer, work.artifact, resumed_from=resumed_from),
+        telling_steps(trainer),
+    ):
+        _train(trainer, checkpoint, partial(_has_ended, watched=watched, early=early))
+    if ranks.any(STOP.requested):
+        STOP.requested = True
     STOP.raise_if_requested()
     steps = int(trainer.state.global_step)
     if not _has_ended(trainer.state, total_steps, watched=watched, early=early):
@@ -104,8 +131,8 @@ def run_training(
             "Run again to resume from the last checkpoint."
         )
     refuse_non_finite(trained.model, steps)
-    kept = best.best if training.keep_best else None
-    _save(trained, best.kept if kept else None, work)
+    kept = ranks.agree(lambda: best.best) if training.keep_best else None
+    _save(trained, best.kept if kept else None, work, noted, ranks)
     trainable, total = trained.count()
     return AdapterRef(
         digest=digest_folder(work.artifact, without=(LOG_FOLDER, "README.md")),
@@ -118,34 +145,38 @@ def run_training(
         best_step=int(kept["step"]) if kept else steps,
         best_score=_score(trainer, watched, kept),
         resumed_from_step=resumed_from,
+        skipped_batches=log.skipped,
         train_loss=_mean_loss(trainer, steps),
         validation_loss=float(kept["loss"]) if kept else _last_loss(trainer),
         base_validation_loss=first_loss,
     )
 
 
+def _agreed(score: Callable[[], float], ranks: Ranks) -> float:
+    """Score in every rank, and take what the first one found: a near tie is decided once."""
+    found = score()
+    return ranks.agree(lambda: found)
+
+
 def _first_validation_loss(
-    trainer: Trainer, training: TrainingConfig, scratch: Path
+    trainer: Trainer, training: TrainingConfig, scratch: Path, ranks: Ranks
 ) -> float | None:
     """Return the held-out loss before any step, measured once, also when training resumes."""
     note = scratch / "base_validation_loss.txt"
     if not training.evaluations:
         return None
-    if not note.is_file():
+    if not ranks.agree(note.is_file):
         loss = trainer.evaluate()["eval_loss"]
-        write_atomically(note, repr(float(loss)))
+        ranks.agree(lambda: write_atomically(note, repr(float(loss))))
     return float(note.read_text("utf-8"))
 
 
 def _train(
     trainer: Trainer,
-    trained: Trainable,
     checkpoint: Path | None,
     has_ended: Callable[[TrainerState, int], bool],
 ) -> None:
     if checkpoint is not None:
-        # The Trainer loads them too, and says nothing where it finds no place for one.
-        trained.load(checkpoint)
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         if has_ended(state, int(trainer.args.max_steps)):
             # Killed after the last step, planned or not. The Trainer would take one step more.
@@ -187,14 +218,14 @@ def _last_loss(trainer: Trainer) -> float | None:
     return float(losses[-1]) if losses else None
 
 
-def _save(trained: Trainable, kept: Path | None, work: Workdir) -> None:
-    if kept is not None:
+def _save(trained: Trainable, kept: Path | None, work: Workdir, noted: Path, ranks: Ranks) -> None:
+    if kept is not None and ranks.is_main:
         # Linked where the disk lets it: whole weights need not lie there twice.
         shutil.copytree(kept, work.artifact, dirs_exist_ok=True, copy_function=link_or_copy)
-    else:
+    elif kept is None:
         trained.save(work.artifact)
     log = _made(work.artifact / LOG_FOLDER)
-    shutil.copy(work.scratch / "metrics.jsonl", log / "metrics.jsonl")
+    shutil.copy(noted / "metrics.jsonl", log / "metrics.jsonl")
 
 
 def _made(folder: Path) -> Path:

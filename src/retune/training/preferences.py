@@ -27,9 +27,10 @@ from retune.data.chats.pairs import Row, read_pairs
 from retune.data.chats.tokenizers import Tokenizer, load_tokenizer
 from retune.inference.loaded_models import SLOT
 from retune.inference.token_losses import score_tokens
+from retune.model_records import AdapterRef
 from retune.preflight.steps import count_steps
 from retune.recipe.sections import TrainingConfig
-from retune.records import LOG_FOLDER, AdapterRef
+from retune.records import LOG_FOLDER
 from retune.spine.stage import Workdir
 from retune.training.continuing import (
     REFERENCE,
@@ -80,6 +81,7 @@ def train_preferences(
     set_seed(settings.seed)
     tokenizer = load_tokenizer(inputs.base.folder)
     held_back = read_pairs(inputs.pairs, validation=True)
+    learned = read_pairs(inputs.pairs, validation=False)
     continued = continue_training(inputs, inputs.adapter, settings)
     training = _settings_after_sft(settings, inputs)
     size = training.rows_per_pass
@@ -92,6 +94,7 @@ def train_preferences(
         training=training,
         seed=settings.seed,
         work=work,
+        name_row=lambda place: f"the pair of line {learned[place]['line']}",
     )
     # The best weights, which need not be those of the last step.
     continued.load(work.artifact)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +12,11 @@ from typing import Any
 import torch
 from transformers import Trainer
 
+from retune.machine import trim_heap
 from retune.records import LOG_FOLDER
 from retune.training.checkpoints import write_atomically
+from retune.training.distributed.ranks import find_ranks
+from retune.training.distributed.sharding import local_part
 from retune.training.resource_record import MEASURED, Measured
 
 _KIB = 1024
@@ -42,12 +44,13 @@ def measure_training(trainer: Trainer, artifact: Path, *, resumed_from: int) -> 
         seconds = time.perf_counter() - started
     measured = Measured(
         device=device,
+        devices=find_ranks().count,
         seconds=seconds,
         memory_before_bytes=memory.before,
         model_bytes=held,
         peak_memory_bytes=memory.peak,
         steps=max(0, int(trainer.state.global_step) - resumed_from),
-        tokens=tokens(),
+        tokens=find_ranks().total(tokens()),
         resumed=resumed_from > 0,
     )
     (artifact / LOG_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -66,7 +69,7 @@ def tensor_bytes(model: torch.nn.Module) -> int:
     found: dict[int, int] = {}
     for tensor in [*model.parameters(), *model.buffers()]:
         for part in (tensor, *_scales(getattr(tensor, "quant_state", None))):
-            storage = part.untyped_storage()
+            storage = local_part(part).untyped_storage()
             found[storage.data_ptr()] = storage.nbytes()
     return sum(found.values())
 
@@ -105,7 +108,8 @@ class MemoryWatch:
             torch.cuda.reset_peak_memory_stats()
             self.before = int(torch.cuda.memory_allocated())
             return
-        _release_free_memory()
+        # Kept, what earlier work freed would count as held before, and be used again uncounted.
+        trim_heap()
         is_anew = _reset_peak()
         self._highest_ever = 0 if is_anew else read_status("VmHWM")
         self.before = self.peak = read_status("VmRSS")
@@ -161,17 +165,6 @@ def read_status(name: str) -> int:
         return 0
     found = next((line for line in text.splitlines() if line.startswith(f"{name}:")), None)
     return int(found.split()[1]) * _KIB if found else 0
-
-
-def _release_free_memory() -> None:
-    """Let the C library give back what earlier work in this process freed.
-
-    Kept, it would count as held before, and be used again uncounted.
-    """
-    # Not every C library has it.
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _reset_peak() -> bool:

@@ -16,6 +16,9 @@ class Measured(Record):
 
     device: str
     """cpu or cuda."""
+    devices: int = 1
+    """That trained together; what is measured is the first one's process and memory, but tokens are
+    those of all."""
     seconds: float
     """Wall time, evaluations and checkpoints included."""
     memory_before_bytes: int

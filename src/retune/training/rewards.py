@@ -30,8 +30,9 @@ from retune.errors import DataError
 from retune.inference.generation import read_answer
 from retune.inference.loaded_models import SLOT
 from retune.inference.token_losses import context_limit
+from retune.model_records import AdapterRef
 from retune.recipe.sections import GrpoConfig, TrainingConfig
-from retune.records import LOG_FOLDER, AdapterRef
+from retune.records import LOG_FOLDER
 from retune.scoring.sql.rows import read_sql_rows
 from retune.spine.stage import Workdir
 from retune.sql.records import SqlLimits
@@ -120,6 +121,7 @@ def train_rewards(inputs: RewardInputs, settings: RewardSettings, work: Workdir)
             training=training,
             seed=settings.seed,
             work=work,
+            name_row=lambda place: f"row {rows[place]['row_id']}",
         )
     points = read_metrics(work.artifact / LOG_FOLDER / "metrics.jsonl")
     figures = {"rows": float(len(rows)), **measure_rewards(points, settings.grpo.max_steps)}

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import ValidationInfo, field_validator
 
+from retune.model_records import AdapterRef, BaseRef, ModelRef
 from retune.modeling.libraries import ADAPTED
 from retune.recipe.sections import (
     GrpoConfig,
@@ -16,7 +17,7 @@ from retune.recipe.sections import (
     TrainingConfig,
 )
 from retune.recipe.sections.model import Attention, Dtype, QuantizationKind
-from retune.records import AdapterRef, BaseRef, ModelRef, PairsRef, Record, SideRef, Source
+from retune.records import PairsRef, Record, SideRef, Source
 from retune.scoring.figures import FIGURES
 from retune.scoring.stages import WatchSettings
 from retune.spine.stage import Settings, Workdir, reads, stage
@@ -67,7 +68,7 @@ class TrainSettings(WatchSettings, StartSettings):
     max_length: Annotated[int, reads("prompt.max_length")]
     """What rows are packed to."""
 
-    @field_validator("max_length", *(WatchSettings.model_fields.keys() - {"batch_size"}))
+    @field_validator("max_length", *(WatchSettings.model_fields.keys() - {"batch_size", "devices"}))
     @classmethod
     def _keep_what_counts(cls, value: object, info: ValidationInfo) -> object:
         # What this training makes no use of is always the default: how long answers may be trains
@@ -82,12 +83,13 @@ class TrainSettings(WatchSettings, StartSettings):
         return value if counts else ScoringConfig.model_fields[name].default
 
 
-@stage(TrainInputs, version=4, libraries=(*_TRAINED, *_WATCHED, "scipy", "sqlglot"), on_device=True)
+@stage(TrainInputs, version=6, libraries=(*_TRAINED, *_WATCHED, "scipy", "sqlglot"), on_device=True)
 def train_adapter(inputs: TrainInputs, settings: TrainSettings, work: Workdir) -> AdapterRef:
     """Train an adapter or all weights of a model that writes."""
+    from retune.training.memory_ladder import train_in_memory
     from retune.training.supervised import train_adapter
 
-    return train_adapter(inputs, settings, work)
+    return train_in_memory(train_adapter, inputs, settings, work)
 
 
 class ClassifierInputs(TrainInputs):
@@ -103,14 +105,15 @@ class ClassifierSettings(StartSettings):
     head: HeadConfig
 
 
-@stage(ClassifierInputs, version=1, libraries=(*_LEARNED, *_WATCHED), on_device=True)
+@stage(ClassifierInputs, version=3, libraries=(*_LEARNED, *_WATCHED), on_device=True)
 def train_classifier(
     inputs: ClassifierInputs, settings: ClassifierSettings, work: Workdir
 ) -> AdapterRef:
     """Train a classification head, and what the method says."""
     from retune.training.classifying import train_classifier
+    from retune.training.memory_ladder import train_in_memory
 
-    return train_classifier(inputs, settings, work)
+    return train_in_memory(train_classifier, inputs, settings, work)
 
 
 class PreferenceInputs(StartInputs):
@@ -131,14 +134,17 @@ class PreferenceSettings(StartSettings):
     learning_rate: Annotated[float, reads("dpo.learning_rate")]
 
 
-@stage(PreferenceInputs, version=1, libraries=_TRAINED, on_device=True)
+@stage(PreferenceInputs, version=2, libraries=_TRAINED, on_device=True)
 def train_preferences(
     inputs: PreferenceInputs, settings: PreferenceSettings, work: Workdir
 ) -> AdapterRef:
     """Train what was trained before to prefer the chosen answers."""
+    from retune.training.distributed.launching import train_on_devices
     from retune.training.preferences import train_preferences
 
-    return train_preferences(inputs, settings, work)
+    # TRL gathers figures of a batch from all processes, and aborts where one has fewer pairs.
+    alone = settings.training.model_copy(update={"devices": 1})
+    return train_on_devices(train_preferences, alone, inputs, settings, work)
 
 
 class RewardInputs(StartInputs):
@@ -156,9 +162,12 @@ class RewardSettings(StartSettings):
     sql_timeout_seconds: Annotated[float, reads("scoring.sql_timeout_seconds")]
 
 
-@stage(RewardInputs, version=2, libraries=(*_TRAINED, "sqlglot"), on_device=True)
+@stage(RewardInputs, version=3, libraries=(*_TRAINED, "sqlglot"), on_device=True)
 def train_rewards(inputs: RewardInputs, settings: RewardSettings, work: Workdir) -> AdapterRef:
     """Train what was trained before by rewards on its own answers."""
+    from retune.training.distributed.launching import train_on_devices
     from retune.training.rewards import train_rewards
 
-    return train_rewards(inputs, settings, work)
+    # Answers are drawn from one generator, which several processes would have to share.
+    alone = settings.training.model_copy(update={"devices": 1})
+    return train_on_devices(train_rewards, alone, inputs, settings, work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -16,11 +17,13 @@ from retune.data.chats.tokenizers import load_tokenizer
 from retune.data.tables import ROWS_AT_ONCE, iterate_rows
 from retune.errors import DataError
 from retune.inference.loaded_models import SLOT
+from retune.model_records import AdapterRef
 from retune.preflight.steps import count_steps
 from retune.preflight.training_rows import refuse_unfit_training
-from retune.records import AdapterRef, SideRef
+from retune.records import SideRef
 from retune.spine.stage import Workdir
 from retune.training.loop import run_training
+from retune.training.non_finite import name_chat
 from retune.training.packing import (
     LENGTHS,
     PLACES,
@@ -39,6 +42,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 _CHECKED_ROWS = 8  # for the loss mask, before training starts
 _LABELLED = pa.schema([("input_ids", pa.list_(pa.int64())), ("labels", pa.list_(pa.int64()))])
+
+
+class ShardedConfig(SFTConfig):
+    """Arguments of a training whose model is parted, and goes to its device block by block."""
+
+    @property
+    def place_model_on_device(self) -> bool | None:
+        """Leave the model where it is, unless it stays whole."""
+        return False if self.world_size > 1 else None
 
 
 def train_adapter(inputs: TrainInputs, settings: TrainSettings, work: Workdir) -> AdapterRef:
@@ -79,6 +91,7 @@ def train_adapter(inputs: TrainInputs, settings: TrainSettings, work: Workdir) -
         seed=settings.seed,
         work=work,
         task_score=task_score,
+        name_row=partial(name_chat, inputs.train),
     )
     return adapter.model_copy(
         update={"started_from": inputs.start.digest if inputs.start else None}
@@ -98,7 +111,7 @@ def _build_sft_trainer(
     project_answers_only()
     trainer = SFTTrainer(
         model=trained.model,
-        args=SFTConfig(
+        args=(ShardedConfig if training.sharding == "fsdp" else SFTConfig)(
             **common_arguments(training, settings, work, count_steps(len(rows), training)),
             **row_arguments(training),
             # Rows are tokens already, and none is cut.

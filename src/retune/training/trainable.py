@@ -25,7 +25,9 @@ from retune.modeling.methods.apply import apply_method
 from retune.modeling.methods.lora import Weights, fit_to_base, initial_update
 from retune.modeling.methods.prompt_checks import VirtualTokensConfig, check_room
 from retune.modeling.methods.prompt_learning import ENCODER_FILE, Prompted
+from retune.preflight.devices import share_rows
 from retune.recipe.sections import FullConfig
+from retune.training.distributed.ranks import find_ranks
 from retune.training.stages import StartInputs, StartSettings, TrainInputs
 
 
@@ -191,9 +193,13 @@ def _load(
     inputs: StartInputs, settings: StartSettings, dtype: torch.dtype, kind: ModelKind
 ) -> PreTrainedModel:
     device, folder = choose_device(), inputs.model.weights(inputs.base)
+    place = device
+    if share_rows(settings.training, find_ranks().count, kind=device.type).sharded:
+        # Whole it may fit no device: its parts go there, block by block.
+        place = torch.device("cpu")
     family = read_architecture(folder).model_class
     attention = choose_attention(settings.attention, family, dtype=dtype, device=device)
-    model = kind.load(folder, dtype=dtype, device=device, attn_implementation=attention)
+    model = kind.load(folder, dtype=dtype, device=place, attn_implementation=attention)
     compute = choose_compute_dtype(settings.compute_dtype, device)
     use_plain_4bit_kernels(model, compute)
     return model

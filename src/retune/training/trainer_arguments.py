@@ -13,9 +13,12 @@ import trl.trainer.utils
 from trl.kernels.chunked_logprob import _use_triton
 
 from retune.modeling.devices import choose_compute_dtype, choose_device
+from retune.preflight.devices import share_rows
 from retune.recipe.sections import TrainingConfig
 from retune.spine.stage import Workdir
+from retune.training.distributed.ranks import find_ranks
 from retune.training.loop import CHECKPOINTS
+from retune.training.memory_ladder import rows_measured_at_once
 from retune.training.stages import StartSettings
 
 _ORDERS = {"random": "random", "as_given": "sequential", "by_length": "group_by_length"}
@@ -38,13 +41,15 @@ def common_arguments(
     device = choose_device()
     on_cpu = device.type == "cpu"
     dtype = choose_compute_dtype(settings.compute_dtype, device)
+    share = share_rows(training, find_ranks().count, kind=device.type)
     every = max(1, math.ceil(total_steps / max(1, training.evaluations)))
     return {
         "output_dir": str(work.scratch / CHECKPOINTS),
         "max_steps": total_steps,
-        "per_device_train_batch_size": training.rows_per_pass,
-        "per_device_eval_batch_size": training.rows_per_pass * 2,
-        "gradient_accumulation_steps": training.gradient_accumulation,
+        "per_device_train_batch_size": share.rows_per_pass,
+        # As on one device, so that the held-out loss is the same mean.
+        "per_device_eval_batch_size": rows_measured_at_once(training, work),
+        "gradient_accumulation_steps": share.parts,
         "learning_rate": training.learning_rate,
         "warmup_steps": training.warmup_steps,
         **_schedule(training),
@@ -69,6 +74,8 @@ def common_arguments(
         "fp16": dtype == torch.float16,
         "use_cpu": on_cpu,
         "dataloader_pin_memory": not on_cpu,
+        # What is recomputed cannot be looked through for weights that a pass leaves out.
+        "ddp_find_unused_parameters": not training.gradient_checkpointing,
         "seed": settings.seed,
         "report_to": "none",
         "disable_tqdm": True,

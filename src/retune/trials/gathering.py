@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from retune import errors
+from retune.gate.deciding import deciding_metric
 from retune.recipe.recipe import Recipe
-from retune.records import Metric
-from retune.release.gate import deciding_metric
 from retune.release.report import describe_environment
-from retune.release.showing import warn_of_few_groups
 from retune.release.side_by_side import PairedComparison
 from retune.release.summary import headline
+from retune.score_records import Metric
+from retune.scoring.showing import warn_of_few_groups
+from retune.trials.choosing import choosing_gate
 from retune.trials.results import (
     ComparedTrial,
     TrialComparison,
@@ -53,7 +54,7 @@ def gather_comparison(
     """
     _refuse_failure(results)
     first = next(each.scores for each in results if each.scores is not None)
-    metric = deciding_metric(recipe.gate, first)
+    metric = deciding_metric(choosing_gate(recipe.gate), first)
     ordered = order_results(metric, results)
     pareto, counts = find_pareto(metric, ordered)
     paired = pair_with_best(metric, ordered, recipe.scoring.resamples)
@@ -151,8 +152,9 @@ def _notes(
         notes.append(few)
     if len(finished) > _MANY_TRIALS:
         notes.append(
-            f"The best of {len(finished)} trials was chosen on the rows that it is measured on, "
-            "which flatters it a little. Rows that no trial was chosen by tell what it is worth."
+            f"The best of {len(finished)} trials was chosen on the validation rows that it is "
+            "measured on, which flatters it a little. The test rows, which no trial was scored on, "
+            "tell what it is worth: train it with `retune run`."
         )
     if any(value_of(name, each) is None for each in finished for name in _headline(each)):
         notes.append("A figure that could not be scored is left empty.")

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from retune.model_records import AdapterRef
 from retune.preflight.steps import count_sequences, count_steps
 from retune.recipe.recipe import Recipe
-from retune.records import LOG_FOLDER, AdapterRef, ModelScores, SideRef
-from retune.release import showing
+from retune.records import LOG_FOLDER, SideRef
 from retune.release.methods import describe_training
+from retune.score_records import ModelScores
+from retune.scoring import showing
 from retune.scoring.figures import FIGURES
 from retune.spine.store import Store
 from retune.stages import TRAINING_STAGES
 from retune.training.metrics import read_metrics
+from retune.trials.choosing import choosing_gate
 from retune.trials.pruning import Curve
 from retune.trials.results import TrialResult, add_costs, read_cost
 from retune.trials.trials import Trial
@@ -23,13 +26,15 @@ _PROBED = frozenset({"probes", "counterfactuals", "robustness"})
 
 
 def list_unscored(recipe: Recipe) -> frozenset[str]:
-    """Name the reports that trials are not compared by: probes, unless the gate asks for them.
+    """Name the reports that trials are not compared by: probes, unless the gate has a floor there.
+
+    Where probes decide, their cases are for the gate, as test rows are: nothing is chosen on them.
 
     Args:
         recipe: Whose gate may ask for probes.
     """
     gate = recipe.gate
-    if gate.metric == "probe_pass_rate" or gate.min_probe_pass_rate is not None:
+    if gate.min_probe_pass_rate is not None and choosing_gate(gate) == gate:
         return _PROBED - {"probes"}
     return _PROBED
 

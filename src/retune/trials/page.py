@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from retune.pages.numbers import ABSENT, show_bytes, show_seconds
 from retune.pages.templates import page_templates
-from retune.release import showing
+from retune.scoring import showing
 from retune.scoring.figures import FIGURES
 from retune.trials.picture import PANELS, TITLES, TrialPoint, draw_png, draw_svg, draw_svg_file
 from retune.trials.results import ComparedTrial, TrialComparison

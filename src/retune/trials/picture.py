@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 from retune.pages.numbers import show_seconds
 from retune.pages.pictures import Colours, render_png, render_svg, render_svg_file, style_axes
-from retune.records import Metric, Record
-from retune.release import showing
+from retune.records import Record
+from retune.score_records import Metric
+from retune.scoring import showing
 from retune.scoring.figures import figure_of
 from retune.trials.labels import label_points
 

@@ -7,7 +7,6 @@ same rows are compared.
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from retune.digests import digest_json
 from retune.records import Record
 from retune.spine.stage import Reporter
+from retune.whole_files import replacing
 
 LEAST_FINISHED = 2
 """Fewer finished trials say nothing of what is usual."""
@@ -86,6 +86,16 @@ def pruning_reason(curve: Curve, finished: Sequence[Curve]) -> str | None:
     )
 
 
+def ledger_folder(store: Path, comparison: str) -> Path:
+    """Return where a comparison remembers what it knows of its trials.
+
+    Args:
+        store: Root of the machine's store.
+        comparison: Digest of the comparison.
+    """
+    return store / "comparisons" / comparison
+
+
 class Ledger:
     """What a comparison remembers between processes and runs: small files below the store.
 
@@ -121,11 +131,9 @@ class Ledger:
         return StoppedNote.model_validate_json(path.read_bytes()) if path.is_file() else None
 
     def _write(self, name: str, record: Record) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
         # Several trials may write at once, and one may be killed in the middle.
-        part = self._folder / f"{name}.{os.getpid()}.part"
-        part.write_text(record.model_dump_json(indent=1) + "\n", "utf-8")
-        os.replace(part, self._folder / name)
+        with replacing(self._folder / name) as part:
+            part.write_text(record.model_dump_json(indent=1) + "\n", "utf-8")
 
 
 class Pruner:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from retune.digests import digest_json
+from retune.model_records import AdapterRef
 from retune.recipe.recipe import Recipe
-from retune.records import AdapterRef, Metric, ModelScores, Record
+from retune.records import Record
 from retune.release.side_by_side import PairedComparison, compare_with_first
+from retune.score_records import Metric, ModelScores
 from retune.scoring.figures import FIGURES
 from retune.training.resource_record import read_measured
 from retune.trials.pareto import pareto_set
@@ -225,7 +227,7 @@ def find_pareto(metric: str, results: Sequence[TrialResult]) -> tuple[set[str], 
 def pair_with_best(
     metric: str, results: Sequence[TrialResult], resamples: int
 ) -> dict[str, PairedComparison]:
-    """Compare every trial with the best one on the same held-out rows.
+    """Compare every trial with the best one on the same validation rows.
 
     Args:
         metric: The figure that decides.

@@ -10,6 +10,7 @@ from retune.errors import ConfigError
 from retune.inputs import Inputs
 from retune.recipe.recipe import Recipe
 from retune.scoring.figures import figure_that_decides
+from retune.trials.choosing import choosing_gate
 from retune.trials.space import Axis, Choice, name_point, write_number
 from retune.trials.trials import LoadedTrial, Trial, identify_trials
 
@@ -64,7 +65,7 @@ def identify_sweep(
 
 
 def expect_metric(recipe: Recipe, inputs: Inputs) -> str:
-    """Name the figure that will decide, before anything is scored.
+    """Name the figure that trials will be chosen by, before anything is scored.
 
     Args:
         recipe: The recipe.
@@ -72,7 +73,7 @@ def expect_metric(recipe: Recipe, inputs: Inputs) -> str:
     """
     has = {None: True, "text_to_sql": inputs.asks_sql, "text_label": inputs.has_labels}
     decides = figure_that_decides(lambda each: has.get(each.rows, False))
-    return recipe.gate.metric or decides
+    return choosing_gate(recipe.gate).metric or decides
 
 
 class TrialStudy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -16,6 +16,7 @@ from retune.recipe.sections.method import MethodKind
 from retune.records import Record
 
 METHODS: tuple[str, ...] = get_args(MethodKind)
+_NOT_OF_A_RESULT = {"variants", "variant", "store", "tracking", "runner"}
 _QUANTIZED = {"full": "none", "lora": "none", "qlora": "nf4"}
 """What a method's name says of the base; the others take it as the recipe leaves it."""
 
@@ -51,8 +52,8 @@ class TrialRequest(Record):
 
     recipe: Path
     trial: Trial
-    ledger: Path
-    """Folder of what the comparison remembers."""
+    comparison: str
+    """Digest of the comparison, by which the store of whichever machine names what it remembers."""
     parent_run: str
     """MLflow run of the comparison."""
     stop_hopeless: bool
@@ -69,7 +70,7 @@ def identify_trials(trials: Sequence[LoadedTrial]) -> list[list[str]]:
 
 def digest_recipe(recipe: Recipe) -> str:
     """Return the digest of a recipe's settings, without what cannot change a result."""
-    settings = recipe.model_dump(mode="json", exclude={"variants", "variant", "store", "tracking"})
+    settings = recipe.model_dump(mode="json", exclude=_NOT_OF_A_RESULT)
     return digest_json(settings)
 
 
@@ -141,13 +142,36 @@ def load_trials(recipe: Path, trials: Sequence[Trial]) -> list[LoadedTrial]:
     wrong: dict[str, list[str]] = {}
     for trial in trials:
         try:
-            found.append(LoadedTrial(trial, load_recipe(recipe, trial.overrides)))
+            found.append(LoadedTrial(trial, load_trial(recipe, trial)))
         except ConfigError as error:
             wrong.setdefault(error.message, []).append(trial.name)
     if wrong:
         lines = [f"{_listed(names)}: {message}" for message, names in wrong.items()]
         raise ConfigError("\n".join(lines))
     return found
+
+
+def load_trial(recipe: Path, trial: Trial) -> LoadedRecipe:
+    """Load the recipe of a trial.
+
+    A number of `training.devices` that counts those of a cluster is one for a training that has it
+    alone. A trial has its place on the cluster already: it trains on the devices that it sees.
+
+    Args:
+        recipe: The recipe's file.
+        trial: What is to be run.
+
+    Returns:
+        The recipe as the trial trains it.
+
+    Raises:
+        ConfigError: It is wrong.
+    """
+    loaded = load_recipe(recipe, trial.overrides)
+    if loaded.recipe.training_cluster is None:
+        return loaded
+    training = loaded.recipe.training.model_copy(update={"devices": "auto"})
+    return replace(loaded, recipe=loaded.recipe.model_copy(update={"training": training}))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -12,6 +12,10 @@ from retune.inference.batching import pad_sequences
 from retune.inference.generation import generate_answers
 from retune.inference.head_predictions import class_figures
 from retune.inference.loaded_models import LoadedModel
+
+Answers = Literal["written", "likeliest", "none"]
+"""``written``: greedy answers; ``likeliest``: the likeliest token at each position of the given
+answer, which one pass over the model finds; ``none``: neither."""
 
 _MAX_CHECK_TOKENS = 64
 _POSITIONS_AT_ONCE = 64
@@ -23,7 +27,8 @@ class ModelOutputs:
 
     Attributes:
         logits: ``[positions, outputs]`` in float32: where each token of an answer is predicted.
-        answers: Greedy answers, one per row; none where they were not asked for.
+        answers: Greedy answers, one per row, or the ids of the likeliest tokens; none where they
+            were not asked for.
     """
 
     logits: torch.Tensor
@@ -67,7 +72,7 @@ class Difference:
 
 
 def evaluate_outputs(
-    loaded: LoadedModel, rows: Sequence[Mapping[str, Any]], *, answers: bool = True
+    loaded: LoadedModel, rows: Sequence[Mapping[str, Any]], *, answers: Answers = "written"
 ) -> ModelOutputs:
     """Ask a model for its logits where answers are predicted, and for its greedy answers.
 
@@ -76,7 +81,8 @@ def evaluate_outputs(
     Args:
         loaded: The model.
         rows: Chats, with `prompt_ids` and `answer_ids`.
-        answers: Whether it answers; writing takes longer than reading.
+        answers: What is asked for beside logits; each token that is written is one more pass over
+            the model.
 
     Returns:
         What it says.
@@ -96,8 +102,12 @@ def evaluate_outputs(
         ).logits
     # What the last token is followed by is not asked.
     kept = [logits[row, -len(answer) - 1 : -1] for row, (_, answer) in enumerate(pairs)]
-    written = _write(loaded, [prompt for prompt, _ in pairs], longest) if answers else []
-    return ModelOutputs(torch.cat(kept).float().cpu(), written)
+    found: list[str] = []
+    if answers == "likeliest":
+        found = [" ".join(map(str, each.argmax(-1).tolist())) for each in kept]
+    elif answers == "written":
+        found = _write(loaded, [prompt for prompt, _ in pairs], longest)
+    return ModelOutputs(torch.cat(kept).float().cpu(), found)
 
 
 def _write(loaded: LoadedModel, prompts: Sequence[Sequence[int]], longest: int) -> list[str]:

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
-from peft import PeftModel
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig
 
-from retune.data.chats.tokenizers import Tokenizer, end_token_ids, load_tokenizer
+from retune.data.chats.tokenizers import end_token_ids, load_tokenizer
 from retune.data.tables import read_rows
 from retune.digests import digest_folder
 from retune.errors import StageError
-from retune.inference.loaded_models import SLOT, LoadedModel, load_parts
+from retune.inference.loaded_models import SLOT, load_parts
+from retune.model_records import MergedRef
 from retune.modeling.devices import choose_device
-from retune.recipe.sections import MergeConfig
-from retune.records import MergedRef
+from retune.modeling.placement import StagePlaces
 from retune.spine.stage import Workdir
 from retune.weights.equivalence import Difference, ModelOutputs, compare_outputs, evaluate_outputs
+from retune.weights.lent_weights import Names
+from retune.weights.merge_task import MergeTask, Written
+from retune.weights.merged_weights import NotStreamed, why_not_streamed
+from retune.weights.saving import digest_weight, round_to
 from retune.weights.stages import MergeInputs, MergeSettings
+from retune.weights.stored_weights import open_stored
+from retune.weights.streamed_merge import lent, merge_streamed
+from retune.weights.whole_merge import merge_whole
 
-_NOISE = 1e-4
-"""Largest difference of a logit that the order of additions makes in float32, as a part of their
-spread."""
-_NOISE_OF_EFFECT = 1e-3
-"""The same as a part of what the adapter changes: where that is large, so are its sums. One of a
-thousand layers that is lost is about as much."""
 _SHOWN = 3
 
 
@@ -69,96 +67,79 @@ def merge_adapter(inputs: MergeInputs, settings: MergeSettings, work: Workdir) -
             "of the base's shape. Release it beside its base: bundle_adapter."
         )
     SLOT.clear()
-    device, merge = choose_device(), settings.merge
-    tokenizer = load_tokenizer(inputs.base.folder, inputs.template)
-    end_ids = end_token_ids(tokenizer, inputs.base.folder)
-    rows = read_rows(inputs.rows.folder / "rows.parquet")[: merge.check_rows]
-    adapted = _load_trained(inputs, tokenizer, end_ids, device)
-    before = evaluate_outputs(adapted, rows)
-    dtype = _choose_dtype(merge.dtype, inputs.base.folder)
-    expected = _merge_and_save(adapted, before, rows, dtype, work, merge)
-    tokenizer.save_pretrained(work.artifact)
+    task = _prepare(inputs, settings, work)
+    written = _merge(task)
+    task.tokenizer.save_pretrained(work.artifact)
     # Two models of this size need not be held at once.
-    del adapted
     SLOT.clear()
-    reloaded = load_parts(
-        work.artifact,
-        None,
-        tokenizer=tokenizer,
-        end_ids=end_ids,
-        dtype=torch.float32,
-        device=device,
-    )
-    difference = compare_outputs(before, evaluate_outputs(reloaded, rows))
-    _refuse_lost(expected, _digest_weights(reloaded.model, dtype), difference)
-    _refuse_rounding(difference, merge.tolerance, dtype)
+    after, found = _read_again(task)
+    difference = compare_outputs(written.before, after)
+    _refuse_lost(written.digests, found, difference)
+    _refuse_rounding(difference, settings.merge.tolerance, task.dtype)
     return MergedRef(
         digest=digest_folder(work.artifact), folder=work.artifact, **difference.figures()
     )
 
 
-def _merge_and_save(
-    adapted: LoadedModel,
-    before: ModelOutputs,
-    rows: Sequence[Mapping[str, Any]],
-    dtype: torch.dtype,
-    work: Workdir,
-    settings: MergeConfig,
-) -> dict[str, str]:
-    """Merge, compare what was merged in float32, round and save.
-
-    Returns:
-        Digests of the weights as they were saved.
-    """
-    effect = _measure_effect(adapted, before, rows)
-    merged = _merge(adapted.model)
-    exact = compare_outputs(
-        before, evaluate_outputs(replace(adapted, model=merged), rows, answers=False)
-    )
-    _refuse_wrong_merge(exact, effect)
-    merged.to(dtype)
-    merged.config.dtype = dtype
-    expected = _digest_weights(merged, dtype)
-    _save_merged(merged, work.artifact, settings.max_shard_size)
-    return expected
-
-
-def _load_trained(
-    inputs: MergeInputs, tokenizer: Tokenizer, end_ids: list[int], device: torch.device
-) -> LoadedModel:
-    whole = inputs.adapter.kind == "full"
-    return load_parts(
-        inputs.adapter.folder if whole else inputs.base.folder,
-        None if whole else inputs.adapter.folder,
+def _prepare(inputs: MergeInputs, settings: MergeSettings, work: Workdir) -> MergeTask:
+    merge, base = settings.merge, inputs.base.folder
+    tokenizer = load_tokenizer(base, inputs.template)
+    placement = StagePlaces.read(work.context).of("merge_adapter").placement
+    return MergeTask(
+        inputs=inputs,
         tokenizer=tokenizer,
-        end_ids=end_ids,
-        dtype=torch.float32,
-        device=device,
-        plain=True,
+        end_ids=end_token_ids(tokenizer, base),
+        rows=read_rows(inputs.rows.folder / "rows.parquet")[: merge.check_rows],
+        dtype=_choose_dtype(merge.dtype, base),
+        max_shard_size=merge.max_shard_size,
+        device=torch.device("cpu") if placement == "cpu" else choose_device(),
+        placement=placement,
+        work=work,
     )
 
 
-def _measure_effect(
-    adapted: LoadedModel, before: ModelOutputs, rows: Sequence[Mapping[str, Any]]
-) -> float:
-    """Return by how much the adapter moves a logit at most: what a merge has to bring in."""
-    if not isinstance(adapted.model, PeftModel):
-        return 0.0
-    with adapted.model.disable_adapter():
-        without = evaluate_outputs(adapted, rows, answers=False)
-    return compare_outputs(before, without).max_logit_difference
+def _merge(task: MergeTask) -> Written:
+    """Merge layer by layer, or as a whole where that is not possible."""
+    adapter = task.adapter
+    reason = why_not_streamed(adapter) if adapter else None
+    if reason is None:
+        try:
+            return merge_streamed(task)
+        except NotStreamed as error:
+            reason = str(error)
+    task.work.reporter.log(
+        f"{adapter} is merged as a whole, which takes memory for all weights in float32: {reason}."
+    )
+    SLOT.clear()
+    return merge_whole(task)
 
 
-def _merge(adapted: PreTrainedModel) -> PreTrainedModel:
-    if not isinstance(adapted, PeftModel):
-        return adapted
-    try:
-        return cast(PreTrainedModel, adapted.merge_and_unload(safe_merge=True))
-    except ValueError as error:
-        raise StageError(
-            f"merge_adapter: the adapter cannot be merged ({error}). Nothing was released. Train "
-            "it again; a lower training.learning_rate keeps weights finite."
-        ) from error
+def _read_again(task: MergeTask) -> tuple[ModelOutputs, dict[str, str]]:
+    """Load what was written; return what it says, and the digests of its weights."""
+    folder = task.work.artifact
+    if task.placement == "offloaded":
+        model, stored = open_stored(
+            folder, scratch=task.work.scratch / "again", tokenizer=task.tokenizer
+        )
+        names = Names(model)
+        with lent(task, model, stored, names) as loaded:
+            said = evaluate_outputs(loaded, task.rows, answers=task.answers)
+        digests = {
+            name: digest_weight(round_to(stored[name], task.dtype)) for name in names.canonical()
+        }
+        return said, digests
+    reloaded = load_parts(
+        folder,
+        None,
+        tokenizer=task.tokenizer,
+        end_ids=task.end_ids,
+        dtype=torch.float32,
+        device=task.device,
+    )
+    weights = reloaded.model.named_parameters()
+    return evaluate_outputs(reloaded, task.rows), {
+        name: digest_weight(round_to(weight, task.dtype)) for name, weight in weights
+    }
 
 
 def _choose_dtype(wanted: str | None, base: Path) -> torch.dtype:
@@ -166,40 +147,6 @@ def _choose_dtype(wanted: str | None, base: Path) -> torch.dtype:
         return cast(torch.dtype, getattr(torch, wanted))
     config = AutoConfig.from_pretrained(base)
     return cast(torch.dtype, config.dtype or config.get_text_config().dtype or torch.float32)
-
-
-def _save_merged(merged: PreTrainedModel, target: Path, max_shard_size: str) -> None:
-    merged.save_pretrained(target, max_shard_size=max_shard_size)
-
-
-def _digest_weights(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, str]:
-    """Return the digest of each weight in a number type; nothing but one weight is copied."""
-    return {
-        name: hashlib.sha256(
-            weight.detach()
-            .to("cpu", dtype if weight.is_floating_point() else weight.dtype)
-            .contiguous()
-            .view(-1)
-            .view(torch.uint8)
-            .numpy()
-            .data
-        ).hexdigest()
-        for name, weight in model.state_dict().items()
-    }
-
-
-def _refuse_wrong_merge(difference: Difference, effect: float) -> None:
-    """Refuse a merge that does not do what the adapter does, before anything is rounded."""
-    allowed = max(_NOISE * difference.logit_spread, _NOISE_OF_EFFECT * effect)
-    if difference.max_logit_difference <= allowed:
-        return
-    raise StageError(
-        f"merge_adapter: merged in float32, before any rounding, the model's logits differ from "
-        f"the adapter's {difference}; expected at most {allowed:.3g}, where the adapter as a whole "
-        f"moves them by up to {effect:.3g}. Nothing was released. A part of the adapter was lost "
-        "or scaled otherwise: take out of method what is special (dora, target_parameters, "
-        "modules_to_save, trainable_tokens), and report it with the method's settings."
-    )
 
 
 def _refuse_lost(

@@ -6,50 +6,36 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from retune.data.chats.rendering import render_prompt
 from retune.data.chats.tokenizers import Tokenizer, load_tokenizer
 from retune.digests import digest_folder, digest_json
 from retune.errors import ConfigError
-from retune.inference.loaded_models import load_causal_model, load_plain_model
+from retune.inference.loaded_models import load_causal_model
 from retune.inference.text_losses import answer_losses
+from retune.model_records import WHOLE, ModelRef
 from retune.modeling.devices import choose_compute_dtype, choose_device, choose_dtype
+from retune.modeling.four_bit import as_bitsandbytes
+from retune.modeling.methods.stacked_weights import list_stacked
+from retune.modeling.placement import StagePlaces
 from retune.modeling.prequantized import MXFP4, NF4, check_quantization, quantized_as
 from retune.modeling.reference import Reference, read_references
-from retune.records import ModelRef
 from retune.scoring.perplexity import perplexity, text_perplexity
 from retune.spine.stage import Workdir
+from retune.weights.saving import save_streamed
 from retune.weights.stages import QuantizeInputs, QuantizeSettings
+from retune.weights.stored_weights import open_stored
 
-_MATRIX = 2
-"""Dimensions of a linear layer's weights; those of all experts in one have three."""
-
-
-def as_bitsandbytes(
-    *, double: bool, compute_dtype: torch.dtype, storage_dtype: torch.dtype
-) -> BitsAndBytesConfig:
-    """Return bitsandbytes' form of the quantization settings.
-
-    Args:
-        double: Whether the quantization constants are quantized too.
-        compute_dtype: What the layers multiply in.
-        storage_dtype: What the packed weights are stored as; uint8 is the default of the library.
-
-    Returns:
-        A 4-bit NormalFloat configuration.
-    """
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=double,
-        bnb_4bit_compute_dtype=compute_dtype,
-        bnb_4bit_quant_storage=storage_dtype,
-    )
+_SHARD = "2GB"
 
 
 def quantize_model(inputs: QuantizeInputs, settings: QuantizeSettings, work: Workdir) -> ModelRef:
     """Write the checkpoint that training starts from, and measure what quantizing costs.
+
+    The plain base says how well it predicts the reference text from where the plan places it, on
+    the disk layer by layer where it does not fit. Then its weights are read and quantized one at a
+    time: no more is held than the 4-bit model and one of them.
 
     Args:
         inputs: The base and the reference text.
@@ -69,10 +55,13 @@ def quantize_model(inputs: QuantizeInputs, settings: QuantizeSettings, work: Wor
     _tell_stored(inputs.base.folder, dtype, work)
     tokenizer = load_tokenizer(inputs.base.folder)
     references = read_references(inputs.reference_text.path)
-    base = load_causal_model(inputs.base.folder, dtype=dtype, device=device)
+    four_bit = quantized_as(inputs.base.folder) == NF4
+    # The plan has a place for plain weights, which may be more than the device holds.
+    place = WHOLE if four_bit else StagePlaces.read(work.context).of("quantize_model")
+    base = load_causal_model(inputs.base.folder, dtype=dtype, device=device, place=place)
     base_perplexity = reference_perplexity(base, tokenizer, references)
     base_bytes, parameters = base.get_memory_footprint(), base.num_parameters()
-    if quantized_as(inputs.base.folder) == NF4:
+    if four_bit:
         # Rounding what is rounded already would change it: it is taken as it is.
         base.save_pretrained(work.artifact)
         return _model_ref(work, parameters, (base_bytes,) * 2, (base_perplexity,) * 2)
@@ -148,15 +137,11 @@ def _tell_stored(folder: Path, dtype: torch.dtype, work: Workdir) -> None:
 
 
 def _tell_unquantized(model: PreTrainedModel, work: Workdir) -> None:
-    experts = [
-        weight.numel()
-        for weight in model.parameters()
-        if weight.dim() > _MATRIX and weight.is_floating_point()
-    ]
+    experts = sum(weight.numel() for weight in list_stacked(model).values())
     if experts:
         work.reporter.log(
             "Quantized to NF4: the linear layers, such as attention. Not quantized: the experts "
-            f"({sum(experts):,} weights), which are no linear layers; they stay in model.dtype."
+            f"({experts:,} weights), which are no linear layers; they stay in model.dtype."
         )
 
 
@@ -183,9 +168,10 @@ def _quantize(
 
 def _write_plain(folder: Path, settings: QuantizeSettings, work: Workdir) -> Path:
     """Write the dequantized form of a snapshot, which bitsandbytes takes no other way."""
-    cpu, target = torch.device("cpu"), work.scratch / "dequantized"
-    dtype = choose_dtype(settings.dtype, choose_device())
-    load_plain_model(folder, dtype=dtype, device=cpu).save_pretrained(target)
+    target, dtype = work.scratch / "dequantized", choose_dtype(settings.dtype, choose_device())
+    scratch, tokenizer = work.scratch / "converted", load_tokenizer(folder)
+    model, stored = open_stored(folder, scratch=scratch, tokenizer=tokenizer, dtype=dtype)
+    save_streamed(model, stored, target, dtype=dtype, max_shard_size=_SHARD)
     return target
 
 

@@ -15,7 +15,7 @@ import torch
 from retune.inference.batching import pad_sequences
 from retune.inference.generation import generate_answers, read_answer
 from retune.inference.loaded_models import LoadedModel, load_scored_model
-from retune.records import ScoredModel, locate_bundle
+from retune.model_records import ScoredModel, locate_bundle
 
 _DEFAULTS: dict[str, Any] = {
     "max_new_tokens": 256,

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from retune.model_records import AdapterRef, BaseRef, MergedRef, ModelRef
 from retune.modeling.libraries import ADAPTED
 from retune.recipe.sections import MergeConfig
 from retune.recipe.sections.model import Dtype, QuantizationKind
-from retune.records import (
-    AdapterRef,
-    BaseRef,
-    MergedRef,
-    ModelRef,
-    Record,
-    SideRef,
-    Source,
-)
+from retune.records import Record, SideRef, Source
 from retune.spine.stage import Settings, Workdir, reads, stage
 
 
@@ -61,7 +54,7 @@ class MergeSettings(Settings):
     merge: MergeConfig
 
 
-@stage(MergeInputs, version=3, libraries=(*ADAPTED, "numpy", "safetensors"), on_device=True)
+@stage(MergeInputs, version=4, libraries=(*ADAPTED, "numpy", "safetensors"), on_device=True)
 def merge_adapter(inputs: MergeInputs, settings: MergeSettings, work: Workdir) -> MergedRef:
     """Merge an adapter into its base, and prove each step."""
     from retune.weights.merge import merge_adapter

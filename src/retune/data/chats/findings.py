@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from typing import IO, Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from retune.data.chats.auditing import FAULTS, LEFT_OUT, AuditRules, Row, audit_row
 from retune.data.findings import Lengths, SideAudit
-from retune.data.quality.lengths import even_edges, measure_lengths
+from retune.data.quality.lengths import count_lengths, even_edges, measure_counts
 from retune.errors import DataError
 from retune.records import Side
 
@@ -57,8 +58,9 @@ class SideFindings:
         self.first: dict[str, list[str]] = {name: [] for name in FAULTS}
         self.examples: dict[str, list[str]] = {}
         self.used: set[str] = set()
-        self._prompts: list[np.ndarray] = []
-        self._answers: list[np.ndarray] = []
+        self._prompts: Counter[int] = Counter()
+        self._answers: Counter[int] = Counter()
+        self._shortest, self._longest = sys.maxsize, 0
 
     def audit(self, table: pa.Table, rules: AuditRules) -> np.ndarray:
         """Look at every row of a piece.
@@ -84,8 +86,15 @@ class SideFindings:
             if kept[place]:
                 self._count(row, prompt, answer, mask, rules)
         self.rows += len(table)
-        self._prompts.append(table["prompt_ids"].combine_chunks().value_lengths().to_numpy())
-        self._answers.append(table["answer_ids"].combine_chunks().value_lengths().to_numpy())
+        asked, said = (
+            table[name].combine_chunks().value_lengths().to_numpy()
+            for name in ("prompt_ids", "answer_ids")
+        )
+        self._prompts.update(count_lengths([asked]))
+        self._answers.update(count_lengths([said]))
+        if len(table):
+            self._shortest = min(self._shortest, int((asked + said).min()))
+            self._longest = max(self._longest, int((asked + said).max()))
         return kept
 
     def _note(self, row: Row, found: dict[str, dict[str, Any]], *, kept: bool) -> None:
@@ -136,10 +145,9 @@ class SideFindings:
         name = max(_REMEDIES, key=lambda fault: self.faults[fault])
         text = _REMEDIES[name].format(max_length=max_length)
         example = self.examples.get(name, [""])[0]
-        lengths = np.concatenate(self._prompts) + np.concatenate(self._answers)
         raise DataError(
             f"{self.side}: none of its {self.rows} rows is left. {self.faults[name]} of them "
-            f"{text}. Rows have {int(lengths.min())} to {int(lengths.max())} tokens. "
+            f"{text}. Rows have {self._shortest} to {self._longest} tokens. "
             f"For example row {example:.300}"
         )
 
@@ -156,9 +164,8 @@ class SideFindings:
         )
 
 
-def _spread(pieces: list[np.ndarray]) -> Lengths | None:
-    values = np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int32)
-    return measure_lengths(values, even_edges(values)) if len(values) else None
+def _spread(lengths: Counter[int]) -> Lengths | None:
+    return measure_counts(lengths, even_edges(np.array([*lengths]))) if lengths else None
 
 
 def as_arrays(column: pa.ChunkedArray) -> list[np.ndarray | None]:

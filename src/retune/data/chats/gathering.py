@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retune.data.tables import ROWS_AT_ONCE
+from retune.data.tables import ROWS_AT_ONCE, RowTaker
 
 _INDEX_COLUMNS = ["source", "row", "row_id", "group", "db_id", "label"]
 _TEXT_COLUMNS = ["question", "context", "history", "steps", "learned", "answer"]
@@ -29,48 +29,6 @@ class SourceTables:
     chats: Path
 
 
-class RowTaker:
-    """Takes rows of a Parquet file by number, one row group in memory at a time.
-
-    Args:
-        path: The file.
-        columns: Columns to read.
-    """
-
-    def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
-        self._file = pq.ParquetFile(path, memory_map=True)
-        self._columns = list(columns) if columns else None
-        sizes = [
-            self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)
-        ]
-        self._starts = np.cumsum([0, *sizes])
-        self._held: tuple[int, pa.Table] | None = None
-
-    def take(self, rows: np.ndarray) -> pa.Table:
-        """Return rows in the order asked for.
-
-        Args:
-            rows: Numbers from 0, ``(n,)``.
-
-        Returns:
-            A table of ``n`` rows.
-        """
-        groups = np.searchsorted(self._starts, rows, side="right") - 1
-        order = np.argsort(groups, kind="stable")
-        pieces = [
-            self._read(int(group)).take(pa.array(rows[groups == group] - self._starts[group]))
-            for group in np.unique(groups)
-        ]
-        back = np.empty_like(order)
-        back[order] = np.arange(len(order))
-        return pa.concat_tables(pieces).take(pa.array(back))
-
-    def _read(self, group: int) -> pa.Table:
-        if self._held is None or self._held[0] != group:
-            self._held = (group, self._file.read_row_group(group, columns=self._columns))
-        return self._held[1]
-
-
 def gather_rows(index: Path, sources: Sequence[SourceTables]) -> Iterator[pa.Table]:
     """Yield a side's rows with their texts and chats, a piece at a time.
 
@@ -83,7 +41,7 @@ def gather_rows(index: Path, sources: Sequence[SourceTables]) -> Iterator[pa.Tab
     """
     texts = [RowTaker(source.rows, _TEXT_COLUMNS) for source in sources]
     chats = [RowTaker(source.chats) for source in sources]
-    with pq.ParquetFile(index, memory_map=True) as file:
+    with pq.ParquetFile(index) as file:
         for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=_INDEX_COLUMNS):
             yield _gather(pa.Table.from_batches([batch]), texts, chats)
 

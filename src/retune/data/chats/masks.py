@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from retune.data.chats.applying import Span
 from retune.data.chats.rendering import ChatText
-from retune.data.chats.tokenizers import Tokenizer
 from retune.data.chats.tokenizing import ChatIds
 from retune.data.findings import ExampleRow
 from retune.data.tables import iterate_rows
@@ -73,12 +72,14 @@ def find_stretches(mask: Sequence[bool]) -> Iterator[tuple[int, int, bool]]:
             begin = place
 
 
-def show_rows(chat: SideRef, tokenizer: Tokenizer, count: int) -> list[ExampleRow]:
+def show_rows(
+    chat: SideRef, decode: Callable[[Sequence[int]], str], count: int
+) -> list[ExampleRow]:
     """Return the first rows of a side as the model reads them.
 
     Args:
         chat: A side.
-        tokenizer: Of the base.
+        decode: Writes token ids as text, as the base's tokenizer does.
         count: How many rows.
 
     Returns:
@@ -92,8 +93,7 @@ def show_rows(chat: SideRef, tokenizer: Tokenizer, count: int) -> list[ExampleRo
         if mask is None:
             mask = [False] * len(row["prompt_ids"]) + [True] * len(row["answer_ids"])
         pieces = tuple(
-            (str(tokenizer.decode(ids[begin:end])), learned)
-            for begin, end, learned in find_stretches(mask)
+            (decode(ids[begin:end]), learned) for begin, end, learned in find_stretches(mask)
         )
         shown.append(ExampleRow(row_id=row["row_id"], pieces=pieces))
     return shown

@@ -120,6 +120,11 @@ class ChatRenderer:
         """
         return self._write_prompt(self.fold_system(messages), tools)
 
+    def render_request(self, messages: Sequence[Message]) -> tuple[str, list[int]]:
+        """Return what a server asks with, as text and as token ids; see `render_prompt`."""
+        folded = self.fold_system(messages)
+        return self._write_prompt(folded, None), self.template.prompt_ids(folded)
+
     def render_chat(
         self,
         messages: Sequence[Message],

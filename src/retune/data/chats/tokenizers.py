@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,6 +15,7 @@ from retune.records import Source
 from retune.text_files import MARK, read_text_file
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer as BackendTokenizer
     from transformers import PreTrainedTokenizerBase
 
     Tokenizer: TypeAlias = PreTrainedTokenizerBase
@@ -32,6 +35,8 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
 )
 
+_PLAIN_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
+"""Classes of transformers that take a tokenizer.json as it is."""
 _SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 """What the library of that name writes."""
 
@@ -100,6 +105,49 @@ def load_tokenizer(folder: Path, template: Source | None = None) -> Tokenizer:
             "default. Save the one to use as a .jinja file and name that in prompt.template."
         )
     return tokenizer
+
+
+def load_decoder(folder: Path) -> Callable[[Sequence[int]], str]:
+    """Return what writes token ids as text, as the snapshot's tokenizer does.
+
+    Only for showing rows: transformers takes seconds to import, which the tokenizer's own library
+    does without wherever it gives the same text.
+
+    Args:
+        folder: A snapshot folder.
+
+    Raises:
+        ConfigError: As `load_tokenizer`.
+    """
+    known = _read_plain_backend(folder)
+    whole = cache(partial(load_tokenizer, folder))
+
+    def decode(ids: Sequence[int]) -> str:
+        # A token that only tokenizer_config.json adds is none of the library's.
+        if known is not None and all(known.id_to_token(each) is not None for each in set(ids)):
+            return str(known.decode(list(ids), skip_special_tokens=False))
+        return str(whole().decode(list(ids)))
+
+    return decode
+
+
+def _read_plain_backend(folder: Path) -> BackendTokenizer | None:
+    """Return the library's tokenizer; None where transformers would go over what it decodes."""
+    from tokenizers import Tokenizer as BackendTokenizer
+
+    config = folder / "tokenizer_config.json"
+    if not config.is_file() or not (folder / "tokenizer.json").is_file():
+        return None
+    try:
+        settings = json.loads(read_text_file(config, ConfigError))
+        # A class of one family may put a decoder of its own in place of the file's.
+        if settings.get("tokenizer_class") not in _PLAIN_CLASSES:
+            return None
+        if settings.get("clean_up_tokenization_spaces"):
+            return None
+        return BackendTokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception:  # noqa: BLE001 - plain ones; transformers, asked next, says what is wrong
+        return None
 
 
 def _without_mark(template: Any) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
+from retune.data.columns.contract import Flags
+from retune.data.columns.opening import open_columns
 from retune.data.findings import DROPPED_FILE, QUALITY_FILE
-from retune.data.quality.conflicts import find_conflicts
 from retune.data.quality.copies import find_repeats
 from retune.data.quality.dropping import drop_rows, leave_out_by_weight
 from retune.data.quality.index import draw_keys, write_dropped, write_index
@@ -23,6 +25,7 @@ from retune.records import LOG_FOLDER, CleanRef
 from retune.spine.stage import Workdir
 
 _SETS_FOLDER = "shingles"
+_COLUMNS_FOLDER = "columns"
 
 
 def clean_rows(inputs: CleanInputs, settings: CleanSettings, work: Workdir) -> CleanRef:
@@ -42,28 +45,39 @@ def clean_rows(inputs: CleanInputs, settings: CleanSettings, work: Workdir) -> C
         DataError: Two rows have one id, or no row is kept of those to learn from or held out.
     """
     names = RowNames(inputs)
-    check_ids(inputs, names)
     sizes = [count_rows(rows.folder / "rows.parquet") for rows in inputs.rows]
-    facts = Facts.of(sizes, inputs.held_out)
+    rows = sum(sizes)
     (work.artifact / LOG_FOLDER).mkdir(parents=True, exist_ok=True)
-    with ShingleSets(work.scratch / _SETS_FOLDER, len(facts)) as sets:
-        found = _examine(inputs, settings, work, facts, sets, names)
-        _refuse_nothing(found)
-        with facts.timing("writing"):
-            kept = np.flatnonzero(found.reasons == 0)
-            sets.write_signatures(work.artifact / "signatures.npy", kept)
-            write_index(work.artifact / "index.parquet", inputs, facts, names, found.reasons)
-            dropped = work.artifact / DROPPED_FILE
-            write_dropped(dropped, inputs, facts, names, found.reasons, found.copies)
-    report = make_report(found)
+    place = work.scratch / _COLUMNS_FOLDER
+    with open_columns(rows, settings.rows_in_memory, place) as columns:
+        check_ids(inputs, names, rows, columns)
+        facts = Facts.of(sizes, inputs.held_out, columns)
+        with ShingleSets(work.scratch / _SETS_FOLDER, rows, columns) as sets:
+            found = _examine(inputs, settings, work, facts, sets, names)
+            _refuse_nothing(found)
+            with facts.timing("writing"):
+                _write(work, found, sets)
+        report = make_report(found)
+        faults = find_faults(found, settings.languages)
+        test_rows = found.count(lambda block: facts.held_out[block] & (found.reasons[block] == 0))
     (work.artifact / QUALITY_FILE).write_text(report.model_dump_json(indent=2), encoding="utf-8")
     return CleanRef(
         digest=digest_folder(work.artifact, without=(LOG_FOLDER,)),
         folder=work.artifact,
-        rows=kept.size,
-        test_rows=int(facts.held_out[kept].sum()),
-        faults=find_faults(found, settings.languages),
+        rows=report.kept,
+        test_rows=test_rows,
+        faults=faults,
     )
+
+
+def _write(work: Workdir, found: Found, sets: ShingleSets) -> None:
+    inputs, facts, names, reasons = found.inputs, found.facts, found.names, found.reasons
+    kept: Flags = facts.columns.zeros(len(facts), np.bool_)
+    for block in facts.columns.blocks(len(facts)):
+        kept[block] = reasons[block] == 0
+    sets.write_signatures(work.artifact / "signatures.npy", kept)
+    write_index(work.artifact / "index.parquet", inputs, facts, names, reasons)
+    write_dropped(work.artifact / DROPPED_FILE, inputs, facts, names, reasons, found.copies)
 
 
 def _examine(
@@ -79,8 +93,10 @@ def _examine(
     )
     with facts.timing("duplicates"):
         compared = _progress(work, "rows compared", facts)
-        copies = find_repeats(facts, sets, settings.near_threshold, compared)
-        texts, conflicts = find_conflicts(facts)
+        joined = partial(work.reporter.progress, "bands of signatures joined")
+        copies = find_repeats(facts, sets, settings.near_threshold, compared, joined)
+        # Nobody can learn two labels of one text.
+        texts, conflicts = facts.columns.conflicting(facts.folded, facts.label, facts.held_out)
     reasons = drop_rows(facts, copies, conflicts, settings)
     if any(weight is not None for weight in inputs.weights):
         leave_out_by_weight(facts, reasons, inputs.weights, draw_keys(inputs, facts))
@@ -92,12 +108,12 @@ def _progress(work: Workdir, what: str, facts: Facts) -> Callable[[int], None]:
 
 
 def _refuse_nothing(found: Found) -> None:
-    held_out, kept = found.facts.held_out, found.reasons == 0
-    sides = {"data.train": ~held_out}
-    if any(found.inputs.held_out):
-        # Without this, training rows would be held out in place of those that the recipe names.
-        sides["data.test"] = held_out
-    empty = [key for key, rows in sides.items() if not kept[rows].any()]
+    held_out, reasons = found.facts.held_out, found.reasons
+    # Without the second, training rows would be held out in place of those that the recipe names.
+    sides = {"data.train": False} | ({"data.test": True} if any(found.inputs.held_out) else {})
+    kept = found.count(lambda rows: reasons[rows] == 0)
+    tests = found.count(lambda rows: held_out[rows] & (reasons[rows] == 0))
+    empty = [side for side, held in sides.items() if not (tests if held else kept - tests)]
     if not empty:
         return
     report = {name: share.rows for name, share in find_faults(found, None).items() if share.rows}

@@ -8,14 +8,16 @@ thousand alike rows cost a thousand comparisons.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retune.data.columns.contract import Columns, Flags
 from retune.data.quality.looking import Facts
-from retune.data.quality.near import NearIndex, estimate_margin, parts_similarity
+from retune.data.quality.near import estimate_margin, parts_similarity
+from retune.data.quality.near_indexes import open_near_index
 from retune.data.quality.shingle_sets import ShingleSets
 
 _REPORT_EVERY = 2048
@@ -38,6 +40,7 @@ def find_repeats(
     sets: ShingleSets,
     near_threshold: float,
     progress: Callable[[int], None],
+    joined: Callable[[int, int], None],
 ) -> Repeats:
     """Find all rows that repeat an earlier one.
 
@@ -46,43 +49,40 @@ def find_repeats(
         sets: Their shingles.
         near_threshold: Smallest Jaccard similarity of near copies.
         progress: Told how many rows were compared nearly.
+        joined: Told how many bands of an index on disk are made, and of how many.
 
     Returns:
         What each row repeats.
     """
-    exact, folded = np.full(len(facts), -1), np.full(len(facts), -1)
-    near = np.full(len(facts), -1)
+    columns = facts.columns
+    exact = columns.first_places(facts.exact, facts.held_out)
+    folded = columns.first_places(facts.folded, facts.held_out)
+    near = columns.absent(len(facts))
+    least = near_threshold - estimate_margin(near_threshold)
     for held_out in (False, True):
-        rows = np.flatnonzero(facts.held_out == held_out)
-        exact[rows] = _first_places(facts.exact, rows)
-        folded[rows] = _first_places(facts.folded, rows)
-        _match_near(rows[folded[rows] < 0], near, sets, near_threshold, progress)
+        index = open_near_index(near_threshold, columns, joined)
+        signed = _signed_rows(folded, facts.held_out, held_out, sets, columns)
+        for done, (row, bands) in enumerate(index.walk(signed), 1):
+            near[row] = _most_alike(row, index.query(bands), sets, near_threshold, least)
+            if near[row] < 0:
+                index.add(row, bands)
+            if done % _REPORT_EVERY == 0:
+                progress(row + 1)
+                columns.release()
+                sets.release()
     return Repeats(exact, folded, near)
 
 
-def _first_places(hashes: NDArray[np.uint64], rows: Places) -> Places:
-    """Return for each row the first one with its hash, -1 for the first itself."""
-    _, first, which = np.unique(hashes[rows], return_index=True, return_inverse=True)
-    found = rows[first][which]
-    return np.where(found == rows, -1, found)
-
-
-def _match_near(
-    rows: Places,
-    near: Places,
-    sets: ShingleSets,
-    threshold: float,
-    progress: Callable[[int], None],
-) -> None:
-    index = NearIndex(threshold)
-    least = threshold - estimate_margin(threshold)
-    for done, row in enumerate(rows.tolist(), 1):
-        signature = np.asarray(sets.signatures[row])
-        near[row] = _most_alike(row, index.query(signature), sets, threshold, least)
-        if near[row] < 0:
-            index.add(row, signature)
-        if done % _REPORT_EVERY == 0:
-            progress(row + 1)
+def _signed_rows(
+    folded: Places, held_out: Flags, wanted: bool, sets: ShingleSets, columns: Columns
+) -> Iterator[tuple[Places, NDArray[np.uint32]]]:
+    """Yield the rows that are no folded copies, with their signatures, a piece at a time."""
+    for start in range(0, len(folded), _REPORT_EVERY):
+        block = slice(start, start + _REPORT_EVERY)
+        rows = np.flatnonzero((held_out[block] == wanted) & (folded[block] < 0))
+        yield rows + start, sets.signatures[block][rows]
+        columns.release()
+        sets.release()
 
 
 def _most_alike(

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from retune.data.columns.contract import ABSENT
 from retune.data.quality.copies import Repeats
 from retune.data.quality.looking import Facts
-from retune.data.quality.mixing import choose_rows, count_by_weight
+from retune.data.quality.mixing import count_by_weight
 from retune.data.stages import CleanSettings
 
 BAD_ROW = "bad row"
@@ -46,13 +47,14 @@ def drop_rows(
         Places in `REASONS`, 0 for kept rows. The first of several copies is never dropped as a
         copy, and a near copy of a row that is dropped for its label stays.
     """
-    reasons = np.zeros(len(facts), dtype=np.int8)
-    conflicting = conflicts & settings.drop_conflicting_labels
+    reasons: Reasons = facts.columns.zeros(len(facts), np.int8)
+    wanted = settings.drop_conflicting_labels
     repeated = {_EXACT: copies.exact, _FOLDED: copies.folded, _NEAR: copies.near}
-    for kind in _DROPPED_KINDS[settings.drop_duplicates]:  # the closest kind last: it stays
-        first = repeated[kind]
-        reasons[(first >= 0) & ~conflicting[first]] = kind
-    reasons[conflicting] = _CONFLICT
+    for block in facts.columns.blocks(len(facts)):
+        for kind in _DROPPED_KINDS[settings.drop_duplicates]:  # the closest kind last: it stays
+            first = repeated[kind][block]
+            reasons[block][(first >= 0) & ~(conflicts[first] & wanted)] = kind
+        reasons[block][conflicts[block] & wanted] = _CONFLICT
     return reasons
 
 
@@ -70,8 +72,16 @@ def leave_out_by_weight(
         weights: One per source; None in all: nothing is left out.
         draws: Hash of each row's key, which decides who stays.
     """
+    columns = facts.columns
     mixed = [source for source, weight in enumerate(weights) if weight is not None]
-    kept = [np.flatnonzero((facts.source == source) & (reasons == _KEPT)) for source in mixed]
-    counts = count_by_weight([rows.size for rows in kept], [weights[s] or 0.0 for s in mixed])
-    for rows, count in zip(kept, counts, strict=True):
-        reasons[rows[~choose_rows(draws[rows], count)]] = _WEIGHT
+    number = np.full(len(weights), ABSENT, np.int64)
+    number[mixed] = np.arange(len(mixed))
+    classes = columns.absent(len(facts))
+    sizes = np.zeros(len(mixed), np.int64)
+    for block in columns.blocks(len(facts)):
+        classes[block] = np.where(reasons[block] == _KEPT, number[facts.source[block]], ABSENT)
+        sizes += np.bincount(classes[block][classes[block] >= 0], minlength=len(mixed))
+    counts = count_by_weight(sizes.tolist(), [weights[source] or 0.0 for source in mixed])
+    chosen = columns.choose_lowest(draws, classes, counts)
+    for block in columns.blocks(len(facts)):
+        reasons[block][(classes[block] >= 0) & ~chosen[block]] = _WEIGHT

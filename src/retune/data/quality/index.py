@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retune.data.columns.contract import BLOCK_ROWS
 from retune.data.findings import BAD_FILE
 from retune.data.quality.copies import Repeats
 from retune.data.quality.dropping import BAD_ROW, REASONS, Reasons
@@ -26,8 +27,8 @@ _COLUMNS = ("row_id", "group", "label", "db_id")
 
 def draw_keys(inputs: CleanInputs, facts: Facts) -> NDArray[np.uint64]:
     """Return a hash of each row's key: its own name, else its content."""
-    draws = np.zeros(len(facts), dtype=np.uint64)
-    for place, (_, row) in enumerate(_iterate(inputs, ("row_id",))):
+    draws: NDArray[np.uint64] = facts.columns.zeros(len(facts), np.uint64)
+    for place, (_, row) in enumerate(_iterate(inputs, ("row_id",), facts)):
         draws[place] = text_hash(_key(row["row_id"], int(facts.content[place])), None)
     return draws
 
@@ -53,9 +54,9 @@ def write_index(
 def _index_rows(
     inputs: CleanInputs, facts: Facts, names: RowNames, reasons: Reasons
 ) -> Iterator[dict[str, Any]]:
-    first = np.concatenate([[0], np.cumsum(_sizes(facts, inputs))])
+    first = [facts.rows_of(source).start for source in range(len(inputs.rows))]
     on_line = OnLine()
-    for place, (source, row) in enumerate(_iterate(inputs, _COLUMNS)):
+    for place, (source, row) in enumerate(_iterate(inputs, _COLUMNS, facts)):
         where = (source, int(facts.file[place]), int(facts.line[place]))
         nth = on_line.add(*where)
         if reasons[place]:
@@ -63,7 +64,7 @@ def _index_rows(
         folded = int(facts.folded[place])
         yield {
             "source": source,
-            "row": place - int(first[source]),
+            "row": place - first[source],
             "row_id": names.row_id(row["row_id"], *where, nth),
             "group": row["group"] or row["db_id"] or write_hash(folded),
             "key": _key(row["row_id"], int(facts.content[place])),
@@ -109,7 +110,7 @@ def _dropped_lines(
                 "line": bad.get("line"),
                 "reason": f"{BAD_ROW}: {bad.get('reason', 'not said')}",
             }
-    for place, (source, row) in enumerate(_iterate(inputs, ("row_id",))):
+    for place, (source, row) in enumerate(_iterate(inputs, ("row_id",), facts)):
         if not reasons[place]:
             continue
         reason = REASONS[reasons[place]]
@@ -152,11 +153,11 @@ def _key(own: str | None, content: int) -> str:
     return own if own is not None else write_hash(content)
 
 
-def _sizes(facts: Facts, inputs: CleanInputs) -> NDArray[np.int64]:
-    return np.bincount(facts.source, minlength=len(inputs.rows))
-
-
-def _iterate(inputs: CleanInputs, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _iterate(
+    inputs: CleanInputs, columns: tuple[str, ...], facts: Facts
+) -> Iterator[tuple[int, dict[str, Any]]]:
     for source, rows in enumerate(inputs.rows):
-        for row in iterate_rows(rows.folder / "rows.parquet", columns):
+        for number, row in enumerate(iterate_rows(rows.folder / "rows.parquet", columns)):
+            if number % BLOCK_ROWS == 0:
+                facts.columns.release()
             yield source, row

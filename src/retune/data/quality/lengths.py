@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,20 @@ _PERCENTILES = {"min": 0, "p5": 5, "p50": 50, "p95": 95, "p99": 99, "max": 100}
 _BINS = 20
 
 
-def measure_lengths(values: NDArray[np.integer], edges: Sequence[int]) -> Lengths:
+def count_lengths(pieces: Iterable[NDArray[np.integer]]) -> Counter[int]:
+    """Count how often each length occurs, over pieces of all lengths."""
+    found: Counter[int] = Counter()
+    for piece in pieces:
+        values, counts = np.unique(piece, return_counts=True)
+        found.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    return found
+
+
+def measure_counts(lengths: Mapping[int, int], edges: Sequence[int]) -> Lengths:
     """Say how lengths are spread.
 
     Args:
-        values: One length per row, at least one.
+        lengths: How often each occurs, as `count_lengths` counts them; at least one.
         edges: Of the histogram's bins, as `round_edges` or `even_edges` makes them.
 
     Returns:
@@ -28,15 +38,21 @@ def measure_lengths(values: NDArray[np.integer], edges: Sequence[int]) -> Length
     Raises:
         ValueError: There is no length.
     """
-    if values.size == 0:
+    if not lengths:
         raise ValueError("found no lengths to measure; expected at least one")
-    found = np.percentile(values, list(_PERCENTILES.values()), method="lower")
-    counts, _ = np.histogram(values, bins=edges)
+    values = np.array(sorted(lengths), np.int64)
+    counts = np.array([lengths[value] for value in values.tolist()], np.int64)
+    ends = np.cumsum(counts)
+    shares = np.array(list(_PERCENTILES.values())) / 100
+    # The place of a percentile in all lengths, sorted, as numpy's method "lower" has it.
+    places = np.floor(shares * (ends[-1] - 1)).astype(np.int64)
+    found = values[np.searchsorted(ends, places, side="right")]
+    binned, _ = np.histogram(values, bins=edges, weights=counts)
     return Lengths(
-        mean=float(values.mean()),
+        mean=float(int(values @ counts) / int(ends[-1])),
         percentiles=dict(zip(_PERCENTILES, map(int, found), strict=True)),
         edges=tuple(edges),
-        counts=tuple(map(int, counts)),
+        counts=tuple(map(int, binned)),
     )
 
 
@@ -55,6 +71,10 @@ def round_edges(longest: int) -> list[int]:
 
 
 def even_edges(values: NDArray[np.integer]) -> list[int]:
-    """Return edges of at most 20 bins of one width, from the shortest to above the longest."""
+    """Return edges of at most 20 bins of one width, from the shortest to above the longest.
+
+    Args:
+        values: The lengths, each once at least.
+    """
     low, high = int(values.min()), int(values.max())
     return [int(edge) for edge in np.unique(np.linspace(low, high + 1, _BINS + 1).astype(int))]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from retune.data.columns.contract import Columns
 from retune.data.quality.languages import LanguageFinder
 from retune.data.quality.near import hash_parts
 from retune.data.quality.sensitive import (
@@ -37,6 +38,10 @@ Row = dict[str, Any]
 class Facts:
     """What was found, an array element per row over all sources; no texts."""
 
+    columns: Columns
+    """Where the arrays lie."""
+    sizes: tuple[int, ...]
+    """Rows of each source, which stand one after the other."""
     source: NDArray[np.int32]
     file: NDArray[np.int32]
     line: NDArray[np.int64]
@@ -59,24 +64,37 @@ class Facts:
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     @classmethod
-    def of(cls, sizes: Sequence[int], held_out: Sequence[bool]) -> Facts:
+    def of(cls, sizes: Sequence[int], held_out: Sequence[bool], columns: Columns) -> Facts:
         """Make room for the rows of some sources."""
         rows = sum(sizes)
-        return cls(
-            source=np.repeat(np.arange(len(sizes), dtype=np.int32), sizes),
-            file=np.zeros(rows, np.int32),
-            line=np.zeros(rows, np.int64),
-            held_out=np.repeat(np.array(held_out, dtype=np.bool_), sizes),
-            label=np.full(rows, -1, np.int32),
-            language=np.zeros(rows, np.int32),
-            characters=np.zeros((rows, len(MEASURED)), np.int32),
-            exact=np.zeros(rows, np.uint64),
-            folded=np.zeros(rows, np.uint64),
-            content=np.zeros(rows, np.uint64),
-            unprintable=np.zeros(rows, np.uint32),
-            secrets=np.zeros(rows, np.uint32),
-            personal=np.zeros(rows, np.uint32),
+        facts = cls(
+            columns=columns,
+            sizes=tuple(sizes),
+            source=columns.zeros(rows, np.int32),
+            file=columns.zeros(rows, np.int32),
+            line=columns.zeros(rows, np.int64),
+            held_out=columns.zeros(rows, np.bool_),
+            label=columns.zeros(rows, np.int32),
+            language=columns.zeros(rows, np.int32),
+            characters=columns.zeros((rows, len(MEASURED)), np.int32),
+            exact=columns.zeros(rows, np.uint64),
+            folded=columns.zeros(rows, np.uint64),
+            content=columns.zeros(rows, np.uint64),
+            unprintable=columns.zeros(rows, np.uint32),
+            secrets=columns.zeros(rows, np.uint32),
+            personal=columns.zeros(rows, np.uint32),
         )
+        ends = np.cumsum(sizes)
+        for block in columns.blocks(rows):
+            source = np.searchsorted(ends, np.arange(block.start, block.stop), side="right")
+            facts.source[block] = source
+            facts.held_out[block] = np.asarray(held_out, np.bool_)[source]
+        return facts
+
+    def rows_of(self, source: int) -> slice:
+        """Return where the rows of a source stand."""
+        first = sum(self.sizes[:source])
+        return slice(first, first + self.sizes[source])
 
     @contextmanager
     def timing(self, what: str) -> Iterator[None]:
@@ -121,6 +139,8 @@ def look_at_rows(
         with facts.timing("unprintable text, secrets, personal data"):
             _look_at_patterns(piece, place, facts)
         first += len(piece)
+        facts.columns.release()
+        sets.release()
         progress(first)
 
 

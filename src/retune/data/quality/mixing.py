@@ -1,4 +1,4 @@
-"""Mixing sources by weight: how many rows each gives, and which."""
+"""Mixing sources by weight: how many rows each gives."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
-import numpy as np
-from numpy.typing import NDArray
-
-from retune.data.splitting import share_out
+from retune.data.shares import share_out
 
 
 def count_by_weight(available: Sequence[int], weights: Sequence[float]) -> list[int]:
@@ -32,19 +29,3 @@ def count_by_weight(available: Sequence[int], weights: Sequence[float]) -> list[
     whole = sum(wanted)
     total = min((n * whole // w for n, w in zip(available, wanted, strict=True) if w), default=0)
     return share_out(total, wanted, available)
-
-
-def choose_rows(draws: NDArray[np.uint64], count: int) -> NDArray[np.bool_]:
-    """Choose rows by a number that each has of its own.
-
-    Args:
-        draws: Hash of each row's key; of equal ones the earlier row goes first.
-        count: How many rows to choose.
-
-    Returns:
-        True for the `count` smallest. A row that is added takes at most one place, and rows that
-        stay chosen are the same whatever is added, as far as `count` allows.
-    """
-    chosen = np.zeros(draws.size, dtype=np.bool_)
-    chosen[np.argsort(draws, kind="stable")[:count]] = True
-    return chosen

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 
+from retune.data.columns.contract import BLOCK_ROWS, Columns
 from retune.data.quality.texts import text_hash
 from retune.data.stages import CleanInputs
 from retune.data.tables import iterate_rows
@@ -83,33 +84,41 @@ def _prefixes(inputs: CleanInputs) -> Iterator[str]:
         yield name if plain else f"{name}.{side.index(source)}"
 
 
-def check_ids(inputs: CleanInputs, names: RowNames) -> None:
+def check_ids(inputs: CleanInputs, names: RowNames, rows: int, columns: Columns) -> None:
     """Refuse rows of one name: reports and predictions could not tell them apart.
 
     Args:
         inputs: The sources.
         names: What rows without an own id are called.
+        rows: How many rows there are.
+        columns: Where hashes of all ids are put.
 
     Raises:
         DataError: Two rows have one id; the first few are listed with file and line.
     """
-    hashes = np.fromiter(
-        (text_hash(row_id, None) for row_id, _ in _named(inputs, names)), dtype=np.uint64
-    )
-    repeated = _repeated(hashes)
+    hashes = columns.zeros(rows, np.uint64)
+    for place, (row_id, _) in enumerate(_named(inputs, names)):
+        hashes[place] = text_hash(row_id, None)
+        if place % BLOCK_ROWS == 0:
+            columns.release()
+    first = columns.first_places(hashes, columns.zeros(rows, np.int8))
+    again = columns.zeros(rows, np.bool_)
+    for block in columns.blocks(rows):
+        again[first[block][first[block] >= 0]] = True
+    repeated = columns.count(again)
     if not repeated:
         return
-    first: dict[str, str] = {}
-    found: list[str] = []
-    for row_id, where in _named(inputs, names):
-        if text_hash(row_id, None) not in repeated:
-            continue
-        if row_id in first and len(found) < _SHOWN:
-            found.append(f"{where}: row id {row_id!r} stands twice, first at {first[row_id]}.")
-        first.setdefault(row_id, where)
+    seconds = columns.places(rows, lambda block: first[block] >= 0)
+    shown = {place: int(first[place]) for place in islice(seconds, _SHOWN)}
+    wanted = {*shown, *shown.values()}
+    told = {at: row for at, row in enumerate(_named(inputs, names)) if at in wanted}
+    found = [
+        f"{told[place][1]}: row id {told[place][0]!r} stands twice, first at {told[earlier][1]}."
+        for place, earlier in shown.items()
+    ]
     raise DataError(
         "\n".join(found)
-        + f"\n{len(repeated)} ids stand more than once. Ids must be unique over all sources: name "
+        + f"\n{repeated} ids stand more than once. Ids must be unique over all sources: name "
         "another key under data.columns.row_id, or leave it out, and rows are called by their line."
     )
 
@@ -121,8 +130,3 @@ def _named(inputs: CleanInputs, names: RowNames) -> Iterator[tuple[str, str]]:
             place = (source, row["file"], row["line"])
             row_id = names.row_id(row["row_id"], *place, on_line.add(*place))
             yield row_id, names.where(*place)
-
-
-def _repeated(hashes: NDArray[np.uint64]) -> set[int]:
-    values, counts = np.unique(hashes, return_counts=True)
-    return set(map(int, values[counts > 1]))

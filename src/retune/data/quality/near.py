@@ -7,15 +7,15 @@ share of places. A row's text has parts (earlier turns, question, context), and 
 least alike part: many questions about one long context are no copies of each other. Its shingles
 are those of all parts.
 
-The index cuts signatures into bands: texts that agree in a whole band are candidates. It may name
+An index cuts signatures into bands: texts that agree in a whole band are candidates. It may name
 texts that are not alike (confirm each by `similarity`), and misses under 1 % of those at its
-threshold.
+threshold. `near_indexes` says where it lies.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha1
 
 import numpy as np
@@ -30,7 +30,9 @@ RECALL = 0.99
 """Least share of pairs at the threshold that an index finds."""
 _MARGIN = 4.0  # standard deviations of an estimated similarity
 _HASHES_AT_ONCE = 8192  # 4 MB of permuted hashes
-_LONGEST_CHAIN = 64  # Texts made from one template share bands: without an end, work is quadratic.
+LONGEST_CHAIN = 64
+"""Most texts of one band's hash that are looked at, the newest: texts made from one template share
+bands, and without an end the work would grow with the square of their number."""
 
 Hashes = NDArray[np.uint32]
 
@@ -130,6 +132,29 @@ def choose_bands(threshold: float) -> tuple[int, int]:
     return PERMUTATIONS, 1
 
 
+class Bands:
+    """Cuts signatures into bands, and hashes each.
+
+    Args:
+        threshold: Similarity from which pairs shall be found, above 0 to 1.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        self.number, self._rows = choose_bands(threshold)
+        generator = np.random.default_rng(0)
+        self._odd = generator.integers(0, 2**63, self._rows, dtype=np.uint64) * np.uint64(2)
+        self._odd += np.uint64(1)
+
+    def hash(self, signatures: NDArray[np.uint32]) -> Hashes:
+        """Return the hashes of signatures, ``(..., 128)``, as ``(..., bands)``."""
+        cut = signatures[..., : self.number * self._rows].astype(np.uint64)
+        mixed = (cut.reshape(*cut.shape[:-1], self.number, self._rows) + np.uint64(1)) * self._odd
+        mixed ^= mixed >> np.uint64(29)
+        summed = mixed.sum(axis=-1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        hashes: Hashes = (summed >> np.uint64(32)).astype(np.uint32)
+        return hashes
+
+
 class NearIndex:
     """Finds earlier texts whose signature agrees with one in at least one band.
 
@@ -142,12 +167,9 @@ class NearIndex:
     """
 
     def __init__(self, threshold: float) -> None:
-        self.threshold = threshold
-        self._bands, self._rows = choose_bands(threshold)
+        self._cut = Bands(threshold)
+        self._bands = self._cut.number
         self._each = np.arange(self._bands)
-        generator = np.random.default_rng(0)
-        self._odd = generator.integers(0, 2**63, self._rows, dtype=np.uint64) * np.uint64(2)
-        self._odd += np.uint64(1)
         self._size = 0
         self._places = np.zeros(0, dtype=np.int64)
         self._hashes = np.zeros((0, self._bands), dtype=np.uint32)
@@ -155,6 +177,17 @@ class NearIndex:
 
     def __len__(self) -> int:
         return self._size
+
+    def walk(
+        self, signed: Iterable[tuple[NDArray[np.int64], NDArray[np.uint32]]]
+    ) -> Iterator[tuple[int, NDArray[np.uint32]]]:
+        """Yield texts one by one, with what `query` and `add` take.
+
+        Args:
+            signed: Places ``(n,)`` and signatures ``(n, 128)``, a piece at a time.
+        """
+        for places, signatures in signed:
+            yield from zip(places.tolist(), signatures, strict=True)
 
     def add(self, place: int, signature: NDArray[np.uint32]) -> None:
         """Put a text into the index.
@@ -165,7 +198,7 @@ class NearIndex:
         """
         if self._size == len(self._places):
             self._grow(2 * self._size)
-        hashes = self._band_hashes(signature)
+        hashes = self._cut.hash(signature)
         slots = hashes & np.uint32(len(self._places) - 1)
         self._places[self._size] = place
         self._hashes[self._size] = hashes
@@ -180,28 +213,23 @@ class NearIndex:
             signature: The signature to look for, ``(128,)``.
 
         Returns:
-            Places, none twice; of each band at most the 64 newest of its slot are looked at.
+            Places, none twice; of each band at most the 64 newest with its hash. Others that
+            share a slot of the table do not count: which there are depends on its size.
         """
-        hashes = self._band_hashes(signature)
+        hashes = self._cut.hash(signature)
         at = self._newest[self._each, hashes & np.uint32(len(self._places) - 1)]
-        bands = self._each
+        bands, left = self._each, np.full(self._bands, LONGEST_CHAIN)
         found: set[int] = set()
-        for _ in range(_LONGEST_CHAIN):
-            there = at >= 0
+        while True:
+            there = (at >= 0) & (left > 0)
             if not there.any():
                 break
-            bands, at = bands[there], at[there]
-            found.update(at[self._hashes[at, bands] == hashes[bands]].tolist())
+            bands, at, left = bands[there], at[there], left[there]
+            equal = self._hashes[at, bands] == hashes[bands]
+            found.update(at[equal].tolist())
+            left -= equal
             at = self._before[at, bands]
         return sorted(int(self._places[row]) for row in found)
-
-    def _band_hashes(self, signature: NDArray[np.uint32]) -> Hashes:
-        cut = signature[: self._bands * self._rows].astype(np.uint64)
-        mixed = (cut.reshape(self._bands, self._rows) + np.uint64(1)) * self._odd
-        mixed ^= mixed >> np.uint64(29)
-        summed = mixed.sum(axis=1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        hashes: Hashes = (summed >> np.uint64(32)).astype(np.uint32)
-        return hashes
 
     def _grow(self, capacity: int) -> None:
         """Make room for `capacity` texts (a power of two), and chain those that are there anew."""

@@ -1,11 +1,11 @@
-"""Secrets and personal data in texts: kinds are named, what matched never leaves here."""
+"""Secrets and personal data in texts: kinds are named, or put in place of what matched."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from stdnum import luhn
 from stdnum.br import cnpj, cpf
@@ -99,8 +99,52 @@ def find_personal_data(text: str) -> frozenset[str]:
     """
     found = {"e-mail"} if "@" in text and _EMAIL.search(text) else set()
     if _DIGITS.search(text):
-        found |= {kind for kind, holds in _NUMBERS.items() if holds(text)}
+        found |= {
+            kind
+            for kind, (pattern, is_one) in _PATTERNS.items()
+            if any(is_one(match) for match in pattern.finditer(text))
+        }
     return frozenset(found)
+
+
+def redact(text: str) -> str:
+    """Put the kind in brackets in place of secrets and personal data: ``[e-mail]``.
+
+    Args:
+        text: Any text.
+
+    Returns:
+        The text, in which `find_secrets` and `find_personal_data` name nothing. A private key goes
+        from its first line to the end of the text, since nothing says where it stops.
+    """
+    for kind, (hints, pattern) in _SECRETS.items():
+        if any(hint in text for hint in hints):
+            found = pattern.search(text) if kind == "private key" else None
+            text = text[: found.start()] + f"[{kind}]" if found else pattern.sub(f"[{kind}]", text)
+    text = _ASSIGNED.sub(_without_password, text)
+    text = _EMAIL.sub("[e-mail]", text)
+    for kind, (pattern, is_one) in _PATTERNS.items():
+        text = "".join(_parts(text, pattern, is_one, f"[{kind}]"))
+    return text
+
+
+def _parts(
+    text: str, pattern: re.Pattern[str], is_one: Callable[[re.Match[str]], bool], mark: str
+) -> Iterator[str]:
+    end = 0
+    for match in pattern.finditer(text):
+        if is_one(match):
+            yield text[end : match.start()]
+            yield mark
+            end = match.end()
+    yield text[end:]
+
+
+def _without_password(match: re.Match[str]) -> str:
+    if not _looks_random(match[1]):
+        return match[0]
+    begin = match.start(1) - match.start()
+    return f"{match[0][:begin]}[assigned password]{match[0][begin + len(match[1]) :]}"
 
 
 def _looks_random(value: str) -> bool:
@@ -110,35 +154,21 @@ def _looks_random(value: str) -> bool:
     return -sum(share * math.log2(share) for share in shares) >= _LEAST_ENTROPY_BITS
 
 
-def _has_cpf(text: str) -> bool:
-    return any(cpf.is_valid(match[1] or match[0]) for match in _CPF.finditer(text))
-
-
-def _has_cnpj(text: str) -> bool:
-    return any(cnpj.is_valid(match[1] or match[0]) for match in _CNPJ.finditer(text))
-
-
-def _has_card(text: str) -> bool:
-    return any(_is_card(re.sub(r"\D", "", match[0])) for match in _CARD.finditer(text))
-
-
 def _is_card(digits: str) -> bool:
     issued = any(start.match(digits) and len(digits) in sizes for start, sizes in _CARD_LENGTHS)
     return issued and luhn.is_valid(digits)
 
 
-def _has_telephone(text: str) -> bool:
-    return any(
-        8 <= sum(map(str.isdigit, match[0])) <= 15  # E.164 allows fifteen digits
-        for match in _TELEPHONE.finditer(text)
-    )
-
-
-_NUMBERS: dict[str, Callable[[str], bool]] = {
-    "CPF": _has_cpf,
-    "CNPJ": _has_cnpj,
-    "card number": _has_card,
-    "telephone": _has_telephone,
+_PATTERNS: dict[str, tuple[re.Pattern[str], Callable[[re.Match[str]], bool]]] = {
+    # Kind: how it is written, and whether a match is one.
+    "CPF": (_CPF, lambda match: bool(cpf.is_valid(match[1] or match[0]))),
+    "CNPJ": (_CNPJ, lambda match: bool(cnpj.is_valid(match[1] or match[0]))),
+    "card number": (_CARD, lambda match: _is_card(re.sub(r"\D", "", match[0]))),
+    "telephone": (
+        _TELEPHONE,
+        # E.164 allows fifteen digits.
+        lambda match: 8 <= sum(map(str.isdigit, match[0])) <= 15,
+    ),
 }
 SECRET_KINDS = (*_SECRETS, "assigned password")
-PERSONAL_KINDS = ("e-mail", *_NUMBERS)
+PERSONAL_KINDS = ("e-mail", *_PATTERNS)

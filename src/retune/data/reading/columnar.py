@@ -34,7 +34,7 @@ def read_parquet(path: Path, limit: int) -> Iterator[Found]:
     number = 0
     path.stat()  # A file that cannot be opened is no fault of its format.
     try:
-        with pq.ParquetFile(path, memory_map=True) as file:
+        with pq.ParquetFile(path) as file:
             _refuse_twins(file.schema_arrow.names)
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
                 for row in _rows_of(batch):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from retune.data.findings import (
     AUDIT_FILE,
@@ -18,8 +20,7 @@ from retune.data.findings import (
     QualityReport,
 )
 from retune.data.limits import find_breaches, is_over, list_fault_files, merge_faults
-from retune.data.splitting import SIDES
-from retune.data.tables import read_table
+from retune.data.parts.splitting import SIDES
 from retune.errors import ArtifactError
 from retune.recipe.sections import LimitsConfig
 from retune.records import ChatRef, CleanRef, DatasetRef, Record, Side, SplitRef
@@ -65,6 +66,10 @@ class DataReport(Record):
     quality: QualityReport
     sides: tuple[SideLine, ...]
     groups_shared: int
+    kept_out: int = 0
+    """Rows that are not learned since an earlier champion had them held out."""
+    kept_in: int = 0
+    """Rows that are not in the test since an earlier champion has learned or watched them."""
     leaks: LeakReport | None
     """None where the sides were not compared."""
     audit: AuditReport | None
@@ -119,6 +124,8 @@ def gather_report(
         quality=_read(QualityReport, clean.folder / QUALITY_FILE),
         sides=tuple(_describe_side(side, split, chat, audit) for side in SIDES),
         groups_shared=split.groups_shared,
+        kept_out=split.kept_out,
+        kept_in=split.kept_in,
         leaks=_read(LeakReport, leaks) if leaks.exists() else None,
         audit=audit,
         longest_tokens=chat.longest_tokens if chat else None,
@@ -146,8 +153,11 @@ def _describe_side(
 
 
 def _count_labels(path: Path) -> dict[str, int]:
-    labels = read_table(path, ["label"])["label"].drop_null()
-    counted = {each["values"]: each["counts"] for each in pc.value_counts(labels).to_pylist()}
+    counted: Counter[str] = Counter()
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=["label"]):
+            counts = pc.value_counts(batch["label"].drop_null()).to_pylist()
+            counted.update({each["values"]: each["counts"] for each in counts})
     return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
 

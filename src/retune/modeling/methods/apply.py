@@ -24,6 +24,7 @@ from retune.modeling.methods.prompt_learning import (
     prompt_model,
     start_from_words,
 )
+from retune.modeling.methods.stacked_weights import list_stacked
 from retune.modeling.methods.token_rows import name_token_rows, show_head_bias
 from retune.modeling.methods.whole_modules import name_modules, ties_whole
 from retune.recipe.sections import (
@@ -119,12 +120,26 @@ def _add_low_rank(
         # Without values there is nothing to take first values from; their shapes are the same.
         config.init_lora_weights = True
     if getattr(model, "is_quantized", False):
-        model = prepare_model_for_kbit_training(
-            model, use_gradient_checkpointing=gradient_checkpointing
-        )
+        model = _prepare_quantized(model, gradient_checkpointing=gradient_checkpointing)
     adapted = _wrap(model, config)
     show_head_bias(adapted)
     return adapted
+
+
+def _prepare_quantized(model: PreTrainedModel, *, gradient_checkpointing: bool) -> PreTrainedModel:
+    """Prepare as peft does, which turns what is not packed into float32, but for stacked experts.
+
+    These are most of a model's weights: in float32 those of a 20B model would take 76 GB.
+    """
+    experts = [(weight, weight.data) for weight in list_stacked(model).values()]
+    for weight, data in experts:
+        weight.data = data.new_empty(0)
+    prepared = prepare_model_for_kbit_training(
+        model, use_gradient_checkpointing=gradient_checkpointing
+    )
+    for weight, data in experts:
+        weight.data = data
+    return cast(PreTrainedModel, prepared)
 
 
 def _add_bottlenecks(

@@ -31,8 +31,16 @@ from retune.recipe.sections.quality import LimitsConfig, QualityConfig
 from retune.recipe.sections.release import (
     GateConfig,
     RegistryConfig,
+    RunnerConfig,
     StoreConfig,
     TrackingConfig,
+)
+from retune.recipe.sections.retrain import (
+    DegradedConfig,
+    DriftConfig,
+    NewRowsConfig,
+    RetrainConfig,
+    TriggersConfig,
 )
 from retune.recipe.sections.scoring import (
     ProbesConfig,
@@ -53,8 +61,10 @@ __all__ = [
     "BottleneckConfig",
     "ColumnsConfig",
     "DataConfig",
+    "DegradedConfig",
     "DeviceConfig",
     "DpoConfig",
+    "DriftConfig",
     "EarlyStoppingConfig",
     "FormatName",
     "FrozenConfig",
@@ -69,6 +79,7 @@ __all__ = [
     "MethodConfig",
     "MethodKind",
     "ModelConfig",
+    "NewRowsConfig",
     "PTuningConfig",
     "PrefixConfig",
     "ProbesConfig",
@@ -78,7 +89,9 @@ __all__ = [
     "QualityConfig",
     "QuantizationConfig",
     "RegistryConfig",
+    "RetrainConfig",
     "RobustnessConfig",
+    "RunnerConfig",
     "ScoringConfig",
     "ScoringRuntime",
     "Section",
@@ -88,6 +101,7 @@ __all__ = [
     "TrackingConfig",
     "TrainingConfig",
     "TrainingRuntime",
+    "TriggersConfig",
     "WatchedFigure",
     "conflict",
     "prompt_fields",

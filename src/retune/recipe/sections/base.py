@@ -6,8 +6,9 @@ boolean: a recipe says what it means, and a slip of the keyboard is an error and
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PlainValidator,
     field_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -83,10 +85,37 @@ RecipePath = Annotated[
 ]
 """A path as written; `LoadedRecipe.resolve` makes it absolute."""
 
+
+def _folder_or_address(value: Any) -> Path | str:
+    if isinstance(value, str) and re.match(r"[a-z][a-z0-9+.-]+:/", value):
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^\s?#]+", value):
+            raise PydanticCustomError(
+                "address",
+                "found {text}, expected an address such as s3://bucket/prefix",
+                {"text": ascii(value)},
+            )
+        return value
+    if isinstance(value, str | Path):
+        return _usable_path(Path(value))
+    raise PydanticCustomError(
+        "path", "found {text}, expected a folder or an address", {"text": ascii(value)}
+    )
+
+
+FolderOrAddress = Annotated[
+    Path | str,
+    PlainValidator(_folder_or_address, json_schema_input_type=str),
+    PlainSerializer(str, return_type=str, when_used="json"),
+]
+"""A path as written, or the address of shared storage."""
+
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
+Devices = Literal["auto"] | Count
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+RUNTIME = "runtime"
+"""Mark of a setting that cannot change a result, among others that can: no part of a stage key."""
 # numpy and transformers take no larger seed.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

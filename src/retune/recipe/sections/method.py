@@ -18,6 +18,8 @@ MERGEABLE: frozenset[MethodKind] = frozenset({"lora", "qlora", "full", "frozen"}
 that the base does not have, and are released as an adapter beside their base."""
 CONTINUABLE: frozenset[MethodKind] = frozenset({"lora", "qlora", "full"})
 """Methods whose result can be trained further by preferences and rewards."""
+SHARDED: frozenset[MethodKind] = frozenset({"lora", "qlora", "full"})
+"""Methods whose model may be parted over devices (`training.sharding: fsdp`)."""
 
 _NO_LOFTQ: LiteralString = (
     "loftq is not offered: it trains over a rounded copy of the base, so that the adapter would "

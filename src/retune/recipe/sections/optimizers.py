@@ -9,6 +9,9 @@ from pydantic_core import PydanticCustomError
 
 from retune.recipe.sections.base import Text
 
+SHARDED_OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd", "adagrad", "rmsprop")
+"""Those that hold the state of parts of weights (`training.sharding: fsdp`): torch's own."""
+
 OPTIMIZERS = (
     "adamw_torch",
     "adamw_torch_fused",

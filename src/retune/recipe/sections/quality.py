@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from retune.recipe.sections.base import Section, Share
+from retune.recipe.sections.base import RUNTIME, CountOrZero, Section, Share
 
 Language = Annotated[str, Field(pattern=r"^[a-z]{2}$", examples=["pt", "en"])]
 
@@ -35,6 +35,10 @@ class QualityConfig(Section):
     languages: Annotated[tuple[Language, ...], Field(strict=False, min_length=1)] | None = None
     """Languages that the rows shall be in (ISO 639-1), such as [pt, en]. null: any; they are
     counted in any case."""
+
+    rows_in_memory: Annotated[CountOrZero, RUNTIME] = 1_000_000
+    """Most rows that are compared, divided and looked up in memory; more are so on disk, with the
+    same results (docs/scale.md). No part of a stage key."""
 
 
 class LimitsConfig(Section):

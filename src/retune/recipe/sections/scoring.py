@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from retune.recipe.sections.base import (
     Count,
     CountOrZero,
+    Devices,
     RecipePath,
     Section,
     Seed,
@@ -20,6 +21,9 @@ PerturbationKind = Literal[
     "upper", "lower", "title", "no_accents", "typos", "double_space", "paraphrase", "injection"
 ]
 ClassifyBy = Literal["likelihood", "generation"]
+Form = Literal["plain", "nf4"]
+"""In which form a model is scored: ``plain`` as it is stored, MXFP4 dequantized; ``nf4`` in 4 bits
+by bitsandbytes, where plain weights are quantized while they are loaded."""
 
 
 class ScoringRuntime(Section):
@@ -28,6 +32,11 @@ class ScoringRuntime(Section):
     batch_size: Count = 32
     """Rows that go through the model at once; lower it where memory is short. A batch that does not
     fit is halved by itself."""
+
+    devices: Devices = "auto"
+    """Devices that share the batches, each with the whole model. auto: all GPUs that the scoring
+    may see; a CPU is one. On a CPU, a number is that of its processes. Batches and their order are
+    those of one device."""
 
 
 class ScoringConfig(Section):
@@ -42,8 +51,8 @@ class ScoringConfig(Section):
     """SQL dialect of the answers, as sqlglot names it."""
 
     sql_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 5.0
-    """Longest that one query may run before its process is killed: a prediction that takes longer
-    is wrong, a reference that does leaves its row unscored."""
+    """Processor time that one query may take before its process is killed, however busy the machine
+    is: a prediction that takes longer is wrong, a reference that does leaves its row unscored."""
 
     classify_by: ClassifyBy = "likelihood"
     """How a model names a class. likelihood: the label whose tokens it finds most likely, which
@@ -53,6 +62,12 @@ class ScoringConfig(Section):
     """File of texts, one JSON object with "text" per line, on which every model's bits per byte are
     measured: what fine-tuning made it forget. null: a few paragraphs in Portuguese and English that
     come with retune."""
+
+    form: Literal["auto", "plain", "nf4"] = "auto"
+    """Form that base, released model and champion are scored in, all in the same. plain: as stored.
+    nf4: in 4 bits. auto: plain, or nf4 where quantization.kind is nf4 and the plain model does not
+    fit the device. An adapter is scored over the weights that it was trained over; with nf4, plain
+    ones are quantized under it, too."""
 
     samples: CountOrZero = 3
     """Rows that the report shows in full: question, reference, answers of base and tuned model."""

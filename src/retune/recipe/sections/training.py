@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from retune.recipe.sections.base import (
+    RUNTIME,
     Count,
     CountOrZero,
+    Devices,
     RecipePath,
     Section,
     Text,
@@ -51,7 +54,7 @@ class TrainingConfig(Section):
     """Passes over the training rows; part of a pass is possible."""
 
     batch_size: Count = 16
-    """Rows per optimizer step and device; with `packing`, packed sequences."""
+    """Rows per optimizer step, on all devices together; with `packing`, packed sequences."""
 
     packing: bool = False
     """Whether short rows share a sequence of `prompt.max_length` tokens, so that less is padding.
@@ -64,7 +67,20 @@ class TrainingConfig(Section):
 
     gradient_accumulation: Count = 1
     """Number of equal parts in which the rows of one optimizer step go through the device, one
-    after the other: more parts need less memory and give the same step. Divides `batch_size`."""
+    after the other: more parts need less memory and give the same step. Divides `batch_size`. Of
+    several devices each takes its share of the parts, and where there are more devices than parts,
+    its share of the rows of one."""
+
+    devices: Annotated[Devices, RUNTIME] = "auto"
+    """Devices that train together, each on its part of the rows of every step. auto: the GPUs that
+    the training may see, as many of them as divide the rows; a CPU is one. On a CPU, a number is
+    that of its processes. The same rows make a step, in the same order, however many there are.
+    With `runner.kind: ray` and an address, a number counts devices of that cluster's nodes."""
+
+    sharding: Annotated[Literal["none", "fsdp"], RUNTIME] = "none"
+    """What each of several devices holds. none: the whole model. fsdp: its part of the weights,
+    gradients and optimizer state, and the rest only while a block is computed (FSDP2), for models
+    that fit no single device; lora, qlora and full only, without a head."""
 
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2.0e-4
     """Highest step size of the optimizer, above 0 and at most 1."""
@@ -142,6 +158,18 @@ class TrainingConfig(Section):
     """Optimizer steps between two checkpoints that a killed training resumes from. null: at each
     evaluation."""
 
+    checkpoint_every_minutes: Annotated[Annotated[float, Field(gt=0)] | None, RUNTIME] = None
+    """Minutes after which there is a checkpoint as well, where steps are slow or a machine may be
+    taken away. null: by steps alone."""
+
+    on_non_finite: Annotated[Literal["stop", "skip_batch"], RUNTIME] = "stop"
+    """What happens when the loss or gradient of a step is not a number. stop: the training ends at
+    its last good checkpoint, and names step and rows. skip_batch: nothing is learned from the rows
+    of that step; how often is counted in the run's report."""
+
+    max_skipped_batches: Annotated[Count, RUNTIME] = 10
+    """Steps that skip_batch leaves out at most, in the whole training, before it stops."""
+
     start_from: RecipePath | None = None
     """Folder of a LoRA adapter (adapter_config.json and adapter_model.safetensors, as peft or an
     earlier run wrote them) whose weights training goes on from: same base, `r`, `alpha` and layers.
@@ -155,12 +183,27 @@ class TrainingConfig(Section):
         """Rows that go through one device at once: `batch_size` / `gradient_accumulation`."""
         return self.batch_size // self.gradient_accumulation
 
+    def parts_on(self, devices: int) -> int:
+        """Return in how many parts each of several devices takes its rows of a step."""
+        return self.gradient_accumulation // math.gcd(self.gradient_accumulation, devices)
+
+    def divides(self, devices: int) -> bool:
+        """Say whether several devices can share the rows of a step equally, in equal parts."""
+        # Then so do devices times their parts, the least common multiple of both.
+        return self.batch_size % devices == 0
+
     @model_validator(mode="after")
     def _steps_fit(self) -> TrainingConfig:
         found = []
         if self.batch_size % self.gradient_accumulation:
             reason = f"{self.gradient_accumulation} does not divide batch_size, {self.batch_size}"
             found.append(("gradient_accumulation", f"{reason}; the parts must be equal"))
+        elif self.devices != "auto" and not self.divides(wanted := self.devices):
+            fit = [count for count in range(1, self.batch_size + 1) if self.divides(count)]
+            near = sorted(sorted(fit, key=lambda count: abs(count - wanted))[:2])
+            reason = f"{wanted} devices cannot share the {self.batch_size} rows of a step equally"
+            instead = " or ".join(map(str, near))
+            found.append(("devices", f"{reason}; write {instead}, or another batch_size"))
         if self.warmup_steps >= 1 and self.warmup_steps % 1:
             reason = f"{self.warmup_steps} is neither a part of all steps (under 1)"
             found.append(("warmup_steps", f"{reason} nor a whole number of steps"))

@@ -1,1 +1,1 @@
-"""What the values of other trainers' names mean: their data sets, and all else."""
+"""What other trainers and older tutorials call things, and what it means in a recipe today."""

@@ -155,7 +155,8 @@ def _turns_of(given: Mapping[str, Any], layout: str) -> str:
     content = given.get("message_field_content", names.pop("content", None))
     if role is None and content is None:
         return layout
-    found = _TURNS.get((role, content))
+    named = isinstance(role, str) and isinstance(content, str)
+    found = _TURNS.get((role, content)) if named else None
     if found is None or names:
         raise ValueError(
             f"turns have {role!r} and {content!r}; read are role and content, or from and value"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from retune.recipe.old_values import Convert, Dropped, flag, is_text, only
+from retune.recipe.trainers.old_values import Convert, Dropped, flag, is_finite, is_text, only
 
 Beside = Mapping[str, Any]
 
@@ -150,8 +150,9 @@ def evaluations_per_epoch(value: Any, beside: Beside) -> object:
     """Turn evaluations of an epoch into those of the whole training."""
     named = ("num_epochs", "num_train_epochs", "epochs")
     epochs = next((beside[name] for name in named if beside.get(name) is not None), None)
-    numbers = type(value) in (int, float) and type(epochs) in (int, float)
-    if (beside.get("max_steps") or -1) > 0 or not numbers:
+    unbounded = beside.get("max_steps") in (None, 0, -1)
+    finite = is_finite(value) and is_finite(epochs) and is_finite(value * epochs)
+    if not (unbounded and finite):
         raise ValueError("write training.evaluations, the number over the whole training")
     return max(0, round(value * epochs))
 

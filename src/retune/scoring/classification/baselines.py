@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from retune.errors import ScoringError
 from retune.scoring.classification.records import ClassificationRow, ClassificationScores
 from retune.scoring.classification.score import score_classification
-from retune.scoring.resampling import RESAMPLES, Floats
+from retune.scoring.uncertainty.resampling import RESAMPLES, Floats
 
 MAJORITY = "majority"
 TFIDF = "tfidf_logistic_regression"

@@ -24,7 +24,8 @@ from numpy.typing import ArrayLike
 
 from retune.errors import ScoringError
 from retune.scoring.classification.metrics import NOTHING, Numbers
-from retune.scoring.resampling import (
+from retune.scoring.uncertainty.estimates import Estimate, bootstrap_interval
+from retune.scoring.uncertainty.resampling import (
     RESAMPLES,
     Floats,
     Statistic,
@@ -32,7 +33,6 @@ from retune.scoring.resampling import (
     ratio_of_sums,
     sum_exactly,
 )
-from retune.scoring.uncertainty import Estimate, bootstrap_interval
 
 BINS = 10
 NAMES = ("ece", "brier", "brier_of_top")

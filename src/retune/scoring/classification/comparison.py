@@ -3,7 +3,7 @@
 `accuracy`: challenger minus baseline, exchange test (McNemar's exact test where rows share no
 group). `macro_f1`: challenger minus baseline, paired bootstrap: one draw of rows (or of groups)
 serves both; exchange test, so that three lucky rows, or groups, are not certain. Both are
-`uncertainty.paired_difference`. Rows that either side could not score are in neither. Higher is
+`paired_difference`. Rows that either side could not score are in neither. Higher is
 better; `undecided` is an answer. Agrees with statsmodels' exact McNemar test.
 """
 
@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from retune.errors import ScoringError
+from retune.score_records import PairedDifference
 from retune.scoring.classification.counts import macro_f1, number_labels, tabulate_counts
 from retune.scoring.classification.records import ClassificationOutcome
-from retune.scoring.resampling import RESAMPLES, Floats
-from retune.scoring.uncertainty import NOT_COMPARED, PairedDifference, paired_difference
+from retune.scoring.uncertainty.paired import NOT_COMPARED, paired_difference
+from retune.scoring.uncertainty.resampling import ALPHA, RESAMPLES, SEED, Floats
 
 Outcomes = Sequence[ClassificationOutcome]
 
@@ -26,6 +27,9 @@ def compare_classifications(
     *,
     labels: Sequence[str],
     resamples: int = RESAMPLES,
+    alpha: float = ALPHA,
+    against_margin: bool = False,
+    seed: int = SEED,
 ) -> dict[str, PairedDifference]:
     """Compare two models that answered the same rows.
 
@@ -34,6 +38,10 @@ def compare_classifications(
         baseline: The same rows, in any order.
         labels: All labels that the task has.
         resamples: Bootstrap draws.
+        alpha: Chance that an interval misses the difference.
+        against_margin: Whether intervals alone decide, as in `paired_difference`; that of macro F1
+            is then no narrower than accuracy's, which knows of groups that nobody saw.
+        seed: Of the draws.
 
     Returns:
         `accuracy` and `macro_f1`, challenger minus baseline.
@@ -51,10 +59,21 @@ def compare_classifications(
         direction="higher_is_better",
         groups=groups,
         resamples=resamples,
+        alpha=alpha,
+        against_margin=against_margin,
+        seed=seed,
     )
     return {
         "accuracy": accuracy,
-        "macro_f1": _compare_macro_f1(both, labels, accuracy, resamples=resamples),
+        "macro_f1": _compare_macro_f1(
+            both,
+            labels,
+            accuracy,
+            resamples=resamples,
+            alpha=alpha,
+            against_margin=against_margin,
+            seed=seed,
+        ),
     }
 
 
@@ -64,6 +83,9 @@ def _compare_macro_f1(
     accuracy: PairedDifference,
     *,
     resamples: int,
+    alpha: float,
+    against_margin: bool,
+    seed: int,
 ) -> PairedDifference:
     if not pairs:
         return NOT_COMPARED
@@ -75,20 +97,27 @@ def _compare_macro_f1(
         groups=[ours.group for ours, _ in pairs],
         resamples=resamples,
         limits=(-1.0, 1.0),
+        alpha=alpha,
+        seed=seed,
     )
-    return _keep_width(found, accuracy)
+    return _keep_width(found, accuracy, always=against_margin)
 
 
-def _keep_width(found: PairedDifference, accuracy: PairedDifference) -> PairedDifference:
-    """Give an interval without width accuracy's: rows that all agree are no certainty."""
+def _keep_width(
+    found: PairedDifference, accuracy: PairedDifference, *, always: bool
+) -> PairedDifference:
+    """Give an interval without width accuracy's: rows that all agree are no certainty.
+
+    Always: one that is narrower too, on each side.
+    """
     ends = (found.difference, found.low, found.high, accuracy.low, accuracy.high)
     value, low, high, accuracy_low, accuracy_high = ends
-    if value is None or low is None or high is None or low < high:
+    if value is None or low is None or high is None or (low < high and not always):
         return found
     if accuracy_low is None or accuracy_high is None:
         return found
     half = (accuracy_high - accuracy_low) / 2
-    low, high = max(-1.0, value - half), min(1.0, value + half)
+    low, high = min(low, max(-1.0, value - half)), max(high, min(1.0, value + half))
     excluded = not low <= 0.0 <= high
     return found.model_copy(
         update={"low": low, "high": high, "verdict": found.verdict if excluded else "undecided"}

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from retune.scoring.resampling import Floats, Statistic
+from retune.scoring.uncertainty.resampling import Floats, Statistic
 
 UNPARSABLE = -1
 """The number of a prediction without a label."""

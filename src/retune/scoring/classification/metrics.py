@@ -31,7 +31,8 @@ from retune.scoring.classification.counts import (
     tabulate_counts,
 )
 from retune.scoring.classification.records import ClassScores
-from retune.scoring.resampling import (
+from retune.scoring.uncertainty.estimates import Estimate, estimate_rate
+from retune.scoring.uncertainty.resampling import (
     RESAMPLES,
     Floats,
     count_groups,
@@ -40,7 +41,6 @@ from retune.scoring.resampling import (
     sum_by_group,
     weigh_units,
 )
-from retune.scoring.uncertainty import Estimate, estimate_rate
 
 Numbers = NDArray[np.int64]
 NOTHING = Estimate(value=None, low=None, high=None, n=0)

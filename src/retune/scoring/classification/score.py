@@ -23,7 +23,7 @@ from retune.scoring.classification.records import (
     ClassificationRow,
     ClassificationScores,
 )
-from retune.scoring.resampling import RESAMPLES, Floats
+from retune.scoring.uncertainty.resampling import RESAMPLES, Floats
 
 _SHOWN = 5  # labels that an error names
 

@@ -11,7 +11,7 @@ add up.
 Excluded: a pair of which one side could not be scored, counted by reason. A category without a
 scored pair has the value None. Nothing is corrected for the number of categories.
 
-Tests. Hits: McNemar's exact test (`uncertainty.mcnemar_exact`, agrees with scipy.stats.binomtest).
+Tests. Hits: McNemar's exact test (`uncertainty.paired`, agrees with scipy.stats.binomtest).
 Log-likelihoods: sign-flip test, over all sign patterns up to 14 pairs that differ and sampled above
 (agrees with scipy.stats.permutation_test, `permutation_type="samples"`), with the exact sign test
 beside it. Pairs of one template are not independent, so the interval is a bootstrap over templates

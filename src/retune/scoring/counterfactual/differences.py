@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 from retune.errors import ScoringError
-from retune.records import Metric, Record
+from retune.records import Record
+from retune.score_records import Metric
 from retune.scoring.counterfactual.pairs import CounterfactualPair
-from retune.scoring.exchanging import sign_flip_test
-from retune.scoring.resampling import ALPHA, RESAMPLES
-from retune.scoring.uncertainty import (
-    estimate_rate,
-    estimate_ratio,
-    mcnemar_exact,
-    paired_difference,
-)
+from retune.scoring.uncertainty.estimates import estimate_rate, estimate_ratio
+from retune.scoring.uncertainty.exchanging import sign_flip_test
+from retune.scoring.uncertainty.paired import mcnemar_exact, paired_difference
+from retune.scoring.uncertainty.resampling import ALPHA, RESAMPLES
 
 _NOTHING = Metric(value=None, low=None, high=None, n=0)
 

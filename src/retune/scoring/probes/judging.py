@@ -9,7 +9,7 @@ from pydantic import Field
 from retune.errors import ScoringError
 from retune.records import Record
 from retune.scoring.probes.cases import ProbeCase, alternatives
-from retune.scoring.uncertainty import Estimate, estimate_rate
+from retune.scoring.uncertainty.estimates import Estimate, estimate_rate
 from retune.scoring.words import find_words
 
 

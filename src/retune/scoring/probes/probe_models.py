@@ -35,7 +35,7 @@ from retune.inference.generation import PROMPT_TOO_LONG, Answer, write_answers
 from retune.inference.loaded_models import SLOT, LoadedModel
 from retune.inference.text_losses import answer_losses
 from retune.inference.token_losses import context_limit
-from retune.records import Metric, ScoreReport
+from retune.score_records import Metric, ScoreReport
 from retune.scoring.counterfactual import (
     CounterfactualPair,
     CounterfactualScores,
@@ -163,7 +163,7 @@ class _Asking:
     """
 
     def __init__(self, inputs: ProbeInputs, settings: ProbeSettings, work: Workdir) -> None:
-        self.loaded: LoadedModel = SLOT.get(inputs.model)
+        self.loaded: LoadedModel = SLOT.get(inputs.model, settings.devices)
         self.tokenizer = self.loaded.tokenizer
         if inputs.template is not None:
             self.tokenizer = load_tokenizer(inputs.model.tokenizer, inputs.template)

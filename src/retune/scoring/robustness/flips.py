@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from retune.errors import ScoringError
-from retune.records import Metric, Record
-from retune.scoring.resampling import RESAMPLES
-from retune.scoring.uncertainty import estimate_rate
+from retune.records import Record
+from retune.score_records import Metric
+from retune.scoring.uncertainty.estimates import estimate_rate
+from retune.scoring.uncertainty.resampling import RESAMPLES
 
 Outcome = bool | str | None
 """Passed or not, or what was answered (a label, a result); None where it could not be scored."""

@@ -34,7 +34,7 @@ from retune.data.tables import read_rows
 from retune.digests import digest_folder
 from retune.inference.loaded_models import SLOT
 from retune.modeling.tokenizer_identity import refuse_other_tokenizer
-from retune.records import ScoreReport
+from retune.score_records import ScoreReport
 from retune.scoring.answer_judging import AnswerJudge, Asked, Judged, Key, Row
 from retune.scoring.outcomes import write_outcomes
 from retune.scoring.robustness import (
@@ -99,7 +99,7 @@ def probe_robustness(
     rows = read_rows(inputs.rows.folder / "rows.parquet")
     drawn = draw_rows(rows, settings.rows, settings.seed)
     if drawn:
-        refuse_other_tokenizer(SLOT.get(inputs.model).tokenizer, drawn)
+        refuse_other_tokenizer(SLOT.get(inputs.model, settings.devices).tokenizer, drawn)
     found = inputs.paraphrases
     options = PerturbationOptions(
         typo_rate=settings.typo_rate, paraphrases=load_paraphrases(found.path) if found else {}

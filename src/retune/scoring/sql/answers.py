@@ -14,10 +14,12 @@ from typing import Any
 from retune.data.tables import read_rows
 from retune.digests import digest_folder
 from retune.inference.generation import write_answers
+from retune.inference.latency import write_latency
 from retune.inference.loaded_models import SLOT
 from retune.modeling.tokenizer_identity import refuse_other_tokenizer
-from retune.records import Metric, ScoreReport
-from retune.scoring.outcomes import write_outcomes
+from retune.records import LOG_FOLDER
+from retune.score_records import Metric, ScoreReport
+from retune.scoring.outcomes import LATENCY_FILE, write_outcomes
 from retune.scoring.sql.rows import read_sql_rows
 from retune.scoring.sql.score import extract_sql, score_queries
 from retune.scoring.sql.summary import SqlScores, summarize_sql
@@ -37,7 +39,7 @@ def score_sql(inputs: ScoreInputs, settings: SqlSettings, work: Workdir) -> Scor
         inputs: Model and rows with their databases.
         settings: Length limit, dialect, time limit.
         work: `rows.jsonl` with each answer and verdict, and `summary.json` with counts by reason
-            and the table by hardness, go to its artifact folder.
+            and the table by hardness, go to its artifact folder; so does how long answers took.
 
     Returns:
         The metrics `sql_execution_match` and `sql_exact_match`, over all rows and behind a dot for
@@ -49,7 +51,7 @@ def score_sql(inputs: ScoreInputs, settings: SqlSettings, work: Workdir) -> Scor
         ScoringError: The model has another tokenizer, or no SQL worker can start.
     """
     rows = _rows_with_database(read_rows(inputs.rows.folder / "rows.parquet"))
-    loaded = SLOT.get(inputs.model)
+    loaded = SLOT.get(inputs.model, settings.devices)
     refuse_other_tokenizer(loaded.tokenizer, rows)
     answers = write_answers(
         loaded,
@@ -59,6 +61,12 @@ def score_sql(inputs: ScoreInputs, settings: SqlSettings, work: Workdir) -> Scor
         progress=lambda done, total: work.reporter.progress("answers", done, total),
     )
     asked = [at for at, answer in enumerate(answers) if answer.text is not None]
+    write_latency(
+        work.artifact / LATENCY_FILE,
+        loaded,
+        {row["row_id"]: answer for row, answer in zip(rows, answers, strict=True)},
+        batch_size=settings.batch_size,
+    )
     predictions = [extract_sql(answer.text or "") for answer in answers]
     references = read_sql_rows([rows[at] for at in asked], inputs.rows)
     scores = (
@@ -84,7 +92,7 @@ def score_sql(inputs: ScoreInputs, settings: SqlSettings, work: Workdir) -> Scor
     unscored.update(scores.unscored_by_reason)
     _write_sql_summary(work.artifact, scores, unscored)
     return ScoreReport(
-        digest=digest_folder(work.artifact),
+        digest=digest_folder(work.artifact, without=(LOG_FOLDER,)),
         folder=work.artifact,
         metrics=_sql_metrics(scores),
         rows=len(rows),

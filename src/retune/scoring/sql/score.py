@@ -7,7 +7,7 @@ unscored where the gold or the database cannot say. Both in [0, 1], higher is be
 that cannot run is wrong, not left out.
 Execution match agrees with `exec_match_keep_distinct` of taoyds/test-suite-sql-eval on one
 database. Intervals: Wilson; where rows share a group (a database), widened to the bootstrap over
-groups (`uncertainty.estimate_rate`).
+groups (`uncertainty.estimates`).
 """
 
 from __future__ import annotations

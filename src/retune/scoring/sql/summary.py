@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from retune.scoring.uncertainty import Estimate, estimate_rate
+from retune.scoring.uncertainty.estimates import Estimate, estimate_rate
 from retune.sql.hardness import HARDNESS
 from retune.sql.records import SqlOutcome, SqlRecord, SqlRow
 

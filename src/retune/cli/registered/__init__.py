@@ -1,0 +1,1 @@
+"""Commands on registered models: who is champion, what was decided, a version for others."""

@@ -1,0 +1,120 @@
+"""`retune serve`: a model over HTTP, until Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from retune.cli.services.places import find_registry
+from retune.cli.services.servers import refuse_taken_port
+from retune.errors import ConfigError
+from retune.recipe.loading import load_recipe
+from retune.resolving import read_address
+from retune.serving.app import build_app
+from retune.serving.finding import ModelSource
+from retune.serving.keys import VARIABLE, read_keys
+from retune.serving.messages import EngineSettings
+from retune.serving.request_log import RequestLog
+from retune.serving.server import Limits, Server
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class LogOptions(NamedTuple):
+    """How requests are kept."""
+
+    folder: Path
+    share: float
+    file_bytes: int
+    files: int
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What the command is told; its help says what each means."""
+
+    host: str
+    port: int
+    recipe: Path | None
+    store: Path
+    name: str | None
+    keys: Path | None
+    without_keys: bool
+    batch: int
+    context: int
+    default_tokens: int
+    limits: Limits
+    poll_seconds: float
+    log: LogOptions | None
+
+
+def serve_model(text: str, options: ServeOptions) -> None:
+    """Find a model, and answer for it until the command is stopped.
+
+    Args:
+        text: Its name: an address of the registry, a folder, a hub id.
+        options: Of the command.
+
+    Raises:
+        ConfigError: There is none of this name, or strangers could ask without a key.
+        ArtifactError: Files of a version are gone, or nothing proves it.
+        ServiceError: MLflow does not answer, or the port is taken.
+    """
+    import uvicorn
+
+    keys = read_keys(options.keys, os.environ)
+    if options.host not in _LOOPBACK and not keys and not options.without_keys:
+        raise ConfigError(
+            f"--host {options.host}: other machines could ask, and there is no API key. Name a "
+            f"file with --keys, set {VARIABLE}, or say --without-keys where something before "
+            "this server lets nobody in."
+        )
+    refuse_taken_port("retune serve", options.port, "--port", options.host)
+    source = find_source(text, options)
+    server = Server(
+        source,
+        source.find(),
+        EngineSettings(
+            batch=options.batch,
+            context=options.context,
+            # Whoever bounds all answers bounds those whose request names no limit.
+            default_tokens=min(options.default_tokens, options.limits.output_tokens),
+        ),
+        options.limits,
+        keys,
+        options.poll_seconds,
+        RequestLog(*options.log) if options.log else None,
+        _LOOPBACK if options.host in _LOOPBACK else None,
+    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    uvicorn.run(
+        build_app(server),
+        host=options.host,
+        port=options.port,
+        log_level="info",
+        access_log=False,
+        # What the application logs has the request's id, and no address of who asked.
+        log_config=None,
+        timeout_graceful_shutdown=int(options.limits.seconds),
+    )
+
+
+def find_source(text: str, options: ServeOptions) -> ModelSource:
+    """Say where a model is looked for; MLflow is asked only where its registry is meant.
+
+    Args:
+        text: The model's name.
+        options: Of the command.
+
+    Raises:
+        ConfigError: There is no registry, or the recipe is wrong.
+        ServiceError: MLflow does not answer.
+    """
+    loaded = load_recipe(options.recipe) if options.recipe else None
+    if read_address(text) is None:
+        return ModelSource(text, uri="", recipe=loaded, name=options.name)
+    root, uri = find_registry(options.recipe, options.store)
+    return ModelSource(text, uri, root / "champions", loaded, options.name)

@@ -1,0 +1,1 @@
+"""Figures that rows are compared by: a column has an element per row, in memory or on disk."""

@@ -1,0 +1,1 @@
+"""What decides whether a challenger becomes champion: gains, guards, slices, and what they need."""

@@ -1,0 +1,1 @@
+"""Versions of a registered model: found, saved, proved, and what is known of each."""

@@ -1,0 +1,259 @@
+"""The routes: those of the OpenAI API, of the guide, and of whoever watches the server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
+
+from retune.serving.guard import Guard, add_handlers
+from retune.serving.messages import Ask, Classified, Finished
+from retune.serving.openai_answers import ChatAnswers, TextAnswers, describe_model
+from retune.serving.refusals import Refusal, client_gone, not_kept, unreadable
+from retune.serving.requests import (
+    ChatRequest,
+    ClassifyRequest,
+    FeedbackRequest,
+    GenerateRequest,
+    Strict,
+    TextRequest,
+)
+from retune.serving.server import Limits, Server
+from retune.serving.streaming import TimedStream, write_events
+from retune.serving.worker_process import WorkerProcess
+
+Body = TypeVar("Body", bound=Strict)
+
+
+async def read_body(request: Request, kind: type[Body], limits: Limits) -> Body:
+    """Read and check a body.
+
+    Only what says that it is JSON is read: a page of another origin can send a form or a plain
+    text without asking the server first, and has to ask for this.
+
+    Args:
+        request: Whose body was not read yet.
+        kind: What it has to be.
+        limits: Bytes it may have, and seconds it may take.
+
+    Raises:
+        Refusal: It is too long, takes too long, is no JSON, or no such request; or the client
+            leaves before its end.
+    """
+    sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if sent != "application/json":
+        why = f"the body is of the type {sent[:80]!r}; send it as Content-Type: application/json"
+        raise Refusal(415, why, "unsupported_media_type")
+    try:
+        async with asyncio.timeout(limits.seconds):
+            body = await _read_bytes(request, limits.body_bytes)
+    except TimeoutError:
+        why = f"the body did not come within {limits.seconds:g} s"
+        raise Refusal(408, why, "timeout") from None
+    except ClientDisconnect:
+        raise client_gone() from None
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise unreadable(error) from None
+
+
+async def _read_bytes(request: Request, most: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise Refusal(413, f"the body has more than {most} bytes", "body_too_large")
+    return bytes(body)
+
+
+def build_app(server: Server) -> Guard:
+    """Build the application.
+
+    Args:
+        server: What its routes share; started and stopped with it.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await server.start()
+        yield
+        await server.stop()
+
+    app = FastAPI(title="retune serve", lifespan=lifespan, docs_url=None, redoc_url=None)
+    add_handlers(app)
+    _add_openai_routes(app, server)
+    _add_plain_routes(app, server)
+    _add_feedback_route(app, server)
+    _add_watched_routes(app, server)
+    return Guard(app, server)
+
+
+def _described(kind: type[BaseModel]) -> dict[str, Any]:
+    """Return what the OpenAPI document says of a body that is read by hand."""
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": kind.model_json_schema()}},
+        }
+    }
+
+
+def _add_openai_routes(app: FastAPI, server: Server) -> None:
+    @app.get("/v1/models")
+    async def list_models() -> dict[str, Any]:
+        model = describe_model(server.deployment.model.name, server.created)
+        return {"object": "list", "data": [model.model_dump()]}
+
+    @app.get("/v1/models/{name:path}")
+    async def show_model(name: str) -> dict[str, Any]:
+        known = server.deployment.model.name
+        if name != known:
+            raise Refusal(404, f"the model {name!r:.80} is not served here", "model_not_found")
+        return describe_model(known, server.created).model_dump()
+
+    @app.post("/v1/chat/completions", openapi_extra=_described(ChatRequest))
+    async def complete_chat(request: Request) -> Response:
+        body = await read_body(request, ChatRequest, server.limits)
+        worker = server.worker(body.model)
+        system, effort = _asked_as_scored(worker)
+        ask = body.as_ask(request.state.id, system, effort)
+        server.check_limits(ask, body.limit_name)
+        answers = ChatAnswers(ask.id, worker.model.name, logprobs=ask.top_logprobs is not None)
+        return await _answer(server, worker, ask, answers, request, usage=body.include_usage)
+
+    @app.post("/v1/completions", openapi_extra=_described(TextRequest))
+    async def complete_text(request: Request) -> Response:
+        body = await read_body(request, TextRequest, server.limits)
+        worker = server.worker(body.model)
+        ask = body.as_ask(request.state.id)
+        answers = TextAnswers(ask.id, worker.model.name, logprobs=ask.top_logprobs is not None)
+        return await _answer(server, worker, ask, answers, request, usage=body.include_usage)
+
+
+def _asked_as_scored(worker: WorkerProcess) -> tuple[str | None, str | None]:
+    """Return system message and reasoning effort that the version was scored with."""
+    stored = worker.model.answers
+    return (stored.system, stored.reasoning_effort) if stored else (None, None)
+
+
+async def _answer(
+    server: Server,
+    worker: WorkerProcess,
+    ask: Ask,
+    answers: ChatAnswers | TextAnswers,
+    request: Request,
+    *,
+    usage: bool,
+) -> Response:
+    end = time.monotonic() + server.limits.held_seconds
+    reports = server.reports(worker, ask, request)
+    if not ask.stream:
+        finished = [each async for each in reports if isinstance(each, Finished)]
+        return JSONResponse(answers.whole(finished).model_dump(mode="json"))
+    # What is refused is refused before the stream begins, with its own status.
+    first = await anext(reports, None)
+    events = write_events(ask, answers, first, reports, usage=usage)
+    return TimedStream(events, reports, end - time.monotonic())
+
+
+def _add_plain_routes(app: FastAPI, server: Server) -> None:
+    @app.post("/generate", openapi_extra=_described(GenerateRequest))
+    async def generate(request: Request) -> dict[str, Any]:
+        body = await read_body(request, GenerateRequest, server.limits)
+        worker = server.worker(None)
+        system, effort = _asked_as_scored(worker)
+        turns = [{"role": "system", "content": system}] if system else []
+        ask = Ask(
+            id=request.state.id,
+            messages=(*turns, {"role": "user", "content": body.prompt}),
+            reasoning_effort=body.reasoning_effort or effort,
+            max_tokens=body.max_tokens,
+        )
+        found = [each async for each in server.reports(worker, ask, request)]
+        [answer] = [each for each in found if isinstance(each, Finished)]
+        return {
+            "id": ask.id,
+            "text": answer.text,
+            "finish_reason": answer.reason,
+            "prompt_tokens": answer.prompt_tokens,
+            "tokens": answer.tokens,
+            "model": worker.model.name,
+            "version": worker.model.version,
+        }
+
+    @app.post("/classify", openapi_extra=_described(ClassifyRequest))
+    async def classify(request: Request) -> dict[str, Any]:
+        body = await read_body(request, ClassifyRequest, server.limits)
+        worker = server.worker(None)
+        system, _ = _asked_as_scored(worker)
+        turns = [{"role": "system", "content": system}] if system else []
+        messages = (*turns, {"role": "user", "content": body.text})
+        ask = Ask(id=request.state.id, messages=messages, classify=True)
+        found = [each async for each in server.reports(worker, ask, request)]
+        [answer] = [each for each in found if isinstance(each, Classified)]
+        return {
+            "id": ask.id,
+            "label": next(iter(answer.probabilities)),
+            "probabilities": answer.probabilities,
+            "model": worker.model.name,
+            "version": worker.model.version,
+        }
+
+
+def _add_feedback_route(app: FastAPI, server: Server) -> None:
+    @app.post("/v1/feedback", openapi_extra=_described(FeedbackRequest))
+    async def take_feedback(request: Request) -> dict[str, Any]:
+        body = await read_body(request, FeedbackRequest, server.limits)
+        log = server.log
+        if log is None:
+            raise Refusal(404, "this server keeps no requests (--log-requests)", "not_logged")
+        judged = await asyncio.to_thread(log.judge, body.request, body.rating, body.correction)
+        if judged != "kept":
+            raise not_kept(judged)
+        return {"id": body.request, "rating": body.rating}
+
+
+def _add_watched_routes(app: FastAPI, server: Server) -> None:
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        deployment = server.deployment
+        current = deployment.current
+        told: dict[str, Any] = {
+            "status": current.state,
+            "model": current.model.name,
+            "address": current.model.address,
+            "version": current.model.version,
+        }
+        if current.ready is not None:
+            told |= {
+                "engine": current.ready.engine,
+                "context": current.ready.context,
+                "proved": {
+                    "chats": current.ready.renderings,
+                    "answers": current.ready.answers,
+                },
+            }
+        if current.reason:
+            told["reason"] = current.reason
+        if deployment.refused is not None:
+            version, reason = deployment.refused
+            told["refused"] = {"version": version, "reason": reason}
+        return JSONResponse(told, 200 if current.state == "ready" else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        server.gauge()
+        return Response(generate_latest(server.metrics.registry), media_type=CONTENT_TYPE_LATEST)

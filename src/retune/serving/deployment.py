@@ -1,0 +1,155 @@
+"""The model that answers, and the one that takes its place when the alias moves.
+
+The new version is loaded and proved in a process of its own beside the old one. Only then do new
+requests go to it; the old one ends once it has answered what it was asked. A version that fails
+its proof is refused, and the old one stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from retune.errors import RetuneError, ServiceError
+from retune.serving.finding import ModelSource
+from retune.serving.messages import EngineSettings, ServedModel
+from retune.serving.metrics import Metrics
+from retune.serving.worker_process import WorkerProcess
+
+LOG = logging.getLogger("retune.serving")
+_DRAIN_POLL_SECONDS = 0.05
+_FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 3600.0
+"""Seconds until a version whose process died while it was loaded is tried again."""
+
+
+class Deployment:
+    """Answers with the model that a name points to, whichever that is.
+
+    Args:
+        source: The name.
+        first: The model that it pointed to when the server began.
+        settings: How answers are computed.
+        metrics: Told of restarts and swaps.
+        poll_seconds: How often the alias is looked at.
+        drain_seconds: How long a process that was replaced may answer what it was asked.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        first: ServedModel,
+        settings: EngineSettings,
+        metrics: Metrics,
+        poll_seconds: float,
+        *,
+        drain_seconds: float,
+    ) -> None:
+        self._source, self._settings, self._metrics = source, settings, metrics
+        self._poll_seconds, self._drain_seconds = poll_seconds, drain_seconds
+        self.refused: tuple[int, str] | None = None
+        """The version that the alias points to and that is not let in, and why."""
+        self._unfit: int | None = None
+        self._deaths, self._not_before = 0, 0.0
+        self.current = self._start(first)
+        self._draining: set[asyncio.Task[None]] = set()
+        self._poll = asyncio.create_task(self._follow()) if source.follows else None
+
+    @property
+    def model(self) -> ServedModel:
+        """What answers now."""
+        return self.current.model
+
+    async def stop(self) -> None:
+        """End all processes."""
+        tasks = [*self._draining, *([self._poll] if self._poll else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.current.stop()
+
+    def _start(self, model: ServedModel) -> WorkerProcess:
+        return WorkerProcess(model, self._settings, self._metrics.restarts.inc)
+
+    async def _follow(self) -> None:
+        told = ""
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            try:
+                await self.look()
+                told = ""
+            except Exception as error:  # noqa: BLE001 - or the alias would be followed no more
+                # The registry is away, a disk is full, a lock is held: what answers, stays.
+                why = f"{type(error).__name__}: {error}"
+                if why != told:
+                    LOG.warning("the alias cannot be followed: %s", why)
+                told = why
+
+    async def look(self) -> None:
+        """Look where the alias points to, and let another version in that proves itself.
+
+        Raises:
+            ServiceError: MLflow does not answer.
+        """
+        target = await asyncio.to_thread(self._source.target)
+        if self.refused is not None and target != self.refused[0]:
+            self.refused, self._unfit, self._deaths, self._not_before = None, None, 0, 0.0
+        if target in (None, self.model.version, self._unfit):
+            return
+        if target is not None and time.monotonic() >= self._not_before:
+            await self._swap(target)
+
+    async def _swap(self, target: int) -> None:
+        try:
+            model = await asyncio.to_thread(self._source.find)
+        except ServiceError:
+            raise
+        except RetuneError as error:
+            # Looked for again: what is missing may be brought.
+            self._refuse(target, error.message)
+            return
+        if model.version == self.model.version:
+            return
+        LOG.info("%s is loaded and proved beside %s", model.address, self.model.address)
+        challenger = self._start(model)
+        try:
+            state = await challenger.settled()
+        except asyncio.CancelledError:
+            await challenger.stop()
+            raise
+        if state != "ready":
+            reason = challenger.reason
+            await challenger.stop()
+            if state == "unfit":
+                self._unfit = model.version
+            else:
+                # Killed for want of memory, perhaps: it is tried again, more and more seldom.
+                pause = min(_FIRST_PAUSE * 2**self._deaths, _LONGEST_PAUSE)
+                self._deaths, self._not_before = self._deaths + 1, time.monotonic() + pause
+                reason = f"its process died before it was ready; tried again in {pause:g} s"
+            self._refuse(model.version or target, reason)
+            return
+        before, self.current, self.refused = self.current, challenger, None
+        self._deaths, self._not_before = 0, 0.0
+        self._metrics.swaps.labels("done").inc()
+        LOG.info("%s answers in place of %s", model.address, before.model.address)
+        task = asyncio.create_task(_drain(before, self._drain_seconds))
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+
+    def _refuse(self, version: int, reason: str) -> None:
+        if self.refused == (version, reason):
+            return
+        self.refused = version, reason
+        self._metrics.swaps.labels("refused").inc()
+        LOG.error("version %s is refused, %s stays: %s", version, self.model.address, reason)
+
+
+async def _drain(worker: WorkerProcess, seconds: float) -> None:
+    """End a process once it has answered what it was asked, or its time is over."""
+    end = time.monotonic() + seconds
+    try:
+        while worker.in_flight and time.monotonic() < end:
+            await asyncio.sleep(_DRAIN_POLL_SECONDS)
+    finally:
+        await worker.stop()

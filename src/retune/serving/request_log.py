@@ -1,0 +1,156 @@
+"""What was asked and answered, kept for the loop: opt-in, sampled, redacted, bounded.
+
+A line is a chat as the model was sent it, with its answer behind: what the trigger `drift` reads.
+What clients say of an answer goes to a file of its own, and an answer that they corrected becomes
+a row that `data.train` reads. Secrets and personal data are taken out before anything is written.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from retune.data.quality.sensitive import redact
+from retune.serving.messages import Ask, ServedModel
+
+FEEDBACK_FILE = "feedback.jsonl"
+CORRECTIONS_FILE = "corrections.jsonl"
+_REMEMBERED = 10_000
+"""Requests that can still be judged."""
+_REMEMBERED_BYTES = 1 << 26
+"""Of them all: a body may have a megabyte."""
+_JUDGEMENTS = 10
+"""Of one request; a client that errs may say so, and no client fills the disk with one id."""
+_DIGITS = 8
+
+Turns = list[dict[str, str]]
+Judged = Literal["kept", "unknown", "often", "full"]
+"""What became of a judgement: `full` where its file has as many bytes as all files of requests."""
+
+
+class _Kept(NamedTuple):
+    line: dict[str, Any]
+    asked: Turns | None
+    size: int
+    judged: int = 0
+
+
+class RequestLog:
+    """Writes files ``requests-00000001.jsonl`` and so on into a folder.
+
+    Args:
+        folder: Made when missing.
+        share: Part of the requests that are kept, from 0 to 1.
+        file_bytes: From which size on a new file is begun.
+        files: Most files of requests; the oldest goes. What clients say has as many bytes, and is
+            refused beyond them: a correction is a training row, which nothing may take away.
+    """
+
+    def __init__(self, folder: Path, share: float, file_bytes: int, files: int) -> None:
+        self._folder, self._share = folder, share
+        self._file_bytes, self._files = file_bytes, files
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._kept_bytes = 0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def keeps(self, request: str) -> bool:
+        """Tell whether a request belongs to the sample: by its id, whose digits are of chance."""
+        return bool(int(request[:_DIGITS], 16) < self._share * 16**_DIGITS)
+
+    def write(self, ask: Ask, model: ServedModel, answer: str | None, label: str | None) -> None:
+        """Keep a request, if it belongs to the sample.
+
+        Args:
+            ask: The request; one of token ids has no text, and is not kept.
+            model: Who answered.
+            answer: What was written; None of a head.
+            label: The class that a head found; None of a model that writes.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if not self.keeps(ask.id) or (ask.messages is None and ask.prompt is None):
+            return
+        line: dict[str, Any] = {
+            "id": ask.id,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "model": model.address,
+        }
+        asked: Turns | None = None
+        if ask.messages is None:
+            line |= {"prompt": redact(ask.prompt or ""), "answer": redact(answer or "")}
+        else:
+            asked = [{**turn, "content": redact(turn["content"])} for turn in ask.messages]
+            line |= {"messages": [*asked, *([] if answer is None else [_turn(answer)])]}
+        line |= {} if label is None else {"label": label}
+        with self._lock:
+            self._append(self._current(), line)
+            self._remember(ask.id, line, asked)
+
+    def judge(self, request: str, rating: str, correction: str | None) -> Judged:
+        """Keep what a client says of an answer.
+
+        Args:
+            request: Id of the request.
+            rating: ``good`` or ``bad``.
+            correction: What should have been answered; becomes a row where a chat was asked.
+
+        Returns:
+            ``kept``; ``unknown`` where it was not in the sample, or too long ago; ``often`` or
+            ``full`` where nothing more is kept.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        feedback, corrections = self._folder / FEEDBACK_FILE, self._folder / CORRECTIONS_FILE
+        with self._lock:
+            kept = self._kept.get(request)
+            if kept is None:
+                return "unknown"
+            if kept.judged >= _JUDGEMENTS:
+                return "often"
+            if any(self._is_full(path) for path in (feedback, corrections)):
+                return "full"
+            told = {} if correction is None else {"correction": redact(correction)}
+            self._append(feedback, {**kept.line, "rating": rating, **told})
+            if correction is not None and kept.asked is not None:
+                # Rows of one request belong to one side of a split, however often it is corrected.
+                row = {"messages": [*kept.asked, _turn(correction)], "group": request}
+                self._append(corrections, row)
+            self._kept[request] = kept._replace(judged=kept.judged + 1)
+            return "kept"
+
+    def _remember(self, request: str, line: dict[str, Any], asked: Turns | None) -> None:
+        size = len(json.dumps(line))
+        self._kept[request] = _Kept(line, asked, size)
+        self._kept_bytes += size
+        while len(self._kept) > _REMEMBERED or self._kept_bytes > _REMEMBERED_BYTES:
+            _, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= oldest.size
+
+    def _is_full(self, path: Path) -> bool:
+        return path.is_file() and path.stat().st_size >= self._file_bytes * self._files
+
+    def _current(self) -> Path:
+        found = sorted(self._folder.glob("requests-*.jsonl"))
+        if not found:
+            return self._folder / f"requests-{1:0{_DIGITS}}.jsonl"
+        if found[-1].stat().st_size < self._file_bytes:
+            return found[-1]
+        for old in found[: max(0, len(found) + 1 - self._files)]:
+            old.unlink()
+        number = int(found[-1].stem.partition("-")[2]) + 1
+        return self._folder / f"requests-{number:0{_DIGITS}}.jsonl"
+
+    def _append(self, path: Path, line: dict[str, Any]) -> None:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _turn(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": redact(text)}

@@ -1,0 +1,257 @@
+"""What the routes share: the model that answers, and what a client may ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from retune.serving.deployment import Deployment
+from retune.serving.finding import ModelSource
+from retune.serving.keys import ApiKeys
+from retune.serving.messages import (
+    Answering,
+    Ask,
+    Classified,
+    Delta,
+    EngineSettings,
+    Finished,
+    Refused,
+    ServedModel,
+)
+from retune.serving.metrics import Metrics
+from retune.serving.refusals import Refusal, client_gone, not_ready, too_busy
+from retune.serving.request_log import RequestLog
+from retune.serving.worker_process import WorkerProcess
+
+LOG = logging.getLogger("retune.serving")
+_GRACE_SECONDS = 5.0
+"""For telling a client that its time is over."""
+
+_Arrived = asyncio.Queue[Answering | Exception | None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a client may ask for.
+
+    Attributes:
+        body_bytes: Longest body.
+        queue: Most requests that are answered or wait at a time; more get 429.
+        output_tokens: Most tokens of one answer.
+        seconds: Longest time for an answer.
+    """
+
+    body_bytes: int = 1 << 20
+    queue: int = 256
+    output_tokens: int = 4096
+    seconds: float = 300.0
+
+    @property
+    def held_seconds(self) -> float:
+        """Seconds after which nothing of a request is held, whether or not its client reads."""
+        return self.seconds + _GRACE_SECONDS
+
+
+class Server:
+    """What the routes share.
+
+    Args:
+        source: The name that is served.
+        first: The model that it points to.
+        engine: How answers are computed.
+        limits: What clients may ask for.
+        keys: Who is let in.
+        poll_seconds: How often the alias is looked at.
+        log: Keeps what is asked; None keeps nothing.
+        hosts: Names that it is asked by where there are no keys; None for any.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        first: ServedModel,
+        engine: EngineSettings,
+        limits: Limits,
+        keys: ApiKeys,
+        poll_seconds: float,
+        log: RequestLog | None = None,
+        hosts: Collection[str] | None = None,
+    ) -> None:
+        self._source, self._first, self._engine = source, first, engine
+        self.limits, self.keys, self._poll_seconds = limits, keys, poll_seconds
+        self.log, self.hosts = log, hosts
+        self.metrics = Metrics()
+        self.created = int(time.time())
+        self._held = 0
+        self._deployment: Deployment | None = None
+
+    async def start(self) -> None:
+        """Start the process of the model; it is loaded while the server answers already."""
+        self._deployment = Deployment(
+            self._source,
+            self._first,
+            self._engine,
+            self.metrics,
+            self._poll_seconds,
+            drain_seconds=self.limits.held_seconds,
+        )
+
+    async def stop(self) -> None:
+        """End all processes."""
+        if self._deployment is not None:
+            await self._deployment.stop()
+
+    @property
+    def deployment(self) -> Deployment:
+        """What answers."""
+        assert self._deployment is not None
+        return self._deployment
+
+    def worker(self, model: str | None) -> WorkerProcess:
+        """Return the process that answers for a model.
+
+        Args:
+            model: Name in the request; None where a route has but one model.
+
+        Raises:
+            Refusal: It is not served here, or no model can answer now.
+        """
+        current = self.deployment.current
+        served = current.model
+        known = (served.name, served.address, self._source.text)
+        if model is not None and model not in known:
+            raise Refusal(
+                404,
+                f"the model {model!r:.80} is not served here; {served.name!r} is",
+                "model_not_found",
+                param="model",
+            )
+        if current.state != "ready":
+            raise not_ready(current.reason)
+        return current
+
+    def check_limits(self, ask: Ask, name: str = "max_tokens") -> None:
+        """Refuse an order for more than one may ask for.
+
+        Args:
+            ask: The order.
+            name: Of the field that bounds its answer.
+        """
+        most = self.limits.output_tokens
+        if (ask.max_tokens or 0) > most:
+            raise Refusal(
+                400,
+                f"{name} is {ask.max_tokens}; this server writes {most} at most",
+                "invalid_value",
+                param=name,
+            )
+
+    async def reports(
+        self, worker: WorkerProcess, ask: Ask, request: Request
+    ) -> AsyncGenerator[Delta | Finished | Classified, None]:
+        """Yield what comes of an order, in time and while the client is there.
+
+        Raises:
+            Refusal: There is no place for it, the model refuses it, its process dies, it takes too
+                long, or nobody waits for it any more.
+        """
+        self.check_limits(ask)
+        if self._held >= self.limits.queue:
+            raise too_busy(self.limits.queue)
+        self._held += 1
+        arrived: _Arrived = asyncio.Queue()
+        # A task of its own: whoever reads may be cancelled, and once more while it cleans up.
+        writing = asyncio.create_task(_pass_on(worker.answer(ask), arrived))
+        gone = asyncio.create_task(_wait_until_gone(request))
+        gone.add_done_callback(lambda _: arrived.put_nowait(client_gone()))
+        text, label = "", None
+        end = time.monotonic() + self.limits.seconds
+        try:
+            # No `asyncio.timeout`: a stream begins in one task and goes on in another.
+            while (report := await self._next(arrived, end)) is not None:
+                if isinstance(report, Refused):
+                    raise _refusal_of(report)
+                self._count(report)
+                if isinstance(report, Classified):
+                    label = next(iter(report.probabilities))
+                elif not report.choice:
+                    text += report.text
+                yield report
+            await self._keep(ask, worker.model, None if ask.classify else text, label)
+        finally:
+            gone.cancel()
+            writing.cancel()
+            self._held -= 1
+            await asyncio.wait([writing])
+
+    async def _keep(
+        self, ask: Ask, model: ServedModel, answer: str | None, label: str | None
+    ) -> None:
+        if self.log is None:
+            return
+        try:
+            await asyncio.to_thread(self.log.write, ask, model, answer, label)
+        except OSError as error:
+            # A full disk takes the log, and not the answer that is written already.
+            LOG.error("%s is not kept (--log-requests): %s", ask.id, error)
+            self.metrics.unkept.inc()
+
+    async def _next(self, arrived: _Arrived, end: float) -> Answering | None:
+        """Return the next report; None after the last one."""
+        try:
+            left = max(0.0, end - time.monotonic())
+            report = await asyncio.wait_for(arrived.get(), left)
+        except TimeoutError:
+            why = f"no answer within {self.limits.seconds:g} s"
+            raise Refusal(504, why, "timeout") from None
+        if isinstance(report, Exception):
+            raise report
+        return report
+
+    def _count(self, report: Delta | Finished | Classified) -> None:
+        if isinstance(report, Delta):
+            return
+        if isinstance(report, Finished):
+            self.metrics.tokens.labels("written").inc(report.tokens)
+            if report.first_token_seconds is not None:
+                self.metrics.first_token_seconds.observe(report.first_token_seconds)
+            if report.choice:
+                return
+        self.metrics.tokens.labels("prompt").inc(report.prompt_tokens)
+
+    def gauge(self) -> None:
+        """Set the gauges to what holds now."""
+        current = self.deployment.current
+        self.metrics.in_flight.set(self._held)
+        self.metrics.running.set(current.busy.running)
+        self.metrics.waiting.set(current.busy.waiting)
+        self.metrics.ready.set(current.state == "ready")
+        self.metrics.version.set(current.model.version or 0)
+
+
+def _refusal_of(report: Refused) -> Refusal:
+    status = 400 if report.fault == "client" else 500
+    return Refusal(status, report.message, report.code or "invalid_value", param=report.param)
+
+
+async def _pass_on(answer: AsyncGenerator[Answering, None], arrived: _Arrived) -> None:
+    """Put what comes of an order into a queue: at last None, or why there is no more."""
+    try:
+        async with aclosing(answer):
+            async for report in answer:
+                arrived.put_nowait(report)
+        arrived.put_nowait(None)
+    except Exception as error:  # noqa: BLE001 - raised where it is read
+        arrived.put_nowait(error)
+
+
+async def _wait_until_gone(request: Request) -> None:
+    """Return once the client has closed its connection; its body was read before."""
+    while (await request.receive())["type"] != "http.disconnect":
+        continue

@@ -1,0 +1,1 @@
+"""One run of a flow: opened, its stages as Prefect tasks, watched, and ended."""
