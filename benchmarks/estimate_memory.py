@@ -129,8 +129,9 @@ def run_case(case: dict[str, Any], part: str) -> dict[str, Any]:
 
 def make_inputs(case: dict[str, Any], folder: Path) -> Any:
     """Write invented rows, and name the model."""
+    from retune.model_records import ModelRef
     from retune.modeling.snapshots import locate_base
-    from retune.records import ModelRef, SideRef
+    from retune.records import SideRef
     from retune.training.stages import TrainInputs
 
     rows = [

@@ -1,0 +1,314 @@
+"""The plan of memory of every stage: of models at real sizes, and beside what a run really takes.
+
+    python benchmarks/plan_memory.py plans
+    python benchmarks/plan_memory.py measure --limit
+
+`plans` prints a table per model in benchmarks/configs: their public configurations, of which no
+weight is needed. Rows are 256 tokens long, half of them answer.
+
+`measure` builds a model of 312 million weights (Llama's classes, random), runs a small recipe with
+it, then runs each of its stages again, from its saved request, in a process of its own, and prints
+the highest memory of that process (`ru_maxrss`) beside the plan, and the most of it that was not
+mapped from files (looked at 20 times a second): the system takes mapped pages back where others
+need the room. With `--limit`, the whole run is
+repeated in a new store under a hard limit of its data (RLIMIT_DATA) of 5 % above the plan.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CONFIGS = Path(__file__).with_name("configs")
+TOKENS, ANSWER = 256, 128
+MARGIN = 1.05
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model on a machine.
+
+    Attributes:
+        folder: Below `CONFIGS`.
+        device: Memory of each GPU.
+        ram: Of the machine.
+        devices: GPUs; with several, FSDP.
+        attention: Whose work is counted; transformers builds gpt-oss with eager attention alone.
+    """
+
+    folder: str
+    device: str
+    ram: str
+    devices: int = 1
+    attention: str = "sdpa"
+
+
+CASES = (
+    Case("qwen2.5-3b", "6GB", "16GB"),
+    Case("gpt-oss-20b", "16GB", "64GB", attention="eager"),
+    Case("gpt-oss-20b", "48GB", "128GB", attention="eager"),
+    Case("gemma-3-27b", "24GB", "128GB"),
+    Case("llama-3-70b", "80GB", "256GB", devices=2),
+    Case("llama-3-70b", "80GB", "256GB"),
+)
+
+
+def main() -> None:
+    """Print one of the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("plans", "measure"))
+    parser.add_argument("--only", default="", help="names of models, with commas")
+    parser.add_argument("--limit", action="store_true", help="run once more under a hard limit")
+    parser.add_argument("--keep", type=Path, help="folder for model and stores; else temporary")
+    arguments = parser.parse_args()
+    sys.path.insert(0, str(REPOSITORY))
+    if arguments.what == "plans":
+        names = [name for name in arguments.only.split(",") if name]
+        print_plans([case for case in CASES if not names or case.folder in names])
+    elif arguments.keep:
+        measure(arguments.keep.absolute(), limited=arguments.limit)
+    else:
+        with tempfile.TemporaryDirectory() as name:
+            measure(Path(name), limited=arguments.limit)
+
+
+def print_plans(cases: list[Case]) -> None:
+    """Print the plan of each case."""
+    from rich.console import Console
+
+    from retune.cli.memory_tables import print_plan
+    from retune.errors import DoesNotFit
+    from retune.preflight.memory_plan import refuse_unplanned
+
+    console = Console(width=110)
+    for case in cases:
+        plan, recipe = plan_case(case)
+        gpus = f"{case.devices} x {case.device}" if case.devices > 1 else case.device
+        console.print(f"\n{case.folder}, QLoRA, on {gpus} with {case.ram} of RAM", style="bold")
+        print_plan(console, plan)
+        try:
+            refuse_unplanned(plan, recipe)
+            console.print("goes through", style="green")
+        except DoesNotFit as refused:
+            console.print(refused.message, soft_wrap=True, markup=False)
+
+
+def plan_case(case: Case) -> Any:
+    """Return the plan of a case, and its recipe."""
+    from retune.errors import ConfigError
+    from retune.machine import Device
+    from retune.modeling.memory.estimate_memory import Plan, estimate_memory
+    from retune.modeling.memory.memory_estimate import BatchShape
+    from retune.modeling.memory.model_sizes import Work
+    from retune.modeling.prequantized import quantized_as
+    from retune.preflight.measure_stages import CHECKED, REFERENCE, SCORED, size_stages
+    from retune.preflight.planning import find_room, list_forms, plan_stages
+    from retune.recipe.recipe import Recipe
+
+    folder, device = CONFIGS / case.folder, Device(name="cuda", bfloat16=True, present=False)
+    recipe = Recipe.model_validate(
+        {
+            "name": case.folder.replace(".", "-"),
+            "data": {"train": "rows.jsonl"},
+            "model": {"id": str(folder), "attention": case.attention},
+            "quantization": {"kind": "nf4"},
+            "method": {"kind": "qlora", "r": 8, "target_modules": "all-linear"},
+            "training": {
+                "batch_size": 16,
+                "gradient_accumulation": 16,
+                "gradient_checkpointing": True,
+                "optimizer": "paged_adamw_8bit",
+                "evaluations": 0,
+            },
+            "scoring": {"runtime": {"batch_size": 4}},
+            "registry": {"model_name": "plan"},
+            "device": {"memory": case.device, "ram": case.ram},
+        }
+    )
+    rows = recipe.scoring.runtime.batch_size
+    works = {
+        SCORED: [
+            Work(rows=rows, tokens=TOKENS),
+            Work(rows=rows, tokens=TOKENS - ANSWER, written=recipe.scoring.max_new_tokens),
+        ],
+        REFERENCE: [Work(rows=rows, tokens=TOKENS)],
+        CHECKED: [Work(rows=recipe.merge.check_rows, tokens=TOKENS, kept=ANSWER + 1, losses=False)],
+    }
+    forms = list_forms(recipe, device, quantized_as(folder))
+    sizes = size_stages(
+        folder, works, device=device, forms=(*forms, "nf4"), dtype="auto", quantized=True
+    )
+    batch = BatchShape(rows=1, tokens=TOKENS, answer_tokens=ANSWER)
+    parts = (recipe.model, recipe.quantization, recipe.method, recipe.training)
+    try:
+        training = estimate_memory(Plan(folder, *parts, batch, device))
+    except ConfigError as error:
+        print(error.message)
+        training = None
+    room = find_room(recipe, device)
+    spread, sharded = case.devices, case.devices > 1
+    plan = plan_stages(sizes, training, recipe, room, forms, devices=spread, sharded=sharded)
+    return plan, recipe
+
+
+def measure(folder: Path, *, limited: bool) -> None:
+    """Print each stage's peak beside its plan; with a limit, run all once more under it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = write_recipe(folder)
+    run = [sys.executable, "-m", "retune.cli", "run", str(recipe), "--json"]
+    print("running the recipe", flush=True)
+    subprocess.run(run, check=True, stdout=subprocess.DEVNULL, env=environment(folder))
+    planned = read_plan(recipe, folder)
+    peaks = [(name, peak_again(path, folder)) for name, path in list_requests(folder / "store")]
+    print("| stage | planned MB | measured MB | error | not mapped MB |\n|---|--:|--:|--:|--:|")
+    for name, (peak, own) in peaks:
+        stage = planned.get(name)
+        if stage is not None:
+            bytes_ = stage["ram_bytes"]
+            shown = [f"{size / 1e6:,.0f}" for size in (bytes_, peak, own)]
+            error = f"{bytes_ / peak - 1:+.0%}"
+            print(f"| {name} | {shown[0]} | {shown[1]} | {error} | {shown[2]} |")
+    if limited:
+        run_limited(run, folder, max(stage["ram_bytes"] for stage in planned.values()))
+
+
+def run_limited(run: list[str], folder: Path, planned: int) -> None:
+    """Run the recipe in a new store, no process of it with more data than planned."""
+    limit = round(planned * MARGIN)
+    shutil.rmtree(folder / "store")
+    done = subprocess.run(
+        run,
+        check=False,
+        stdout=subprocess.DEVNULL,
+        env=environment(folder),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limit, limit)),
+    )
+    print(
+        f"the whole run under RLIMIT_DATA {limit / 1e6:,.0f} MB ({planned / 1e6:,.0f} MB planned): "
+        f"exit code {done.returncode}"
+    )
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return the environment of a run that touches nothing of the user's."""
+    paths = os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY)])
+    own = {"PREFECT_HOME": str(folder / "prefect"), "PYTHONPATH": paths}
+    return {**os.environ, **own, "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def write_recipe(folder: Path) -> Path:
+    """Write the model and a recipe of few rows and steps."""
+    if not (folder / "base" / "config.json").is_file():
+        write_model(folder / "base")
+    data = REPOSITORY / "assets" / "text_to_sql_pt"
+    text = f"""
+name: memory
+data:
+  train: {data}/train.jsonl
+  test: {data}/test.jsonl
+  databases: {data}/databases.jsonl
+  columns: {{question: question, answer: query, group: db_id, database: db_id, row_id: id}}
+split: {{max_train_rows: 16, max_validation_rows: 4, max_test_rows: 8, test_fraction: 0.1}}
+model: {{id: {folder}/base}}
+quantization: {{kind: nf4}}
+method: {{kind: qlora, r: 8}}
+training: {{max_steps: 2, batch_size: 8, evaluations: 0}}
+scoring: {{max_new_tokens: 8, resamples: 200, runtime: {{batch_size: 8}}}}
+merge: {{max_shard_size: 200MB, check_rows: 4, tolerance: 1.0}}
+gate: {{min_rows: 1}}
+registry: {{model_name: memory}}
+store: {{folder: {folder}/store}}
+"""
+    path = folder / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def write_model(folder: Path) -> None:
+    """Write a random model of 312 million weights (1.25 GB in float32) with the demo tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(REPOSITORY / "assets" / "base_tiny")
+    ids = ("pad_token_id", "eos_token_id", "bos_token_id")
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=1024,
+        num_hidden_layers=24,
+        intermediate_size=2752,
+        num_attention_heads=16,
+        num_key_value_heads=16,
+        max_position_embeddings=2048,
+        **{name: getattr(tokenizer, name) for name in ids},
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.save_pretrained(folder, max_shard_size="200MB")
+    tokenizer.save_pretrained(folder)
+
+
+def read_plan(recipe: Path, folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the plan of each stage as `retune estimate --json` says it."""
+    command = [sys.executable, "-m", "retune.cli", "estimate", str(recipe), "--no-steps", "--json"]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=environment(folder)
+    )
+    plan = json.loads(done.stdout.strip().splitlines()[-1])["plan"]
+    return {stage["stage"]: stage for stage in plan["stages"]}
+
+
+def list_requests(store: Path) -> list[tuple[str, Path]]:
+    """Return the saved request of each stage that holds a model, by its name in the plan."""
+    order = ("check_method", "quantize_model", "train_adapter", "merge_adapter")
+    found = [(name, path) for name in order for path in (store / "requests" / name).glob("*.json")]
+    for path in sorted((store / "requests" / "score_perplexity").glob("*.json")):
+        model = json.loads(path.read_text("utf-8"))["inputs"]["model"]
+        roles = {"base": "base", "merge_adapter": "merged"}
+        place = Path(model["weights"])
+        role = "adapter" if model["adapter"] else roles.get(place.parent.name, "base")
+        found.append((f"score {role}", path))
+    return found
+
+
+def peak_again(request: Path, folder: Path) -> tuple[int, int]:
+    """Run a stage again in a process of its own; return the most that it held, in bytes.
+
+    All of it, and what of it was not mapped from files.
+    """
+    saved = json.loads(request.read_text("utf-8"))
+    # Its artifact would be found and nothing computed: it goes to another store.
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        copied = Path(name) / "request.json"
+        copied.write_text(json.dumps({**saved, "store": f"{name}/store"}), encoding="utf-8")
+        command = [sys.executable, "-m", "retune.stage", saved["stage"], str(copied)]
+        child = subprocess.Popen(command, env=environment(folder), stdout=subprocess.DEVNULL)
+        own = 0
+        while not (ended := os.wait4(child.pid, os.WNOHANG))[0]:
+            own = max(own, read_own(child.pid))
+            time.sleep(0.05)
+        _, status, usage = ended
+        if status:
+            raise SystemExit(f"{saved['stage']}: ended with status {status}")
+    return usage.ru_maxrss * 1024, own
+
+
+def read_own(process: int) -> int:
+    """Return the bytes of a process that are not mapped from files; 0 where it has just ended."""
+    lines = Path(f"/proc/{process}/status").read_text("ascii", errors="replace").splitlines()
+    found = next((line for line in lines if line.startswith("RssAnon:")), None)
+    return int(found.split()[1]) * 1024 if found else 0
+
+
+if __name__ == "__main__":
+    main()
