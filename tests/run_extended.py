@@ -17,16 +17,16 @@ from retune.data.tables import read_rows
 from retune.inputs import locate_inputs
 from retune.recipe.loading import load_recipe
 from retune.recipe.sections.data import DataConfig
-from retune.records import ModelScores
 from retune.release.methods import describe_method
 from retune.release.summary import headline
+from retune.score_records import ModelScores
 from retune.stages import STAGES
 from retune.training.metrics import read_metrics
 from tasks.champion import decide
 from tasks.data import load_rows
 from tasks.modeling import check_method, make_release, quantize_model, train_model
-from tasks.run import RecipeRun
-from tasks.running import prepare_run
+from tasks.runs.opening import prepare_run
+from tasks.runs.run import RecipeRun
 from tasks.scoring import score_model
 
 

@@ -7,18 +7,21 @@ for it (``own_server=True``).
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from retune.cli.dashboards import stop_server
+from retune.cli.services.servers import stop_server
 from retune.tracking import check_tracking, default_uri
 from tests.waiting import free_port, wait_until
 
+_PR_SET_PDEATHSIG = 1
 _STARTED: list[subprocess.Popen[bytes]] = []
 _HOME = Path(tempfile.gettempdir()) / f"retune-serving-{os.getpid()}"
 
@@ -32,8 +35,11 @@ def prefect_address() -> str:
     address = f"http://127.0.0.1:{port}/api"
     # Prefect makes its home, but no folder above it.
     _HOME.mkdir(exist_ok=True)
+    # Runs ask its API; what it would do by itself (schedules, late runs, automations, events kept)
+    # has tests with servers of their own.
+    only_the_api = ["--no-ui", "--no-services"]
     server = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", "--no-ui", "--port", str(port)],
+        [sys.executable, "-m", "prefect", "server", "start", *only_the_api, "--port", str(port)],
         env={
             **os.environ,
             "PREFECT_HOME": str(_HOME / "prefect"),
@@ -43,6 +49,7 @@ def prefect_address() -> str:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=_die_with_parent,
     )
     _STARTED.append(server)
 
@@ -55,6 +62,11 @@ def prefect_address() -> str:
 
     wait_until(answers, what="Prefect's server")
     return address
+
+
+def _die_with_parent() -> None:
+    """Have Linux end this process when the one that started it is killed, and cannot."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def copy_tracking_database(store: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from tests.tiny_models import REPOSITORY
 
-FILES = sorted((REPOSITORY / "benchmarks").glob("*.py"))
-OWN = {"retune", "tasks", "flows", "generator", "tests"}
+FILES = sorted((REPOSITORY / "benchmarks").rglob("*.py"))
+OWN = {"benchmarks", "retune", "tasks", "flows", "generator", "tests"}
 
 
 def has(module: str, name: str) -> bool:

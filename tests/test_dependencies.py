@@ -21,10 +21,12 @@ WITH_ANOTHER = {"pydantic_core": "pydantic", "distributed": "prefect-dask", "_ty
 """Modules that come with what is declared: pydantic pins its core, and typeshed is of mypy."""
 
 NEVER_IMPORTED = {
-    "fastapi": "Prefect's server needs a version that its own bounds do not keep to",
-    "accelerate": "transformers' Trainer imports it",
     "evaluate": "reference metrics, to be scored beside ours",
     "sentencepiece": "transformers' tokenizers import it for a model that has no tokenizer.json",
+    "psycopg": "MLflow's server imports it for a database on PostgreSQL",
+    "s3fs": "fsspec imports it for a store on S3",
+    "boto3": "MLflow's server imports it for artifacts on S3",
+    "prefect-kubernetes": "Prefect's worker imports it where runs are jobs of Kubernetes",
     "lxml-html-clean": "trafilatura imports it and asks for it in a way that pip misses",
 }
 """Declared for others: why each is no leftover."""

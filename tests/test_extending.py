@@ -155,7 +155,7 @@ def test_the_scorer_stands_in_the_report(found: Found) -> None:
 def test_the_gate_decides_by_the_scorer(found: Found) -> None:
     """Paired with the base's, row by row: what it gained is the reason for or against."""
     report = found["report"]["answer_token_f1"], found["base_report"]["answer_token_f1"]
-    gain = f"answer_token_f1 {report[0] - report[1]:+.3f} "
+    gain = f"Answer token F1 {100 * (report[0] - report[1]):+.1f} points "
     assert [gain in each for each in found["reasons"]].count(True) == 1
 
 

@@ -30,20 +30,15 @@ ENTRY_POINTS = {
     "retune.sql.worker:main": "a process of its own",
 }
 CALLED_BY_LIBRARIES = {
-    "retune.modeling.methods.prompt_learning:_Prompted.prepare_inputs_for_generation": "peft",
     "retune.weights.served_bundle:_load_pyfunc": "MLflow, from the MLmodel file",
 }
 """Definitions that nothing of ours reaches, with who calls them by name."""
 
 PASSED_BY_OTHERS = {
-    "retune.collecting.fetching:Fetcher(chance)": "tests, which cannot wait",
-    "retune.collecting.fetching:Fetcher(sleep)": "tests, which cannot wait",
-    "retune.collecting.providers:http_client(transport)": "tests, which have no network",
+    "retune.collecting.fetching.fetcher:Fetcher(chance)": "tests, which cannot wait",
+    "retune.collecting.fetching.fetcher:Fetcher(sleep)": "tests, which cannot wait",
+    "retune.collecting.fetching.providers:http_client(transport)": "tests, which have no network",
     "retune.hub_variables:refuse_wrong_hub_variables(environment)": "tests, which keep their own",
-    "retune.modeling.methods.prompt_learning:prepare_inputs_for_generation(attention_mask)": "peft",
-    "retune.modeling.methods.prompt_learning:prepare_inputs_for_generation(past_key_values)": (
-        "transformers"
-    ),
     "retune.weights.served_bundle:predict(params)": "MLflow",
     "retune.scoring.perplexity:text_perplexity(batch_size)": "the reference",
     "retune.scoring.sql.score:score_queries(workers)": "tests and benchmarks, on several cores",

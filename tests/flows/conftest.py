@@ -5,20 +5,30 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from retune.tracking import default_uri
+from tests.preloading import run_command
 from tests.serving import copy_tracking_database, prefect_address
 from tests.tiny_models import REPOSITORY, write_snapshot
 from tests.waiting import GUARD_SECONDS
 
 TRAIN_ROWS, TEST_ROWS = 48, 8
+PATHS_IN_MLFLOW = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 
 
 def write_project(folder: Path, family: str = "llama") -> Path:
@@ -76,17 +86,28 @@ def environment(home: Path, *, own_server: bool = False) -> dict[str, str]:
 
 
 def retune(
-    recipe: Path, *arguments: str, command: str = "run", own_server: bool = False
+    recipe: Path,
+    *arguments: str,
+    command: str = "run",
+    own_server: bool = False,
+    cold: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line on a recipe, as a user does."""
-    return subprocess.run(
-        [sys.executable, "-m", "retune.cli", command, str(recipe), *arguments],
-        capture_output=True,
-        text=True,
-        cwd=recipe.parent,
-        env=environment(recipe.parent, own_server=own_server),
+    """Run the command line on a recipe, as a user does.
+
+    Args:
+        recipe: Its file.
+        arguments: Of the command, after the recipe.
+        command: Such as ``check``.
+        own_server: Let it start a Prefect server of its own; it is then started from nothing.
+        cold: Start it from nothing: what it starts in turn is not forked either.
+    """
+    return run_command(
+        "retune.cli",
+        [command, str(recipe), *arguments],
+        folder=recipe.parent,
+        environment=environment(recipe.parent, own_server=own_server),
         timeout=GUARD_SECONDS,
-        check=False,
+        cold=cold or own_server,
     )
 
 
@@ -108,5 +129,21 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
 def project(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> Iterator[Path]:
     """A copy of the finished project, free to change; its stages are found where they now lie."""
     copy = tmp_path / "project"
-    shutil.copytree(finished[0].parent, copy)
+    copy_project(finished[0].parent, copy)
     yield copy / "recipe.yaml"
+
+
+def copy_project(source: Path, copy: Path) -> None:
+    """Copy a project whose runs then write their files into the copy.
+
+    MLflow keeps whole paths in its database: without this, a run of the copy would change the
+    files of `source`, which other tests read.
+    """
+    shutil.copytree(source, copy)
+    database = default_uri(copy / ".retune").removeprefix("sqlite:///")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for table, column in PATHS_IN_MLFLOW:
+            connection.execute(
+                f"UPDATE {table} SET {column} = replace({column}, ?, ?)",
+                (str(source), str(copy)),
+            )

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +12,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from flows.collect import collect
 from retune.collecting.records import CollectSettings
 from retune.errors import ConfigError, DataError
+from tests.flows.conftest import environment
+from tests.preloading import run_command
 from tests.serving import prefect_address
-from tests.tiny_models import REPOSITORY
 from tests.waiting import GUARD_SECONDS
 
 ARTICLE = """<html lang="pt-BR"><body><nav><a href="/">Início</a></nav><main><h1>Coração</h1>
@@ -83,23 +81,13 @@ def test_no_pair_stops_the_flow(pages: Path, tmp_path: Path) -> None:
 
 def test_the_command_prints_reasons_and_one_json_object(pages: Path, tmp_path: Path) -> None:
     """Standard output holds the JSON alone; the table goes to standard error."""
-    program = (
-        "import typer; from retune.cli.commands import collect; app = typer.Typer(); "
-        "app.command()(collect); app()"
-    )
     options = ("--out", "pairs.jsonl", "--as", "sentences", "--json")
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(pages), *options],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "PREFECT_HOME": str(tmp_path / "prefect"),
-            "PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{REPOSITORY}",
-        },
+    done = run_command(
+        "retune.cli",
+        ["collect", str(pages), *options],
+        folder=tmp_path,
+        environment=environment(tmp_path),
         timeout=GUARD_SECONDS,
-        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout)["rows"] == 1

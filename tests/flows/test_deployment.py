@@ -1,12 +1,20 @@
-"""The third way to run: a Prefect server, a process worker and `prefect deployment run`."""
+"""The third way to run: `retune up`, its deployments, and what becomes of runs that are killed."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
-import time
+import threading
+import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,127 +22,374 @@ import httpx
 import psutil
 import pytest
 
-from retune.cli.dashboards import stop_server, wait_until_healthy
+from retune.registry.ledger.ledger import LEDGERS, Ledger
+from retune.spine.device_lock import find_device_lock
+from retune.tracking import connect
 from tests.flows.conftest import environment
 from tests.tiny_models import REPOSITORY
 from tests.waiting import GUARD_SECONDS, free_port, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.service]
 
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+@dataclass
+class Running:
+    """A `retune up` that has told where everything is."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+    command: list[str]
+    environment: dict[str, str]
+    api: str
+    told: str
+    notices: list[str]
+
+    def ask(self, what: str, **body: Any) -> Any:
+        """Post to Prefect's API."""
+        answer = httpx.post(f"{self.api}/{what}", json=body, timeout=GUARD_SECONDS)
+        answer.raise_for_status()
+        return answer.json()
+
+    def submit(self, deployment: str, **parameters: Any) -> httpx.Response:
+        """Ask for a run, as the form in the UI does."""
+        found = httpx.get(f"{self.api}/deployments/name/{deployment}", timeout=GUARD_SECONDS).json()
+        return httpx.post(
+            f"{self.api}/deployments/{found['id']}/create_flow_run",
+            json={"parameters": parameters},
+            timeout=GUARD_SECONDS,
+        )
+
+    def state(self, run: str) -> str:
+        """Return the type of a run's state."""
+        found = httpx.get(f"{self.api}/flow_runs/{run}", timeout=GUARD_SECONDS).json()
+        return str(found["state_type"])
+
+    def read(self, what: str) -> Any:
+        """Get from Prefect's API."""
+        answer = httpx.get(f"{self.api}/{what}", timeout=GUARD_SECONDS)
+        answer.raise_for_status()
+        return answer.json()
+
+    def description_of(self, run: str) -> str:
+        """Return what a person reads above the form of a suspended run."""
+        keys = self.read(f"flow_runs/{run}")["state"]["state_details"]["run_input_keyset"]
+        address = f"flow_runs/{run}/input/{keys['description']}"
+
+        def is_there() -> bool:
+            return httpx.get(f"{self.api}/{address}", timeout=GUARD_SECONDS).is_success
+
+        # The state is set before what is asked.
+        wait_until(is_there, what="the question's text")
+        return str(self.read(address))
+
+    @property
+    def mlflow(self) -> str:
+        """Address of MLflow."""
+        found = re.search(r"(?m)^MLflow +(\S+)", self.told)
+        assert found is not None
+        return found[1]
+
+    def slots(self) -> int:
+        """Return how many slots of the device's tag are taken."""
+        limits = self.ask("v2/concurrency_limits/filter")
+        return int(next(each for each in limits if each["name"] == "tag:device")["active_slots"])
+
+    def failed_tasks(self, run: str) -> list[str]:
+        """Return the names of a run's tasks that failed."""
+        tasks = self.ask("task_runs/filter", flow_runs={"id": {"any_": [run]}})
+        return [task["name"] for task in tasks if task["state"]["type"] == "FAILED"]
+
+    def ends_in_mlflow(self, run: str) -> list[str]:
+        """Return how each run ended that the tries of a flow run made in MLflow, in order."""
+        client = connect(self.mlflow)
+        (experiment,) = (each for each in client.search_experiments() if each.name == "small")
+        found = client.search_runs(
+            [experiment.experiment_id],
+            f"tags.`prefect.flow_run_id` = '{run}' and tags.`mlflow.parentRunId` IS NULL",
+            order_by=["attributes.start_time ASC"],
+        )
+        return [str(each.info.status) for each in found]
+
 
 @pytest.fixture
-def prefect_server(project: Path) -> Iterator[dict[str, str]]:
-    """A Prefect server on a free port; yields the environment that reaches it."""
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    reached = {
-        **environment(project.parent, own_server=True),
-        "PREFECT_API_URL": f"{address}/api",
-        "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+def notices() -> Iterator[tuple[str, list[str]]]:
+    """A web server for notices: its address, and the texts that it was sent."""
+    texts: list[str] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            texts.append(json.loads(body)["text"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", free_port()), Receiver) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", texts
+        server.shutdown()
+
+
+@pytest.fixture
+def running(project: Path, tmp_path: Path, notices: tuple[str, list[str]]) -> Iterator[Running]:
+    """`retune up` in a copy of the finished project, with the deployments that ship."""
+    folder = project.parent
+    for name in ("deployments", "flows", "tasks", "conf", "assets"):
+        shutil.copytree(REPOSITORY / name, folder / name)
+    prefect, mlflow = free_port(), free_port()
+    command = [sys.executable, "-m", "retune.cli", "up"]
+    command += ["--port-prefect", str(prefect), "--port-mlflow", str(mlflow)]
+    given = {
+        **environment(folder, own_server=True),
+        "PYTHONUNBUFFERED": "1",
+        "XDG_RUNTIME_DIR": str(tmp_path / "run"),
+        "RETUNE_NOTIFY_URL": notices[0],
     }
-    server = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
-        env=reached,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=given, cwd=folder
     )
+    assert process.stdout is not None
+    told = ""
+    for line in process.stdout:
+        told += line
+        if "Ctrl-C" in line:
+            break
+    address = f"http://127.0.0.1:{prefect}"
     try:
-        wait_until_healthy("Prefect", server, f"{address}/api/health")
-        yield reached
+        yield Running(process, folder, command, given, f"{address}/api", told, notices[1])
     finally:
-        stop_server(server)
+        if process.poll() is None:
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+            for child in children:
+                child.kill()
 
 
-def prefect(reached: dict[str, str], folder: Path, *arguments: str) -> str:
-    """Run a Prefect command in a folder and return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+def test_everything_runs_by_one_command(
+    running: Running, finished: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told, deployed once, checked on submission, reused, mended after kills, and gone at the end.
+
+    One story, since each of its servers takes longer to start than all that is asked of it.
+    """
+    say_where_it_is_and_keep_its_ports(running)
+    deploying_again_doubles_nothing(running)
+    wrong_parameters_are_refused_on_submission(running)
+    a_run_reuses_what_the_command_line_computed(running, finished)
+    a_retraining_that_ends_badly_frees_the_device(running, monkeypatch)
+    a_person_is_asked_and_the_answer_promotes_without_training(running)
+    automations_act_on_what_was_promoted(running)
+    a_server_that_dies_is_started_again(running)
+    it_stops_with_all_its_children(running)
+
+
+def say_where_it_is_and_keep_its_ports(running: Running) -> None:
+    """Both addresses answer; a second `retune up` names the port, and changes nothing."""
+    assert running.process.poll() is None, running.told
+    addresses = re.findall(r"(?m)^(?:Prefect|MLflow) +(http://127\.0\.0\.1:\d+)", running.told)
+    assert len(addresses) == 2
+    for address in addresses:
+        page = httpx.get(address, timeout=GUARD_SECONDS, follow_redirects=True)
+        assert page.is_success and "<html" in page.text.lower()
+    assert "finetune/text-to-sql-demo" in running.told
+    second = subprocess.run(
+        running.command,
         capture_output=True,
         text=True,
-        env=reached,
-        cwd=folder,
+        env=running.environment,
+        cwd=running.folder,
         timeout=GUARD_SECONDS,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert second.returncode == 7
+    assert addresses[0].rpartition(":")[2] in second.stderr and "--port-prefect" in second.stderr
 
 
-def test_a_worker_runs_the_deployment_under_the_same_stage_keys(
-    prefect_server: dict[str, str], finished: tuple[Path, dict[str, Any]], project: Path
-) -> None:
-    """`deployments/prefect.yaml` is deployed as it ships; its run reuses what the CLI computed."""
-    folder = project.parent
-    shutil.copytree(REPOSITORY / "deployments", folder / "deployments")
-    for ring in ("flows", "tasks"):
-        shutil.copytree(REPOSITORY / ring, folder / ring)
-    prefect(prefect_server, folder, "work-pool", "create", "retune", "--type", "process")
-    prefect(prefect_server, folder, "deploy", "--prefect-file", "deployments/prefect.yaml", "--all")
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "worker", "start", "--pool", "retune", "--limit", "1"],
-        env=prefect_server,
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+def deploying_again_doubles_nothing(running: Running) -> None:
+    """What is there is found by its name, and a schedule that was switched on stays on."""
+    nightly = httpx.get(f"{running.api}/deployments/name/retrain/text-to-sql-demo").json()
+    schedule = nightly["schedules"][0]["id"]
+    httpx.patch(
+        f"{running.api}/deployments/{nightly['id']}/schedules/{schedule}", json={"active": True}
+    ).raise_for_status()
+    before = [len(running.ask(f"{kind}/filter")) for kind in ("deployments", "automations")]
+    done = subprocess.run(
+        [sys.executable, "-m", "retune.cli", "deploy"],
+        capture_output=True,
+        text=True,
+        env={**running.environment, "PREFECT_API_URL": running.api},
+        cwd=running.folder,
+        timeout=GUARD_SECONDS,
+        check=False,
     )
-    try:
-        prefect(
-            prefect_server,
-            folder,
-            "deployment",
-            "run",
-            "finetune/text-to-sql-demo",
-            "--param",
-            f"recipe={project}",
-        )
-        run = _wait_for_end(prefect_server["PREFECT_API_URL"])
-        _wait_for_child(worker)
-    finally:
-        # A worker that is asked to end may take its time, or never do: that is Prefect's affair.
-        stop_server(worker)
-    assert run["state_type"] == "COMPLETED"
-    tasks = [
-        task
-        for task in _post(prefect_server["PREFECT_API_URL"], "task_runs/filter")
-        if task["flow_run_id"] == run["id"]
-    ]
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"retrain/text-to-sql-demo +next .* 03:00 America/Sao_Paulo", done.stdout)
+    after = [len(running.ask(f"{kind}/filter")) for kind in ("deployments", "automations")]
+    assert before == after and min(after) > 0
+
+
+def wrong_parameters_are_refused_on_submission(running: Running) -> None:
+    """No run is made of what cannot be one."""
+    recipe = str(running.folder / "recipe.yaml")
+    for wrong in ({"overrides": ["max_steps"]}, {"recipe": ""}, {"overrides": "training.r=1"}):
+        answer = running.submit("finetune/text-to-sql-demo", **{"recipe": recipe, **wrong})
+        assert answer.status_code == 409, answer.text
+        assert next(iter(wrong)) in answer.json()["detail"]
+    answer = running.submit("collect/pages", source="a", out="b", settings={"atempts": 3})
+    assert answer.status_code == 409 and "settings" in answer.json()["detail"]
+
+
+def a_run_reuses_what_the_command_line_computed(
+    running: Running, finished: tuple[Path, dict[str, Any]]
+) -> None:
+    """The same stage keys, whoever starts the flow; nothing that is reused waits for the device."""
+    recipe = str(running.folder / "recipe.yaml")
+    run = running.submit("finetune/text-to-sql-demo", recipe=recipe).json()["id"]
+    wait_until(lambda: running.state(run) in ENDED, what="the run's end", every=1)
+    assert running.state(run) == "COMPLETED"
+    tasks = running.ask("task_runs/filter", flow_runs={"id": {"any_": [run]}})
     assert len(tasks) == len(finished[1]["stages"])
     assert {task["state"]["type"] for task in tasks} == {"COMPLETED"}
-    assert _stage_folders(folder) == _stage_folders(finished[0].parent)
+    assert {tuple(task["tags"]) for task in tasks} == {("reused",)}
+    assert stage_folders(running.folder) == stage_folders(finished[0].parent)
 
 
-def _wait_for_child(worker: subprocess.Popen[bytes]) -> None:
-    """Wait until the worker's flow process is gone: the run's state is told before it ends.
+def a_retraining_that_ends_badly_frees_the_device(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed, cancelled, failed: the next try or run has the device each time, and MLflow the end.
 
-    A worker that is stopped while it still watches a flow process waits for that one.
+    What is killed with -9 cannot say so itself: it goes on by itself a minute later, once, and
+    that second try, which Prefect counts as the same run, ends the first one's run in MLflow.
     """
-    watched = psutil.Process(worker.pid)
-    wait_until(lambda: not watched.children(recursive=True), what="the flow process's end")
+    given = {"recipe": str(running.folder / "recipe.yaml"), "force": True}
+    endless = ["training.max_steps=100000", "training.evaluations=0"]
+    deployment, locks = "retrain/text-to-sql-demo", running.folder.parent / "run" / "retune"
+    monkeypatch.setenv("RETUNE_DEVICE_LOCKS", str(locks))
+    run = running.submit(deployment, **given, overrides=endless).json()["id"]
+    wait_until(lambda: running.slots() == 1, what="the run's first task on the device", every=1)
+    assert running.ends_in_mlflow(run) == ["RUNNING"]
+    os.kill(int((locks / "device-all.lock").read_text()), signal.SIGKILL)
+    take_and_give_back_the_device()
+    wait_until(lambda: running.state(run) != "RUNNING", what="the run to be told", every=1)
+    wait_until(lambda: running.slots() == 0, what="the end of the slot's lease", every=1)
+
+    wait_until(lambda: running.slots() == 1, what="the second try on the device", every=1)
+    assert running.ends_in_mlflow(run) == ["KILLED", "RUNNING"]
+    running.ask(f"flow_runs/{run}/set_state", state={"type": "CANCELLING"})
+    wait_until(lambda: running.state(run) == "CANCELLED", what="the end of the run", every=1)
+    wait_until(lambda: running.slots() == 0, what="the slot of what was cancelled", every=1)
+    take_and_give_back_the_device()
+    assert running.ends_in_mlflow(run) == ["KILLED", "KILLED"]
+
+    wrong = ["method.target_modules=[nowhere]"]
+    run = running.submit(deployment, **given, overrides=wrong).json()["id"]
+    wait_until(lambda: running.state(run) in ENDED, what="the run's end", every=1)
+    assert running.state(run) == "FAILED"
+    assert [name.partition("-")[0] for name in running.failed_tasks(run)] == ["check_method"]
+    wait_until(lambda: running.slots() == 0, what="the slot of what failed", every=1)
+    take_and_give_back_the_device()
+    assert running.ends_in_mlflow(run) == ["FAILED"]
 
 
-def _stage_folders(folder: Path) -> set[str]:
+def a_person_is_asked_and_the_answer_promotes_without_training(running: Running) -> None:
+    """The run ends its process with the decision's table at its form, and goes on when answered."""
+    given = {"recipe": str(running.folder / "recipe.yaml"), "force": True}
+    settings = ["registry.approval=required", "gate.metric=probe_pass_rate", "gate.min_gain=-0.9"]
+    run = running.submit("retrain/text-to-sql-demo", **given, overrides=settings).json()["id"]
+    wait_until(lambda: running.state(run) in ("PAUSED", *ENDED), what="the question", every=1)
+    assert running.state(run) == "PAUSED"
+    wait_until(lambda: running.slots() == 0, what="the slot of what waits", every=1)
+    client, stages = connect(running.mlflow), stage_folders(running.folder)
+    assert client.get_model_version("small", "1").tags["retune.approval"] == "pending"
+    assert "champion" not in client.get_registered_model("small").aliases
+    shown = running.description_of(run)
+    assert "small version 1 could become champion" in shown
+    assert "| against the base | is | by | rows |" in shown and "Probe pass rate" in shown
+
+    answer = {"approve": True, "name": "maria", "reason": "it reads well"}
+    told = running.ask(f"flow_runs/{run}/resume", run_input=answer)
+    assert told["status"] == "ACCEPT", told
+    wait_until(lambda: running.state(run) in ENDED, what="the run's end", every=1)
+
+    assert running.read(f"flow_runs/{run}")["state"]["name"] == "Promoted"
+    assert stage_folders(running.folder) == stages
+    assert int(client.get_model_version_by_alias("small", "champion").version) == 1
+    last = Ledger(running.mlflow, "small", running.folder / ".retune" / LEDGERS).entries()[-1]
+    assert (last.kind, last.actor, last.to_version) == ("promoted", "maria", 1)
+    page = running.folder / ".retune" / "reports" / "overview-small" / "overview.html"
+    assert "it reads well" in page.read_text("utf-8")
+
+
+def automations_act_on_what_was_promoted(running: Running) -> None:
+    """A notice is sent, and the next flow is started, for the model that the file names."""
+    wait_until(
+        lambda: [text for text in running.notices if text.startswith("retune.promoted: small ")],
+        what="the notice of the promotion",
+    )
+    assert [text for text in running.notices if text.startswith("crashed: ")]
+
+    def evaluations() -> list[dict[str, Any]]:
+        champion = {"name": {"any_": ["champion"]}}
+        return list(running.ask("flow_runs/filter", deployments=champion))
+
+    assert not evaluations()
+    resource = {"prefect.resource.id": "retune.model.text-to-sql-pt"}
+    event = {"event": "retune.promoted", "resource": resource, "id": str(uuid.uuid4())}
+    event["occurred"] = datetime.now(UTC).isoformat()
+    httpx.post(f"{running.api}/events", json=[event], timeout=GUARD_SECONDS).raise_for_status()
+    wait_until(evaluations, what="the automation's run")
+    # What it would compute is another test's.
+    for each in evaluations():
+        httpx.delete(f"{running.api}/flow_runs/{each['id']}").raise_for_status()
+
+
+def take_and_give_back_the_device() -> None:
+    """Wait for the device's lock; whoever was killed holds it no more."""
+    mine = find_device_lock()
+    mine.take(lambda _: None)
+    mine.release()
+
+
+def a_server_that_dies_is_started_again(running: Running) -> None:
+    """And answers at the same address, with what it knew."""
+    known = len(running.ask("deployments/filter"))
+    port = running.api.rpartition(":")[2].partition("/")[0]
+    server = next(
+        each
+        for each in psutil.Process(running.process.pid).children()
+        if {"server", "start", port} <= set(each.cmdline())
+    )
+    server.kill()
+    assert running.process.stdout is not None
+    assert "Prefect ended" in running.process.stdout.readline()
+
+    def answers() -> bool:
+        try:
+            return httpx.get(f"{running.api}/health").is_success
+        except httpx.HTTPError:
+            return False
+
+    wait_until(answers, what="the second server", every=1)
+    assert len(running.ask("deployments/filter")) == known
+
+
+def it_stops_with_all_its_children(running: Running) -> None:
+    """SIGTERM is an end like Ctrl-C: no error, and no process left."""
+    children = psutil.Process(running.process.pid).children(recursive=True)
+    assert len(children) >= 3
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(GUARD_SECONDS) == 0
+    _, alive = psutil.wait_procs(children, timeout=GUARD_SECONDS)
+    assert alive == []
+
+
+def stage_folders(folder: Path) -> set[str]:
     return {
         manifest.parent.relative_to(folder).as_posix()
         for manifest in (folder / ".retune").glob("*/*/manifest.json")
     }
-
-
-def _post(address: str, what: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = httpx.post(
-        f"{address}/{what}", json={}, timeout=GUARD_SECONDS
-    ).json()
-    return found
-
-
-def _wait_for_end(address: str) -> dict[str, Any]:
-    end = time.monotonic() + GUARD_SECONDS
-    while time.monotonic() < end:
-        # The copied project brings the run of the command line along; it has no deployment.
-        runs = [run for run in _post(address, "flow_runs/filter") if run["deployment_id"]]
-        if runs and runs[0]["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
-            return runs[0]
-        time.sleep(1)
-    raise AssertionError("the deployment run did not end")

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.flows.conftest import TEST_ROWS, environment, last_json, retune
+from tests.flows.conftest import TEST_ROWS, copy_project, environment, last_json, retune
+from tests.preloading import run_command
 from tests.waiting import GUARD_SECONDS
 
 pytestmark = pytest.mark.slow
@@ -29,6 +30,7 @@ STAGES = [
     "prepare_sides",
     "check_method",
     "estimate_training",
+    "measure_stages",
     "quantize_model",
     "score_perplexity (base)",
     "score_general_text (base)",
@@ -93,23 +95,35 @@ def test_a_first_run_tells_all_models_stages_decision_and_version(finished: Fini
     assert summary["mlflow_run_id"]
 
 
+@pytest.fixture(scope="module")
+def repeated(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A copy of the finished project, and what a second run there told."""
+    copy = tmp_path_factory.mktemp("repeated") / "project"
+    copy_project(finished[0].parent, copy)
+    return copy / "recipe.yaml", last_json(retune(copy / "recipe.yaml", "--json"))
+
+
 def test_a_second_run_reuses_every_stage_and_gives_the_same_figures(
-    finished: Finished, project: Path
+    finished: Finished, repeated: Finished
 ) -> None:
     """Nothing is computed twice, also after the project has moved to another folder."""
-    again = last_json(retune(project, "--json"))
-    # The registry of the copy is a copy too, but its artifacts lie where the first run put them.
+    project, again = repeated
     assert {line["state"] for line in again["stages"]} == {"reused"}
     assert again["models"] == finished[1]["models"]
     assert again["decision"] == finished[1]["decision"]
     assert again["registered"] == finished[1]["registered"]
+    manifests = [
+        recipe.parent / ".retune" / "manifests" / "small" / "1.json"
+        for recipe in (finished[0], project)
+    ]
+    assert manifests[0].read_bytes() == manifests[1].read_bytes()
 
 
 def test_a_reused_run_is_as_complete_in_mlflow_as_a_computed_one(
-    finished: Finished, project: Path
+    finished: Finished, repeated: Finished
 ) -> None:
     """Both parent runs hold the same metrics, and both lead to the one training run."""
-    again = last_json(retune(project, "--json"))
+    project, again = repeated
     with sqlite3.connect(project.parent / ".retune" / "mlflow" / "mlflow.db") as database:
 
         def ask(query: str, run: str) -> dict[str, Any]:
@@ -144,8 +158,8 @@ def test_a_changed_learning_rate_runs_training_and_what_follows(project: Path) -
 
 
 def test_a_runtime_setting_runs_nothing(project: Path) -> None:
-    """What cannot change a result is part of no key."""
-    assert to_run(plan(project, "--set", "scoring.runtime.batch_size=3")) == []
+    """What cannot change a result is part of no key; memory is counted anew, which it changes."""
+    assert to_run(plan(project, "--set", "scoring.runtime.batch_size=3")) == ["measure_stages"]
 
 
 def test_an_added_row_leaves_the_quantized_model_alone(project: Path) -> None:
@@ -215,13 +229,12 @@ def test_the_module_gives_the_same_stage_keys_as_the_command_line(
     finished: Finished, project: Path
 ) -> None:
     """``python -m flows.finetune`` reuses what ``retune run`` computed, under the same keys."""
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.finetune", str(project)],
-        capture_output=True,
-        text=True,
-        env=environment(project.parent),
+    done = run_command(
+        "flows.finetune",
+        [str(project)],
+        folder=Path.cwd(),
+        environment=environment(project.parent),
         timeout=GUARD_SECONDS,
-        check=False,
     )
     summary = last_json(done)
     assert [line["key"] for line in summary["stages"]] == [

@@ -39,7 +39,7 @@ def test_a_head_goes_the_whole_way(tmp_path: Path) -> None:
     assert "perplexity" in summary["models"]["base"]
     for role in ("adapter", "merged"):
         assert set(summary["models"][role]) == {"macro_f1", "accuracy"}
-    assert any("macro_f1" in reason for reason in summary["decision"]["reasons"])
+    assert any("Macro F1" in reason for reason in summary["decision"]["reasons"])
     registered = summary["registered"]
     assert registered["answers_equal"] == registered["rows_checked"] > 0
     ran = {line["name"] for line in summary["stages"]}
@@ -74,7 +74,7 @@ def test_champions_of_either_kind_are_compared_by_classes(tmp_path: Path) -> Non
     """A head against a champion that writes, and the other way round.
 
     Who cannot be compared at all is refused before training: rows of other classes, rows without,
-    and a base with other tokens.
+    and a guard per token over a base with other tokens.
     """
     rows, gate = labelled_rows(), {"min_gain": -1.0}
     writes = SETTINGS["training"] | {"max_steps": 2, "watch": "loss"}
@@ -96,7 +96,8 @@ def test_champions_of_either_kind_are_compared_by_classes(tmp_path: Path) -> Non
     assert not summary["decision"]["promote"]
 
     write_snapshot(recipe.parent / "other", "qwen3")
-    assert "has another tokenizer" in _refused(recipe, "--set", "model.id=other")
+    perplexity = ("--set", "gate.guards={perplexity: 0.1}")
+    assert "has another tokenizer" in _refused(recipe, "--set", "model.id=other", *perplexity)
     others = recipe.parent / "data" / "rows.jsonl"
     others.write_text(others.read_text("utf-8").replace("bom", "ótimo"), "utf-8")
     assert "for the labels bom, ruim, and the rows have ruim, ótimo" in _refused(recipe)

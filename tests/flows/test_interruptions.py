@@ -19,15 +19,14 @@ pytestmark = pytest.mark.slow
 LONGER = ["--set", "training.max_steps=24", "--set", "training.checkpoint_every_steps=2"]
 
 
-def start(recipe: Path) -> subprocess.Popen[str]:
+def start(recipe: Path, *, own_server: bool = False) -> subprocess.Popen[str]:
     """Start a run in a process group of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "retune.cli", "run", str(recipe), *LONGER],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Ctrl-C in a terminal reaches that server too.
-        env=environment(recipe.parent, own_server=True),
+        env=environment(recipe.parent, own_server=own_server),
         start_new_session=True,
     )
 
@@ -76,7 +75,8 @@ def test_a_killed_training_resumes_to_the_same_adapter_bit_for_bit(
 def test_ctrl_c_ends_cleanly_and_the_next_run_resumes(uninterrupted: bytes, tmp_path: Path) -> None:
     """One message, exit code 130, no traceback, no process left, and the same adapter later."""
     recipe = write_project(tmp_path / "project")
-    process = start(recipe)
+    # Ctrl-C in a terminal reaches a server of its own too.
+    process = start(recipe, own_server=True)
     wait_for_checkpoint(recipe, process)
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to parent and child alike
     _, errors = process.communicate(timeout=GUARD_SECONDS)

@@ -57,7 +57,7 @@ def test_rows_with_labels_are_scored_by_class_beside_their_baselines(tmp_path: P
     assert set(baselines) == {"majority", "tfidf_logistic_regression"}
     f1 = {name: figures["macro_f1"]["value"] for name, figures in baselines.items()}
     assert f1["tfidf_logistic_regression"] > f1["majority"]
-    assert any("macro_f1" in reason for reason in summary["decision"]["reasons"])
+    assert any("Macro F1" in reason for reason in summary["decision"]["reasons"])
     report = (recipe.parent / ".retune" / "reports" / summary["mlflow_run_id"]).joinpath(
         "report.html"
     )
@@ -75,7 +75,7 @@ def test_instructions_are_scored_by_perplexity_and_shown_as_samples(tmp_path: Pa
     assert set(summary["models"]["base"]) == {"perplexity", "general_text_bits_per_byte"}
     assert len(summary["samples"]) == 3
     assert set(summary["samples"][0]["answers"]) == {"base", "adapter", "merged"}
-    assert "perplexity" in summary["decision"]["reasons"][0]
+    assert "Perplexity" in summary["decision"]["reasons"][0]
 
 
 def test_every_probe_can_be_asked_for(tmp_path: Path) -> None:

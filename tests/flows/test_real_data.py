@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ import yaml
 
 from retune.errors import DataError
 from tests.flows.conftest import environment
+from tests.preloading import run_command
+from tests.serving import copy_tracking_database
 from tests.shared_sets import SHARED, shared_set
 from tests.tiny_models import REPOSITORY
 from tests.waiting import GUARD_SECONDS
@@ -56,40 +57,54 @@ def _write_long_base(folder: Path) -> Path:
     return folder
 
 
-def check(folder: Path, *shared: str, prompt: dict[str, Any] | None = None, **data: Any) -> Checked:
-    """Write a recipe over a real set and check it, as a user does."""
-    for name in shared:
-        shared_set(name)
+Check = Callable[..., Checked]
+
+
+@pytest.fixture(scope="module")
+def check(tmp_path_factory: pytest.TempPathFactory) -> Check:
+    """Write a recipe over a real set and check it, as a user does.
+
+    All share a store and a base: what one has read of a set, the next finds.
+    """
+    folder = tmp_path_factory.mktemp("real")
     (folder / "pyproject.toml").touch()
-    more = {name: data.pop(name) for name in ("split", "quality", "limits") if name in data}
-    settings = {
-        "name": "real",
-        "data": data,
-        "prompt": {"max_length": LONGEST_TOKENS, **(prompt or {})},
-        "model": {"id": str(_write_long_base(folder / "model"))},
-        "registry": {"model_name": "real"},
-        **more,
-    }
-    recipe = folder / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(settings), "utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "retune.cli", "check", str(recipe)],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=environment(folder, own_server=True),
-        timeout=GUARD_SECONDS,
-        check=False,
-    )
-    said = done.stdout + done.stderr
-    assert "Traceback" not in said, said[-3000:]
-    (report,) = (folder / ".retune" / "reports").glob("*/data.json")
-    return Checked(done.returncode, said, json.loads(report.read_text("utf-8")))
+    copy_tracking_database(folder / ".retune")
+    model = _write_long_base(folder / "model")
+    reports = folder / ".retune" / "reports"
+
+    def check_rows(*shared: str, prompt: dict[str, Any] | None = None, **data: Any) -> Checked:
+        for name in shared:
+            shared_set(name)
+        more = {name: data.pop(name) for name in ("split", "quality", "limits") if name in data}
+        settings = {
+            "name": "real",
+            "data": data,
+            "prompt": {"max_length": LONGEST_TOKENS, **(prompt or {})},
+            "model": {"id": str(model)},
+            "registry": {"model_name": "real"},
+            **more,
+        }
+        recipe = folder / "recipe.yaml"
+        recipe.write_text(yaml.safe_dump(settings), "utf-8")
+        shutil.rmtree(reports, ignore_errors=True)
+        done = run_command(
+            "retune.cli",
+            ["check", str(recipe)],
+            folder=folder,
+            environment=environment(folder),
+            timeout=GUARD_SECONDS,
+        )
+        said = done.stdout + done.stderr
+        assert "Traceback" not in said, said[-3000:]
+        (report,) = reports.glob("*/data.json")
+        return Checked(done.returncode, said, json.loads(report.read_text("utf-8")))
+
+    return check_rows
 
 
-def test_sms_spam_holds_444_duplicates(tmp_path: Path) -> None:
+def test_sms_spam_holds_444_duplicates(check: Check) -> None:
     """403 letter by letter, 444 after folding; near copies across the sides stop the run."""
-    found = check(tmp_path, "sms_spam", train=str(SHARED / "sms_spam/sms_spam.csv"))
+    found = check("sms_spam", train=str(SHARED / "sms_spam/sms_spam.csv"))
     assert found.quality["sources"][0]["format"] == "text_label"
     assert found.quality["labels"] == {"ham": 4827, "spam": 747}
     duplicates = found.quality["duplicates"]
@@ -98,10 +113,9 @@ def test_sms_spam_holds_444_duplicates(tmp_path: Path) -> None:
     assert found.code == DataError.exit_code and "limits.leaked_rows allows" in found.said
 
 
-def test_dropping_copies_makes_sms_spam_fit_to_train_on(tmp_path: Path) -> None:
+def test_dropping_copies_makes_sms_spam_fit_to_train_on(check: Check) -> None:
     """5,574 rows, of which the 444 folded copies and the near ones are dropped."""
     found = check(
-        tmp_path,
         "sms_spam",
         train=str(SHARED / "sms_spam/sms_spam.csv"),
         quality={"drop_duplicates": "near"},
@@ -113,10 +127,9 @@ def test_dropping_copies_makes_sms_spam_fit_to_train_on(tmp_path: Path) -> None:
     assert found.code == 0 and "Ready" in found.said
 
 
-def test_told_br_holds_65_texts_with_two_labels(tmp_path: Path) -> None:
+def test_told_br_holds_65_texts_with_two_labels(check: Check) -> None:
     """217 folded copies that keep accents, and four that differ in accents alone: 221."""
     found = check(
-        tmp_path,
         "told_br",
         train=str(SHARED / "told_br/told_br.csv"),
         columns={"question": "text", "answer": "toxic"},
@@ -130,10 +143,9 @@ def test_told_br_holds_65_texts_with_two_labels(tmp_path: Path) -> None:
     assert found.code == 0
 
 
-def test_spider_train_says_its_questions_twice(tmp_path: Path) -> None:
+def test_spider_train_says_its_questions_twice(check: Check) -> None:
     """The unused column `question_synonym` is the question in other words, or the same ones."""
     found = check(
-        tmp_path,
         "spider_train",
         train=str(SHARED / "spider_train/questions.jsonl"),
         databases=str(SHARED / "spider_train/databases"),
@@ -149,7 +161,7 @@ def test_spider_train_says_its_questions_twice(tmp_path: Path) -> None:
     assert found.code == 0
 
 
-def test_a_paraphrase_of_a_held_out_question_is_a_leak(tmp_path: Path) -> None:
+def test_a_paraphrase_of_a_held_out_question_is_a_leak(check: Check) -> None:
     """Both wordings as rows, not grouped: most held-out queries stand in training too."""
     path = str(SHARED / "spider_train/questions.jsonl")
     sources = [
@@ -157,7 +169,6 @@ def test_a_paraphrase_of_a_held_out_question_is_a_leak(tmp_path: Path) -> None:
         {"path": path, "columns": {"question": "question_synonym", "answer": "query"}},
     ]
     found = check(
-        tmp_path,
         "spider_train",
         train=sources,
         databases=str(SHARED / "spider_train/databases"),
@@ -170,12 +181,11 @@ def test_a_paraphrase_of_a_held_out_question_is_a_leak(tmp_path: Path) -> None:
     assert found.code == DataError.exit_code
 
 
-def test_paraphrases_do_not_leak_where_databases_stay_together(tmp_path: Path) -> None:
+def test_paraphrases_do_not_leak_where_databases_stay_together(check: Check) -> None:
     """The same rows, grouped by database, which is what happens unless a recipe says otherwise."""
     path = str(SHARED / "spider_train/questions.jsonl")
     synonyms = {"path": path, "columns": {"question": "question_synonym", "answer": "query"}}
     found = check(
-        tmp_path,
         "spider_train",
         train=[path, synonyms],
         databases=str(SHARED / "spider_train/databases"),
@@ -184,10 +194,9 @@ def test_paraphrases_do_not_leak_where_databases_stay_together(tmp_path: Path) -
     assert found.code == 0
 
 
-def test_rows_that_bring_their_own_database_need_no_file_of_databases(tmp_path: Path) -> None:
+def test_rows_that_bring_their_own_database_need_no_file_of_databases(check: Check) -> None:
     """Gretel's layout: the schema in the prompt is the CREATE part of each row's own SQL."""
     found = check(
-        tmp_path,
         "gretel_format",
         train=str(SHARED / "gretel_format/train.jsonl"),
         test=str(SHARED / "gretel_format/test.jsonl"),
@@ -198,10 +207,9 @@ def test_rows_that_bring_their_own_database_need_no_file_of_databases(tmp_path: 
     assert found.code == 0
 
 
-def test_questions_on_one_document_stay_on_one_side(tmp_path: Path) -> None:
+def test_questions_on_one_document_stay_on_one_side(check: Check) -> None:
     """FaQuAD: 837 questions on paragraphs that several of them share."""
     found = check(
-        tmp_path,
         "faquad_pt",
         train=str(SHARED / "faquad_pt/train.jsonl"),
         columns={"group": "title"},
@@ -212,10 +220,9 @@ def test_questions_on_one_document_stay_on_one_side(tmp_path: Path) -> None:
     assert found.code == 0
 
 
-def test_a_plain_template_writes_its_headings(tmp_path: Path) -> None:
+def test_a_plain_template_writes_its_headings(check: Check) -> None:
     """91 instructions as one JSON list, without an input: no heading for it."""
     found = check(
-        tmp_path,
         "identity_template",
         train=str(SHARED / "identity_template/identity.json"),
         prompt={"template": "instruction_pt"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,10 @@ import pytest
 
 from retune.recipe import load_recipe
 from tests.flows.conftest import environment, last_json
+from tests.preloading import run_command
+from tests.serving import copy_tracking_database
 from tests.tiny_models import REPOSITORY
+from tests.waiting import GUARD_SECONDS
 
 RECIPES = sorted((REPOSITORY / "conf" / "recipes").glob("*.yaml"))
 WITH_TINY = [path for path in RECIPES if "tiny" in load_recipe(path).recipe.variants]
@@ -21,20 +24,30 @@ FEW_STEPS = {"gpt_oss_documentation", "probe_set"}
 """Recipes whose tiny variant takes 20 and 30 steps in all."""
 
 
-def retune(
-    folder: Path, *arguments: str, variant: str = "tiny"
-) -> subprocess.CompletedProcess[str]:
-    """Run a command on a shipped recipe in small, with a store of its own."""
-    chosen = ["--set", f"variant={variant}", "--set", f"store.folder={folder / 'store'}"]
-    return subprocess.run(
-        [sys.executable, "-m", "retune.cli", *arguments, *chosen],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        env=environment(folder),
-        timeout=900,
-        check=False,
-    )
+Retune = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def retune(tmp_path_factory: pytest.TempPathFactory) -> Retune:
+    """Run a command on a shipped recipe in small.
+
+    All recipes share a store: the rows and the base that ship are read, prepared and scored once,
+    by the check of the first recipe that names them, and a run finds what its check prepared.
+    """
+    folder = tmp_path_factory.mktemp("recipes")
+    copy_tracking_database(folder / "store")
+
+    def run(*arguments: str, variant: str = "tiny") -> subprocess.CompletedProcess[str]:
+        chosen = ["--set", f"variant={variant}", "--set", f"store.folder={folder / 'store'}"]
+        return run_command(
+            "retune.cli",
+            [*arguments, *chosen],
+            folder=REPOSITORY,
+            environment=environment(folder),
+            timeout=GUARD_SECONDS,
+        )
+
+    return run
 
 
 def name_of(path: Path) -> str:
@@ -63,16 +76,25 @@ def test_every_method_variant_fits_the_tiny_one(path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+def test_a_recipe_passes_its_checks_in_small(path: Path, retune: Retune) -> None:
+    """`retune check` looks at model, rows, template and loss mask, and would start a run."""
+    done = retune("check", str(path), variant="tiny" if path in WITH_TINY else "quick")
+    assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-2000:]
+    assert "retune run would start" in done.stdout
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path", [path for path in WITH_TINY if path.stem not in COMPARED], ids=name_of
 )
-def test_a_recipe_trains_in_small(path: Path, tmp_path: Path) -> None:
+def test_a_recipe_trains_in_small(path: Path, retune: Retune) -> None:
     """It learns: the figure that decides is better than that of the base.
 
     One pass over the rows of a recipe that takes several is enough for that.
     """
     once = [] if path.stem in FEW_STEPS else ["--set", "training.epochs=1"]
-    summary = last_json(retune(tmp_path, "run", str(path), "--json", *once))
+    summary = last_json(retune("run", str(path), "--json", *once))
     metric = load_recipe(path, ["variant=tiny"]).recipe.gate.metric
     assert metric is not None
     found: dict[str, Any] = {role: each[metric] for role, each in summary["models"].items()}
@@ -83,7 +105,7 @@ def test_a_recipe_trains_in_small(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_full_is_compared_with_lora_in_small(tmp_path: Path) -> None:
+def test_full_is_compared_with_lora_in_small(retune: Retune) -> None:
     """Both finish, with quality, memory and parameters; each at the learning rate of its variant.
 
     4,065,536 is the whole embedded base. LoRA has r * (in + out) per layer: q, k, v, o 512 each,
@@ -92,7 +114,7 @@ def test_full_is_compared_with_lora_in_small(tmp_path: Path) -> None:
     path = REPOSITORY / "conf" / "recipes" / "full_against_lora.yaml"
     steps = ["--set", "training.max_steps=12", "--set", "split.max_test_rows=30"]
     arguments = ["compare", str(path), "--methods", "full,lora", "--json", *steps]
-    found = last_json(retune(tmp_path, *arguments))
+    found = last_json(retune(*arguments))
     trials = {each["result"]["name"]: each["result"] for each in found["trials"]}
     assert {name: trial["state"] for name, trial in trials.items()} == {
         "full": "finished",
@@ -105,13 +127,11 @@ def test_full_is_compared_with_lora_in_small(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ranks_are_swept_in_small(tmp_path: Path) -> None:
+def test_ranks_are_swept_in_small(retune: Retune) -> None:
     """Each rank is a trial; an adapter of four times the rank is four times as large."""
     path = REPOSITORY / "conf" / "recipes" / "lora_sweep.yaml"
     steps = ["--set", "training.max_steps=9", "--set", "split.max_test_rows=20"]
-    found = last_json(
-        retune(tmp_path, "sweep", str(path), "--grid", "method.r=2,8", "--json", *steps)
-    )
+    found = last_json(retune("sweep", str(path), "--grid", "method.r=2,8", "--json", *steps))
     trained = [trial["result"]["trainable_parameters"] for trial in found["trials"]]
     assert len(trained) == 2
     assert max(trained) == 4 * min(trained)

@@ -39,7 +39,12 @@ def reached_libraries(function: Callable[..., Any]) -> set[str]:
     return found - sys.stdlib_module_names
 
 
-def _used_by(module: str, name: str) -> Iterator[Definition]:
+@cache
+def _used_by(module: str, name: str) -> tuple[Definition, ...]:
+    return tuple(_find_used(module, name))
+
+
+def _find_used(module: str, name: str) -> Iterator[Definition]:
     definitions, imports = _top_level(module)
     if name not in definitions:
         # A name that the module passes on, or a module of a package.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import psutil
 import pytest
 import torch
 
 from retune import machine
 from retune.errors import ConfigError
-from retune.machine import find_device, find_memory, list_gpu_memories
+from retune.machine import find_device, find_memory, list_gpu_memories, trim_heap
 from retune.modeling.devices import (
     choose_compute_dtype,
     choose_device,
@@ -47,3 +48,16 @@ def test_a_container_has_less_than_its_machine(monkeypatch: pytest.MonkeyPatch) 
     """Its limit of 7 bytes counts."""
     monkeypatch.setattr(machine, "_cgroup_limit", lambda: 7)
     assert find_memory("cpu") == 7
+
+
+def test_freed_blocks_between_held_ones_go_back_to_the_system() -> None:
+    """A freed block below one that is held stays with glibc until the heap is trimmed."""
+    block, count = 100 * 1024, 640
+    blocks = [bytearray(block) for _ in range(count)]
+    del blocks[:-1]
+    freed = block * (count - 1)
+    before = psutil.Process().memory_info().rss
+
+    trim_heap()
+
+    assert before - psutil.Process().memory_info().rss > freed // 2

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from retune.digests import digest_folder, digest_json
 from retune.errors import ConfigError
+from retune.model_records import ModelRef, ScoredModel
 from retune.modeling.methods.apply import apply_method
 from retune.modeling.methods.lora import as_peft
 from retune.modeling.snapshots import locate_base
@@ -26,7 +27,6 @@ from retune.recipe.sections.method import (
     PromptTuningConfig,
     PTuningConfig,
 )
-from retune.records import ModelRef, ScoredModel
 from retune.resolving import EvaluatedModel, resolve_model
 from retune.tracking import default_uri
 from tests.tiny_models import CHATML_TEMPLATE

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import SimpleNamespace, UnionType
@@ -17,7 +18,8 @@ from pydantic import BaseModel
 from generator import stages as generator
 from retune.recipe.recipe import Recipe
 from retune.recipe.sections import DpoConfig, GrpoConfig, HeadConfig, ModelConfig, ProbesConfig
-from retune.recipe.sections.release import RegistryConfig
+from retune.recipe.sections.release import GateConfig, RegistryConfig
+from retune.recipe.sections.retrain import DriftConfig, RetrainConfig, TriggersConfig
 from retune.recipe.sections.scoring import RobustnessConfig
 from retune.recipe.sections.training import EarlyStoppingConfig, TrainingConfig
 from retune.records import Record
@@ -37,7 +39,9 @@ SECTIONS: dict[str, Any] = {
     "dpo": DpoConfig(pairs=Path("pairs.jsonl")),
     "grpo": GrpoConfig(),
     "probes": ProbesConfig(robustness=RobustnessConfig()),
+    "gate": GateConfig(slices=("group",), guards={"perplexity": 0.1}),
     "registry": RegistryConfig(model_name="model"),
+    "retrain": RetrainConfig(triggers=TriggersConfig(drift=DriftConfig(log=Path("log.jsonl")))),
 }
 """All sections of a recipe, also those that exclude each other."""
 NOT_SETTINGS = ("name", "data", "variants", "variant")
@@ -83,6 +87,8 @@ def _another(value: Any, annotation: Any) -> Any:
     choices = [each for kind in kinds if get_origin(kind) is Literal for each in get_args(kind)]
     if isinstance(value, tuple):
         return value[:-1]
+    if isinstance(value, dict):
+        return {}
     for choice in choices:
         if choice != value:
             return choice
@@ -91,7 +97,7 @@ def _another(value: Any, annotation: Any) -> Any:
     if float in kinds:
         return (value or 0.0) / 2 + 0.25
     if int in kinds:
-        return (value or 32) * 2
+        return 1 if value == "auto" else (value or 32) * 2
     if Path in kinds:
         return Path("elsewhere")
     return f"{value}x" if str in kinds else ("x",)
@@ -109,11 +115,20 @@ def read_by(settings: type[Settings]) -> set[str]:
     return {field.alias or name for name, field in settings.model_fields.items()}
 
 
+UNCOUNTED = {
+    *("training.start_from", "training.devices", "training.sharding"),
+    *("training.checkpoint_every_minutes", "training.on_non_finite"),
+    *("training.max_skipped_batches", "quality.rows_in_memory"),
+}
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_a_key_moves_with_what_the_stage_reads_and_with_nothing_else(name: str) -> None:
     """Every setting of the recipe is changed by itself, in all sections that a recipe can have.
 
-    Runtime settings never count, nor does the folder that training starts from.
+    Runtime settings never count, nor does the folder that training starts from, nor how many
+    devices share the work, when checkpoints are written, what a step without a number does, and
+    where rows are compared.
     """
     stage = STAGES[name]
     names = read_by(stage.settings)
@@ -123,7 +138,7 @@ def test_a_key_moves_with_what_the_stage_reads_and_with_nothing_else(name: str) 
         for leaf, _ in leaves()
         if any(leaf == each or leaf.startswith(f"{each}.") for each in names)
         and ".runtime." not in leaf
-        and leaf != "training.start_from"
+        and leaf not in UNCOUNTED
     }
     if name == "train_adapter":
         expected -= UNUSED_BY_TRAIN_ADAPTER
@@ -162,12 +177,17 @@ def test_what_a_training_makes_use_of_counts(training: dict[str, Any], counts: s
 
 def test_what_some_stages_read() -> None:
     """Said once more, by hand."""
-    assert read_by(STAGES["decide"].settings) == {"gate", "scoring.resamples"}
+    assert read_by(STAGES["decide"].settings) == {
+        "gate",
+        "scoring.resamples",
+        "scoring.sql_dialect",
+    }
     assert read_by(STAGES["load_rows"].settings) == set()
     assert read_by(STAGES["bundle_adapter"].settings) == {"merge.check_rows"}
     assert read_by(STAGES["score_general_text"].settings) == {
         "scoring.resamples",
         "scoring.runtime.batch_size",
+        "scoring.runtime.devices",
     }
 
 
@@ -196,9 +216,14 @@ WITHOUT_EFFECT = {
     "httpx": "errors of the hub",
     "huggingface_hub": "fetches what a commit names",
     "requests": "errors of MLflow",
+    "filelock": "keeps writers apart",
+    "psutil": "tells whether who left a lock behind still lives",
     "sqlalchemy": "addresses of MLflow",
     "pyarrow": "reads rows; who writes them into an artifact declares it",
     "safetensors": "reads weights; who writes them into an artifact declares it",
+    "duckdb": "joins rows on disk, with the results that are found in memory",
+    "ray": "starts the processes of a training on other nodes; torch computes in them",
+    "accelerate": "gives layers their weights for a while; who computes with it declares it",
     "trl": "marks of a template, where more than the answer carries loss; format_chat declares it",
 }
 """What a stage may use without naming it in its key, and why its version changes no result."""
@@ -206,11 +231,17 @@ CARRIED = {"tokenizers": "transformers", "accelerate": "transformers"}
 """What is used by way of another library alone."""
 
 
+@cache
+def installed() -> Mapping[str, list[str]]:
+    """Return the distributions of each package; finding them takes long."""
+    return packages_distributions()
+
+
 @pytest.mark.parametrize("name", STAGES | generator.STAGES)
 def test_a_key_names_the_libraries_that_compute(name: str) -> None:
     """None that its code cannot reach, and all that it can, but for those without effect."""
     stage = (STAGES | generator.STAGES)[name]
-    known = packages_distributions()
+    known = installed()
     reached = {package: set(known[package]) for package in reached_libraries(stage.function)}
     carried = {each for each, carrier in CARRIED.items() if carrier in reached}
     assert set(stage.libraries) - carried <= set().union(*reached.values())
@@ -220,10 +251,11 @@ def test_a_key_names_the_libraries_that_compute(name: str) -> None:
 
 
 SNIPPET = """
-from retune.records import DatasetRef, Record, ScoreReport, SideRef
+from retune.records import DatasetRef, Record, SideRef
+from retune.score_records import ScoreReport
 from retune.spine.stage import Settings, Workdir, reads, stage
-from tasks.run import Run
-from tasks.stage_task import StageTask
+from tasks.runs.run import Run
+from tasks.runs.stage_task import StageTask
 from typing import Annotated
 
 

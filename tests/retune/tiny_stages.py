@@ -12,7 +12,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel
 
+from retune.digest_memory import LARGE_BYTES
+from retune.digests import digest_folder
 from retune.errors import DataError
+from retune.hard_links import link_or_copy
 from retune.records import ArtifactRecord, Record, Source
 from retune.spine.stage import (
     Settings,
@@ -24,6 +27,7 @@ from retune.spine.stage import (
     stage,
     stage_key,
 )
+from tests.waiting import wait_until
 
 
 class Made(ArtifactRecord):
@@ -132,10 +136,26 @@ def _once(work: Workdir) -> None:
         _wait(work)
 
 
-def _slow(work: Workdir) -> None:
+def _slow(work: Workdir, seconds: float = 1.0) -> None:
     with Path(work.context["place"]).open("a") as file:
         file.write(f"{os.getpid()}\n")
-    time.sleep(1.0)
+    time.sleep(seconds)
+
+
+def _held(work: Workdir) -> None:
+    """Compute until somebody says that it is enough."""
+    place = Path(work.context["place"])
+    with place.open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    wait_until(place.with_suffix(".enough").exists, what="a word that it is enough")
+
+
+def _large(work: Workdir) -> None:
+    """Write weights as a training does: linked from its last checkpoint, and digested."""
+    checkpoint = work.scratch / "weights.safetensors"
+    checkpoint.write_bytes(b"\0" * LARGE_BYTES)
+    link_or_copy(checkpoint, work.artifact / checkpoint.name)
+    digest_folder(work.artifact)
 
 
 ACTS = {
@@ -147,6 +167,9 @@ ACTS = {
     "wait": _wait,
     "once": _once,
     "slow": _slow,
+    "held": _held,
+    "large": _large,
+    "slower": lambda work: _slow(work, 5.0),
 }
 
 
@@ -156,7 +179,7 @@ def settings_of(**config: Any) -> TinySettings:
 
 
 def request(
-    store: Path,
+    store: Path | str,
     stage: Stage[..., Made] = tiny,
     context: dict[str, str] | None = None,
     place: str = "here",
@@ -170,6 +193,6 @@ def request(
         key=stage_key(key_parts(stage, inputs, settings)),
         inputs=inputs.model_dump(mode="json"),
         settings=settings.by_name(),
-        store=store,
+        store=str(store),
         context={"place": place} | (context or {}),
     )

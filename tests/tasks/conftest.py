@@ -13,24 +13,15 @@ import pytest
 from retune.data.prepared import PreparedData
 from retune.data.sources import LocatedRows
 from retune.inputs import Inputs, RowInput
+from retune.model_records import AdapterRef, BaseRef, ModelRef
 from retune.recipe.loading import load_recipe
 from retune.recipe.sections.data import ColumnsConfig
-from retune.records import (
-    AdapterRef,
-    BaseRef,
-    ChatRef,
-    CleanRef,
-    DatasetRef,
-    ModelRef,
-    RowSource,
-    Source,
-    SplitRef,
-)
+from retune.records import ChatRef, CleanRef, DatasetRef, RowSource, Source, SplitRef
 from retune.watching import WATCHER, SilentWatcher, StageLine
-from tasks.job import Job
-from tasks.run import RecipeRun
-from tasks.running import prepare_run
-from tasks.stage_task import Pending
+from tasks.runs.job import Job
+from tasks.runs.opening import prepare_run
+from tasks.runs.run import RecipeRun
+from tasks.runs.stage_task import Pending
 from tests.serving import copy_tracking_database, prefect_address
 
 MakeRun = Callable[..., RecipeRun]

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from retune.errors import ConfigError
+from retune.model_records import BaseRef, ChampionRef
 from retune.modeling.head_files import HEAD_FILE
-from retune.records import ChampionRef
+from retune.records import Source
 from tasks import champion
-from tests.tasks.conftest import MakeJob, labels_of, locate, with_rows
+from tasks.runs.job import Job
+from tests.tasks.conftest import MakeJob, Told, labels_of, locate, with_rows
 
 
 @pytest.fixture
@@ -54,6 +56,37 @@ def test_a_champion_of_classes_needs_rows_with_labels(make_job: MakeJob) -> None
         champion.refuse_unlike_champion(make_job())
 
 
+def test_a_champion_with_other_tokens_is_compared_by_what_counts_none(
+    make_job: MakeJob, registered: ChampionRef, monkeypatch: pytest.MonkeyPatch, told: Told
+) -> None:
+    """Said, and refused only where the recipe names a figure per token as what decides or guards.
+
+    It is asked in its own template: that of the recipe was made for another family.
+    """
+    monkeypatch.setattr(champion, "compare_tokenizers", lambda *_: "other_tokens")
+    monkeypatch.setattr(champion, "read_labels", lambda _: None)
+    champion.refuse_unlike_champion(make_job())
+    assert "version 3, the champion, reads other tokens" in told.notes[-1]
+    for gate, named in (
+        ({"metric": "perplexity"}, "gate.metric"),
+        ({"guards": {"perplexity": 0.1}}, "gate.guards.perplexity"),
+    ):
+        with pytest.raises(ConfigError, match=f"{named} names a figure per token. Name bits"):
+            champion.refuse_unlike_champion(make_job(gate=gate))
+    asked: list[tuple[Any, Any]] = []
+
+    def retokenize(job: Job, name: str, reader: BaseRef) -> Job:
+        asked.append((job.inputs.template, reader.folder))
+        return job
+
+    monkeypatch.setattr(champion, "retokenize_rows", retokenize)
+    monkeypatch.setattr(champion, "score_model", lambda *_: None)
+    monkeypatch.setattr(champion, "tokenizer_digest", lambda _: "t")
+    template = Source(digest="t", path=registered.weights)
+    champion.score_champion(make_job(given={"template": template}), registered)
+    assert asked == [(None, registered.tokenizer)]
+
+
 @pytest.mark.usefixtures("registered")
 def test_a_champion_of_other_classes_is_refused(make_job: MakeJob, tmp_path: Path) -> None:
     """The same classes in another order are the same; a plan without rows cannot tell yet."""
@@ -62,6 +95,28 @@ def test_a_champion_of_other_classes_is_refused(make_job: MakeJob, tmp_path: Pat
     champion.refuse_unlike_champion(with_rows(job, tmp_path, ("good", "bad")))
     with pytest.raises(ConfigError, match="for the labels bad, good, and the rows have a, b"):
         champion.refuse_unlike_champion(with_rows(job, tmp_path, ("b", "a")))
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize(
+    ("formats", "gate", "named"),
+    [
+        (["text_label"], {"guards": {"perplexity": 0.1}}, r"gate.guards.perplexity \(perplexity\)"),
+        (["text_label"], {"metric": "bits_per_byte"}, r"gate.metric \(bits_per_byte\)"),
+        (["text_label", "text_to_sql"], {}, r"gate.metric \(sql_execution_match\)"),
+    ],
+    ids=["guard", "figure that is named", "figure of other rows"],
+)
+def test_a_champion_of_classes_is_compared_by_what_it_has(
+    make_job: MakeJob, formats: list[str], gate: dict[str, Any], named: str
+) -> None:
+    """A challenger that writes would be refused for ever, after each training."""
+    with pytest.raises(ConfigError, match=f"{named}. It has macro_f1, accuracy, "):
+        champion.refuse_unlike_champion(
+            make_job(*(locate(format_name=each) for each in formats), gate=gate)
+        )
+    fits = make_job(locate(format_name="text_label"), gate={"guards": {"unscored_rate": 0.1}})
+    champion.refuse_unlike_champion(fits)
 
 
 def test_a_champion_that_reads_alike_is_asked_the_same_rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retune.records import BaseRef
+from retune.model_records import BaseRef
 from tasks.data import clean_sources, format_sources, load_sources, retokenize_rows
 from tests.tasks.conftest import PENDING, MakeJob, labels_of, locate, with_rows
 

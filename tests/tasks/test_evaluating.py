@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from retune.errors import ConfigError
-from retune.records import BaseRef
+from retune.model_records import BaseRef
 from retune.resolving import EvaluatedModel
 from tasks import evaluating
 from tests.tasks.conftest import MakeJob, MakeRun, Told, labels_of
@@ -86,3 +87,16 @@ def test_a_candidate_says_where_its_parts_lie(make_job: MakeJob, tmp_path: Path)
     found = evaluating.score_candidate(job, replace(base, scored=on_top), "other_template")
     assert found.place == f"{tmp_path / 'adapter'} on m" and found.likeness == "other_template"
     assert labels_of(job)[:2] == ["score_perplexity (mine)", "score_general_text (mine)"]
+
+
+@pytest.mark.parametrize("digest", [None, "a"])
+def test_an_adapter_is_held_where_the_plan_holds_adapters(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digest: str | None
+) -> None:
+    """Not where the base is: layers under an adapter are not offloaded."""
+    given: dict[str, Any] = {}
+    scores = SimpleNamespace(digest="s")
+    monkeypatch.setattr(evaluating, "score_model", lambda *_, **more: given.update(more) or scores)
+    monkeypatch.setattr(evaluating, "ScoredCandidate", SimpleNamespace)
+    evaluating.score_candidate(make_job(), make_model(tmp_path, adapter_digest=digest), "alike")
+    assert given == {"adapted": digest is not None}

@@ -19,7 +19,7 @@ def test_a_plan_without_rows_reports_nothing(make_job: MakeJob) -> None:
     report_data(job)
     nothing: Any = {"base": PENDING}
     end: Any = {"models": (PENDING,) * 3, "scores": nothing, "release": (PENDING,) * 2}
-    assert report_run(job, **end, baselines=None, estimated=None) is None
+    assert report_run(job, **end, baselines=None, estimated=None, budget=None, power=None) is None
     assert not (job.run.store.root / "reports").exists()
 
 

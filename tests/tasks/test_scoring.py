@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from retune.errors import ConfigError
+from retune.model_records import ScoredModel
 from retune.modeling.head_files import HEAD_FILE
-from retune.records import ScoredModel, Source
+from retune.records import Source
 from tasks.scoring import score_label_baselines, score_model
 from tests.tasks.conftest import PENDING, MakeJob, labels_of, locate, with_rows
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.flows.conftest import environment, write_project
+from tests.preloading import run_command
+from tests.waiting import GUARD_SECONDS
 
 RECIPE_WRONG, DATA_WRONG, ARTIFACT_WRONG, SERVICE_DOWN = 2, 3, 4, 7
 
@@ -28,12 +30,12 @@ def recipe(pristine: Path, tmp_path: Path) -> Path:
 
 def refused(recipe: Path, *arguments: str, command: str = "run", **more: str) -> tuple[int, str]:
     """Run a command that must fail; return its exit code and what it said."""
-    done = subprocess.run(
-        [sys.executable, "-m", "retune.cli", command, str(recipe), *arguments],
-        capture_output=True,
-        text=True,
-        env={**environment(recipe.parent), **more},
-        check=False,
+    done = run_command(
+        "retune.cli",
+        [command, str(recipe), *arguments],
+        folder=Path.cwd(),
+        environment={**environment(recipe.parent), **more},
+        timeout=GUARD_SECONDS,
     )
     said = done.stdout + done.stderr
     assert "Traceback" not in said, said[-3000:]

@@ -20,6 +20,18 @@ def test_a_tracking_server_of_the_environment_is_asked(monkeypatch: pytest.Monke
     assert str(port) in str(caught.value)
 
 
+def test_a_finding_shows_no_password() -> None:
+    """Neither of a server that answers nor of one that does not."""
+    address = "http://ana:segredo@prefect.test/api"
+
+    def fail() -> str:
+        raise ServiceError(f"404 for url {address}")
+
+    for check in (lambda: f"answers at {address}", fail):
+        found, _ = doctor._attempt(check)
+        assert "segredo" not in found and "prefect.test/api" in found
+
+
 def test_without_one_a_new_database_is_opened() -> None:
     """In a folder that is gone afterwards."""
     assert doctor._mlflow().startswith("opens a new database in ")

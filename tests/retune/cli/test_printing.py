@@ -10,14 +10,37 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from retune.cli import app
 from retune.cli.consoles import open_console
-from retune.cli.running import show_summary
-from retune.cli.terminal_watcher import TerminalWatcher, stage_text
-from retune.records import GateDecision, Metric, RegisteredRef
+from retune.cli.runs.running import show_summary
+from retune.cli.runs.terminal_watcher import TerminalWatcher, stage_text
 from retune.release.summary import RunSummary
+from retune.score_records import (
+    GateDecision,
+    GuardFinding,
+    Metric,
+    RegisteredRef,
+    SliceFinding,
+    SmallSlice,
+)
 from retune.watching import StageLine
 
 HOSTILE = "[/x] :x: [red]"
+
+
+def test_an_unexpected_error_shows_no_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever message ends a command: libraries repeat addresses as they got them."""
+    address = "http://ana:segredo@prefect.test/api"
+
+    def fail(**_: Any) -> None:
+        raise ValueError(f"404 for url {address}")
+
+    monkeypatch.setattr(app, "app", fail)
+    assert app._run() == 1
+    said = capsys.readouterr().err
+    assert "segredo" not in said and "prefect.test/api" in said and "bug" in said
 
 
 def summary(**more: Any) -> RunSummary:
@@ -50,6 +73,26 @@ def test_texts_of_a_run_are_no_markup() -> None:
     """A closing tag in a name or a reason would end the command after the model was promoted."""
     told = shown(summary(), f"conf/{HOSTILE}.yaml")
     assert told.count(HOSTILE) == 3
+
+
+def test_guards_and_parts_of_the_rows_are_printed() -> None:
+    """What a part is called stands in the rows, and is no markup either."""
+    given = {"difference": -0.3, "low": -0.4, "high": -0.2, "p_value": 0.001, "n": 60}
+    shared = given | {"verdict": "worse", "against": "base"}
+    guard = GuardFinding(metric="flip_rate", margin=0.05, holds=False, **shared)  # type: ignore[arg-type]
+    part = SliceFinding(  # type: ignore[arg-type]
+        metric="accuracy", by="label", part=HOSTILE, rows=60, refuses=True, **shared
+    )
+    decision = GateDecision.model_construct(
+        promote=False,
+        reasons=(),
+        guards=(guard,),
+        slices=(part,),
+        small_slices=(SmallSlice(by="label", part="rare", rows=3),),
+    )
+    told = shown(summary(decision=decision), "r.yaml")
+    for text in (f"label {HOSTILE}", "worse: refuses", "not shown", "5.0 points", "rare (3)"):
+        assert text in told, text
 
 
 def test_printed_commands_can_be_pasted() -> None:

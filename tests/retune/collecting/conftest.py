@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from retune.collecting.fetching import Fetcher, FetchResult
-from retune.collecting.providers import HttpProvider, http_client
+from retune.collecting.fetching.fetcher import Fetcher, FetchResult
+from retune.collecting.fetching.providers import HttpProvider, http_client
 from retune.collecting.records import CollectSettings
 from tests.shared_sets import shared_set
 

@@ -11,9 +11,9 @@ from lxml import html
 from retune.collecting.decoding import decode_page
 from retune.collecting.extracting import extract_documents
 from retune.collecting.failures import PageFailed
-from retune.collecting.fetching import FetchResult
-from retune.collecting.html_pages import read_html
-from retune.collecting.markdown_pages import read_markdown
+from retune.collecting.fetching.fetcher import FetchResult
+from retune.collecting.html.pages import read_html
+from retune.collecting.markdown.pages import read_markdown
 from retune.collecting.records import CollectSettings
 from retune.collecting.rows import Rows, make_rows
 from tests.retune.collecting.site_pages import BULB, CODE, LAMP, SPHINX_CLASSIC

@@ -13,11 +13,11 @@ import pytest
 
 from retune.collecting.extracting import extract_documents
 from retune.collecting.failures import PageFailed
-from retune.collecting.fetching import FetchResult
-from retune.collecting.html_pages import read_html
-from retune.collecting.markdown_pages import read_markdown
+from retune.collecting.fetching.fetcher import FetchResult
+from retune.collecting.html.pages import read_html
+from retune.collecting.html.parsing import parse_page
+from retune.collecting.markdown.pages import read_markdown
 from retune.collecting.page_text import clean, letters
-from retune.collecting.parsing import parse_page
 from retune.collecting.records import CollectSettings, Document
 from retune.collecting.rows import make_rows
 from tests.retune.collecting import site_pages

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from retune.collecting.extracting import extract_documents
-from retune.collecting.fetching import FetchResult
+from retune.collecting.fetching.fetcher import FetchResult
 from retune.collecting.losses import lost_share, name_pages
 from retune.collecting.records import CollectSettings, Outcome
 from retune.collecting.rows import Rows, make_rows

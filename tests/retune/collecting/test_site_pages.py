@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from retune.collecting.html_pages import read_html
+from retune.collecting.html.pages import read_html
 from retune.collecting.records import Document
 from tests.retune.collecting import site_pages
 

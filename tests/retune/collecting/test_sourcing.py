@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from retune.collecting.providers import HttpProvider, http_client
+from retune.collecting.fetching.providers import HttpProvider, http_client
+from retune.collecting.fetching.sitemaps import parse_sitemap, walk_sitemaps
 from retune.collecting.records import CollectSettings
-from retune.collecting.sitemaps import parse_sitemap, walk_sitemaps
 from retune.collecting.sourcing import list_pages, sort_addresses
 from retune.errors import DataError
 from tests.retune.collecting.conftest import Web, page

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,12 +15,14 @@ from peft import get_peft_model
 
 from retune.data.tables import read_rows
 from retune.errors import Interrupted, ScoringError
+from retune.inference import generation, replicas
 from retune.inference.batching import is_out_of_memory, pad_sequences, run_in_halves
-from retune.inference.generation import generate_answers, read_answer, write_answers
+from retune.inference.generation import Ends, generate_answers, read_answer, write_answers
 from retune.inference.loaded_models import LoadedModel, load_scored_model
+from retune.model_records import BaseRef
 from retune.modeling.methods.lora import as_peft
 from retune.modeling.snapshots import locate_base
-from retune.records import BaseRef, SideRef
+from retune.records import SideRef
 from retune.spine.stopping import STOP
 
 
@@ -62,6 +67,23 @@ def test_answers_are_those_of_one_at_a_time(
     assert all(found)
 
 
+def test_each_answer_has_its_share_of_the_time_of_its_batches(
+    loaded: LoadedModel, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six prompts in batches of four, the longest first, by a clock that ticks 8 s at each look.
+
+    The first batch takes 8 / 4 = 2 s a row, the second 8 / 2 = 4 s; a prompt that cannot be asked
+    takes none.
+    """
+    ticks = itertools.count(0, 8)
+    clock = SimpleNamespace(perf_counter=lambda: next(ticks))
+    monkeypatch.setattr(replicas, "time", clock)
+    asked = [*prompts, []]
+    found = write_answers(loaded, asked, max_new_tokens=4, batch_size=4)
+    assert [each.seconds for each in found] == [4, 4, 2, 2, 2, 2, 0]
+    assert [each.batch for each in found[:6]] == [1, 1, 0, 0, 0, 0]
+
+
 def test_the_order_of_prompts_changes_nothing(
     loaded: LoadedModel, prompts: list[list[int]]
 ) -> None:
@@ -83,10 +105,15 @@ def test_it_stops_at_an_end_token(loaded: LoadedModel, prompts: list[list[int]])
     assert found == loaded.tokenizer.decode(kept, skip_special_tokens=True).strip()
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
 def test_a_snapshots_own_settings_change_nothing(
-    loaded: LoadedModel, prompts: list[list[int]]
+    snapshot: Callable[[str], Path], prompts: list[list[int]], family: str
 ) -> None:
-    """A repetition penalty counts padding, so that an answer would depend on its neighbours."""
+    """A repetition penalty counts padding, so that an answer would depend on its neighbours.
+
+    Neither where tokens are decoded here nor where the library does it.
+    """
+    loaded = load_scored_model(locate_base(str(snapshot(family)), None).as_scored())
     before = generate_answers(loaded, prompts, max_new_tokens=12, batch_size=6)
     config = loaded.model.generation_config
     own = config.repetition_penalty
@@ -98,9 +125,11 @@ def test_a_snapshots_own_settings_change_nothing(
         config.repetition_penalty = own
 
 
-def test_an_adapters_settings_stay_too(base: BaseRef, prompts: list[list[int]]) -> None:
+def test_an_adapters_settings_stay_too(
+    snapshot: Callable[[str], Path], prompts: list[list[int]]
+) -> None:
     """Peft hands the wrapper's settings to the model that it wraps, and that one is saved."""
-    loaded = load_scored_model(base.as_scored())
+    loaded = load_scored_model(locate_base(str(snapshot("gemma3")), None).as_scored())
     inner = loaded.model.generation_config
     adapted = get_peft_model(
         loaded.model, as_peft(r=2, alpha=2, dropout=0.0, target_modules="all-linear", rslora=False)
@@ -156,15 +185,13 @@ def test_memory_that_runs_out_halves_the_batch(
     loaded: LoadedModel, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Batches of more than two do not fit here: 6 become 3 and 3, and each of those 1 and 2."""
-    from retune.inference import generation
-
     generate, sizes = generation._generate, []
 
-    def small(model: LoadedModel, batch: list[list[int]], count: int) -> list[list[int]]:
+    def small(model: Any, batch: list[list[int]], **named: Any) -> list[list[int]]:
         if len(batch) > 2:
             raise torch.OutOfMemoryError
         sizes.append(len(batch))
-        return generate(model, batch, count)
+        return generate(model, batch, **named)
 
     whole = generate_answers(loaded, prompts, max_new_tokens=4, batch_size=6)
     monkeypatch.setattr(generation, "_generate", small)
@@ -207,13 +234,11 @@ def test_batches_do_not_depend_on_the_order_of_rows(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Equally long prompts too meet the same neighbours, so that not even a bit can differ."""
-    from retune.inference import generation
-
     seen: list[list[list[int]]] = []
 
-    def note(model: LoadedModel, batch: list[list[int]], _count: int) -> list[list[int]]:
+    def note(_: Any, batch: list[list[int]], *, ends: Ends, **__: Any) -> list[list[int]]:
         seen.append(batch)
-        return [model.end_ids[:1]] * len(batch)
+        return [ends.end_ids[:1]] * len(batch)
 
     monkeypatch.setattr(generation, "_generate", note)
     equal = [[5, 6], [5, 7], [6, 5], [7, 7], [9]]
@@ -282,12 +307,11 @@ def test_rows_that_have_not_ended_go_on_without_those_that_have(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rounds of 16, 16 and 8 make 40. Row [7] ends in the first; [8] and [9] go on in one batch."""
-    from retune.inference import generation
-
     seen: list[tuple[list[int], int]] = []
     end = loaded.end_ids[0]
 
-    def write(_model: LoadedModel, batch: list[list[int]], count: int) -> list[list[int]]:
+    def write(_: Any, batch: list[list[int]], *, max_new_tokens: int, **__: Any) -> list[list[int]]:
+        count = max_new_tokens
         seen.append(([len(row) for row in batch], count))
         return [[row[0]] * 3 + [end] if row[0] == 7 else [row[0]] * count for row in batch]
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from retune.errors import ConfigError
 from retune.inference.loaded_models import ModelSlot, load_causal_model
-from retune.records import BaseRef, ModelRef
+from retune.model_records import BaseRef, ModelRef
 
 CPU = torch.device("cpu")
 Copy = Callable[[Path], Path]

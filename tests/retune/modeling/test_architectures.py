@@ -13,12 +13,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, GptOssForCausalLM, LlamaForCausalLM
 
 from retune.errors import ConfigError
-from retune.inference.loaded_models import load_causal_model, load_plain_model
+from retune.inference.loaded_models import load_causal_model
 from retune.modeling.architectures import plain_config, read_architecture
 from retune.modeling.attention import choose_attention
 from retune.modeling.methods.lora import as_peft
 from retune.modeling.prequantized import check_quantization, quantized_as
 from retune.training.packing import attention_of
+from tests.plain_models import load_plain_model
 from tests.tiny_models import EXPERTS, MXFP4_VALUES, pack_mxfp4
 
 CPU = torch.device("cpu")

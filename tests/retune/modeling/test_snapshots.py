@@ -60,7 +60,10 @@ def test_a_model_that_is_nowhere_is_a_config_error(name: str) -> None:
 
 
 def test_weights_are_downloaded_once() -> None:
-    """Of gpt-oss the copies in other folders are left, and Mistral's in another library's names."""
+    """Of gpt-oss the copies in other folders are left, and Mistral's in another library's names.
+
+    What the hub says of a licence comes along, since it goes with what is made of the model.
+    """
     listed = [
         "config.json",
         "model-00001-of-00002.safetensors",
@@ -73,11 +76,12 @@ def test_weights_are_downloaded_once() -> None:
         "consolidated.safetensors",
         "onnx/model.onnx",
         "README.md",
+        "LICENSE",
     ]
     found = filter_repo_objects(
         listed, allow_patterns=list(snapshots._FILES), ignore_patterns=list(snapshots._NOT_USED)
     )
-    assert list(found) == listed[:5]
+    assert list(found) == [*listed[:5], "README.md", "LICENSE"]
     weights = [name for name in listed if snapshots._is_used(name)]
     assert weights == ["model-00001-of-00002.safetensors"]
 

@@ -14,9 +14,10 @@ import pytest
 from transformers import AutoTokenizer
 
 from retune.errors import ConfigError
+from retune.model_records import BaseRef, MethodFit
 from retune.preflight.check_method import check_method
 from retune.preflight.stages import MethodInputs, MethodSettings
-from retune.records import BaseRef, MethodFit, SideRef
+from retune.records import SideRef
 from retune.spine.stage import Workdir
 from tests.making import settings_of, source_of
 from tests.tiny_models import write_snapshot

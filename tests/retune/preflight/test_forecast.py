@@ -97,6 +97,13 @@ def test_only_what_certainly_does_not_fit_is_refused() -> None:
         refuse_unfit(hold(300))
 
 
+def test_a_model_that_is_parted_over_devices_is_left_to_the_plan() -> None:
+    """350 MiB whole are more than 300, and no device holds them whole."""
+    found = hold(300).model_copy(update={"sharded": True})
+    refuse_unfit(found)
+    assert say_fit(found).endswith(", were the model whole on each device (training.sharding)")
+
+
 def test_what_cannot_be_counted_is_no_forecast() -> None:
     """The reason is the error's message."""
     unknown = TrainingEstimate(digest="", memory=None, fault="no step can be followed")

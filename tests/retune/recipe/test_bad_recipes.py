@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from retune.errors import ConfigError
 from retune.recipe import load_recipe
 from retune.recipe.fields import known_paths
-from retune.recipe.old_names import OLD_NAMES
+from retune.recipe.trainers.old_names import OLD_NAMES
 
 # The small recipe has 8 lines: what a test adds starts at line 9.
 SECRETS = [
@@ -245,7 +245,15 @@ def test_a_wrong_key_or_value_is_named_with_file_line_path_found_and_expected(
         ("gate:\n  metric: probe_pass_rate\n", "10: gate.metric: is probe_pass_rate, but"),
         ("gate:\n  min_probe_pass_rate: 0.9\n", "10: gate.min_probe_pass_rate: is set, but"),
         ("gate:\n  metric: perplexity\n  min_value: 0.5\n", "11: gate.min_value: cannot bound"),
+        (
+            "retrain:\n  triggers:\n    drift: {log: a.jsonl, min_rows: 3, max_rows: 2}\n",
+            "11: retrain.triggers.drift.min_rows: is 3, and max_rows, the most that are",
+        ),
         ("gate:\n  min_gain: 5\n", "10: gate.min_gain: 5 is out of reach"),
+        (
+            "gate:\n  error: 0.001\n  decisions_per_test_set: 1000\n",
+            "10: gate.error: 0.001 in 1000 parts",
+        ),
         (
             "training:\n  batch_size: 16\n  gradient_accumulation: 3\n",
             "11: training.gradient_accumulation: 3 does not divide batch_size, 16",
@@ -302,6 +310,11 @@ def test_all_problems_are_reported_at_once_in_the_order_of_the_file(write_recipe
     ("override", "line"),
     [
         ("training.epochs", "--set training.epochs: expected path=value"),
+        (
+            "store.folder=s3:/bucket/x",
+            "--set store.folder: store.folder: found 's3:/bucket/x', expected an address such as "
+            "s3://bucket/prefix",
+        ),
         ("=3", "--set : expected path=value"),
         ("training.epoch=3", "--set training.epoch: unknown key; did you mean training.epochs?"),
         ("trainig.epochs=3", "--set trainig.epochs: unknown key; did you mean training.epochs?"),

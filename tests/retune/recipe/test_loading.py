@@ -23,8 +23,8 @@ PROJECT = Path(__file__).parents[3]
 SHIPPED = sorted((PROJECT / "conf" / "recipes").glob("*.yaml"))
 DEMO = PROJECT / "conf" / "recipes" / "text_to_sql_demo.yaml"
 _ABOVE = {path.rpartition(".")[0] for path in known_paths()}
-# The demo adapts by lora and has none of these three: their keys are those of another recipe.
-_ABSENT = ("head", "dpo", "grpo")
+# The demo adapts by lora and has none of these: their keys are those of another recipe.
+_ABSENT = ("head", "dpo", "grpo", "retrain.triggers.drift", "retrain.triggers.degraded")
 _OTHER_METHODS = {path for path in known_paths() if path.startswith("method.")} - {
     f"method.{key}" for key in LoraConfig.model_fields
 }
@@ -32,7 +32,10 @@ LEAVES = [
     path
     for path in known_paths()
     if path in _ABSENT
-    or (path not in _ABOVE | _OTHER_METHODS and path.partition(".")[0] not in _ABSENT)
+    or (
+        path not in _ABOVE | _OTHER_METHODS
+        and not path.startswith(tuple(f"{absent}." for absent in _ABSENT))
+    )
 ]
 
 

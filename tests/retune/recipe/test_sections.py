@@ -154,6 +154,28 @@ def test_the_tag_of_a_tagged_union_is_no_part_of_the_path_that_a_person_reads():
             "training: {torch_compile: true}\n",
             "training.torch_compile: is true, but a quantized base is not compiled",
         ),
+        (
+            "method: {kind: prompt}\ntraining: {sharding: fsdp}\n",
+            "training.sharding: is fsdp, but method.kind is prompt; choose one of full",
+        ),
+        (
+            "store: {folder: s3://bucket/a}\nrunner: {kind: ray, address: 'head:6379'}\n"
+            "training: {devices: 4}\n",
+            "store.folder: is s3://bucket/a, but training.devices is 4, of the cluster at "
+            "runner.address",
+        ),
+        (
+            "head: {}\ntraining: {sharding: fsdp}\n",
+            "training.sharding: is fsdp, but head is trained with the whole model on each device",
+        ),
+        (
+            "training: {sharding: fsdp, optimizer: paged_adamw_8bit}\n",
+            "training.optimizer: is paged_adamw_8bit, which cannot hold the state of a part",
+        ),
+        (
+            "training: {devices: 3, batch_size: 16}\n",
+            "training.devices: 3 devices cannot share the 16 rows of a step equally; write 2 or 4",
+        ),
     ],
 )
 def test_controls_that_other_sections_rule_out(write_recipe, more, text):

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pytest
@@ -23,16 +23,53 @@ from retune.data.schemas import CHAT_SCHEMA
 from retune.data.tables import write_table
 from retune.digests import digest_folder
 from retune.errors import ArtifactError, ServiceError
+from retune.model_records import BaseRef, MergedRef
 from retune.recipe.sections import RegistryConfig
-from retune.records import BaseRef, GateDecision, MergedRef, RegisteredRef, SideRef
+from retune.records import SideRef
+from retune.registry.aliases.deciding import roll_back
+from retune.registry.ledger.ledger import Ledger
 from retune.registry.registering import is_registered, register_model
 from retune.registry.stages import RegisterInputs, RegisterSettings
-from retune.registry.versions import find_opponent
+from retune.registry.versions.finding import find_opponent
+from retune.registry.versions.proving import prove_version
+from retune.score_records import (
+    Comparison,
+    GateDecision,
+    Metric,
+    ModelScores,
+    RegisteredRef,
+    ScoreReport,
+)
 from retune.spine.stage import Workdir
 from retune.tracking import Mirror, check_tracking, connect, default_artifact_root, default_uri
+from tests.serving import copy_tracking_database
 from tests.waiting import GUARD_SECONDS, free_port
 
 ROWS = 4
+GAIN = Comparison(
+    metric="accuracy",
+    against="champion",
+    difference=0.1,
+    low=0.02,
+    high=0.2,
+    p_value=0.01,
+    n=50,
+    verdict="better",
+)
+SCORES = ModelScores.of(
+    {
+        "labels": ScoreReport(
+            digest="labels",
+            folder=Path("labels"),
+            metrics={
+                "accuracy": Metric(value=0.82, low=0.69, high=0.9, n=50),
+                "perplexity": Metric(value=3.1, low=2.9, high=3.4, n=50),
+            },
+            rows=50,
+            unscored={},
+        )
+    }
+)
 
 
 def write_model(folder: Path, seed: int) -> Path:
@@ -65,8 +102,10 @@ class Bench:
 
     def __init__(self, root: Path, uri: str | None = None) -> None:
         self.root = root
+        if uri is None:
+            copy_tracking_database(root)
         self.uri = uri or default_uri(root)
-        check_tracking(self.uri)
+        self.ledgers = root / "ledger"
         self.rows = self._write_rows(root / "rows")
         self.scratch = 0
 
@@ -103,6 +142,7 @@ class Bench:
             "artifact_root": root,
             "experiment": name,
             "run_id": run_id,
+            "ledgers": str(self.ledgers),
         }
 
     def register(self, name: str, seed: int, *, promote: bool = True) -> RegisteredRef:
@@ -114,8 +154,14 @@ class Bench:
         return RegisterInputs(
             merged=merged,
             decision=GateDecision(
-                digest=f"decision-{promote}", promote=promote, reasons=("because",), comparisons=()
+                digest=f"decision-{promote}",
+                promote=promote,
+                reasons=("because",),
+                comparisons=(GAIN,),
+                metric="accuracy",
+                alpha=0.01,
             ),
+            scores=SCORES,
             champion=find_opponent(self.uri, name, merged.digest),
             rows=self.rows,
             base=BaseRef(
@@ -127,8 +173,11 @@ class Bench:
             ),
         )
 
-    def register_inputs(self, name: str, inputs: RegisterInputs) -> RegisteredRef:
-        section = RegisterSettings(registry=RegistryConfig(model_name=name, check_rows=ROWS))
+    def register_inputs(
+        self, name: str, inputs: RegisterInputs, approval: Literal["none", "required"] = "none"
+    ) -> RegisteredRef:
+        registry = RegistryConfig(model_name=name, check_rows=ROWS, approval=approval)
+        section = RegisterSettings(registry=registry)
         self.scratch += 1
         work = self.root / f"work-{self.scratch}"
         for folder in ("artifact", "scratch"):
@@ -177,6 +226,70 @@ def test_registering_the_same_model_again_makes_no_second_version(bench: Bench, 
     assert len(connect(bench.uri).search_model_versions(f"name = '{name}'")) == 1
 
 
+def test_a_registration_is_one_line_of_the_ledger_with_what_it_rests_on(
+    bench: Bench, name: str
+) -> None:
+    bench.register(name, 1)
+    inputs = bench.inputs(name, 2)
+    record = bench.register_inputs(name, inputs)
+    assert bench.register_inputs(name, inputs) == record
+
+    [_, line] = Ledger(bench.uri, name, bench.ledgers).entries()
+    assert (record.line, record.held_back) == (line.number, "")
+    assert (line.kind, line.actor, line.from_version, line.to_version) == ("promoted", "gate", 1, 2)
+    assert (line.challenger, line.opponent) == (bench.merged(2).digest, bench.merged(1).digest)
+    assert (line.decision, line.test_rows) == (inputs.decision.digest, bench.rows.digest)
+    # The deciding figure alone has an interval: 41 of 50 rows, and 0.1 more than the champion.
+    assert line.alpha == 0.01
+    assert line.figures == {
+        "accuracy": 0.82,
+        "accuracy.low": 0.69,
+        "accuracy.high": 0.9,
+        "accuracy.against_champion": 0.1,
+    }
+
+
+def test_a_decision_on_cases_of_probes_is_written_down_as_resting_on_these(
+    bench: Bench, name: str
+) -> None:
+    """The held-out rows are what it is proved on, and not what it wears out."""
+    bench.register_inputs(name, bench.inputs(name, 1).model_copy(update={"test_set": "probes"}))
+    [line] = Ledger(bench.uri, name, bench.ledgers).entries()
+    assert line.test_rows == "probes"
+
+
+def test_where_a_person_has_to_agree_nothing_but_the_challenger_is_set(
+    bench: Bench, name: str
+) -> None:
+    bench.register(name, 1)
+    record = bench.register_inputs(name, bench.inputs(name, 2), approval="required")
+
+    assert (record.alias, record.held_back) == ("challenger", "it waits for a person to approve it")
+    aliases = connect(bench.uri).get_registered_model(name).aliases
+    assert {alias: int(number) for alias, number in aliases.items()} == {
+        "champion": 1,
+        "challenger": 2,
+    }
+
+
+def test_a_champion_that_was_withdrawn_stands_no_more_and_stays_withdrawn(
+    bench: Bench, name: str
+) -> None:
+    bench.register(name, 1)
+    inputs = bench.inputs(name, 2)
+    record = bench.register_inputs(name, inputs)
+    withdraw = {"taken_back": 2, "to": 1, "actor": "ada", "reason": "it is rude"}
+    roll_back(bench.uri, name, folder=bench.ledgers, **withdraw)
+
+    context = {"tracking_uri": bench.uri}
+    assert is_registered(record, context) == "registered version 2 was withdrawn"
+    again = bench.register_inputs(name, inputs)
+
+    assert again.alias == "challenger" and "it is rude" in again.held_back
+    assert is_registered(again, context) is None
+    assert bench.opponent(name, 3) == 1
+
+
 def test_a_model_that_is_not_promoted_is_challenger(bench: Bench, name: str) -> None:
     champion = bench.register(name, 1)
     challenger = bench.register(name, 2, promote=False)
@@ -196,7 +309,8 @@ def test_a_challenger_that_is_promoted_is_no_longer_challenger(bench: Bench, nam
     assert bench.register(name, 2).alias == "champion"
 
     aliases = connect(bench.uri).get_registered_model(name).aliases
-    assert {alias: int(version) for alias, version in aliases.items()} == {"champion": 2}
+    found = {alias: int(version) for alias, version in aliases.items()}
+    assert found == {"champion": 2, "previous": 1}
 
 
 def test_a_version_that_answers_otherwise_gets_no_alias(
@@ -204,7 +318,7 @@ def test_a_version_that_answers_otherwise_gets_no_alias(
 ) -> None:
     champion = bench.register(name, 1)
     import retune.registry.registering as registering
-    from retune.registry.saving import reload_version
+    from retune.registry.versions.saving import reload_version
 
     def reload_broken(uri: str, model_name: str, version: int, release: Path) -> Any:
         loaded = reload_version(uri, model_name, version, release)
@@ -322,6 +436,17 @@ def test_a_decision_against_a_champion_that_was_replaced_moves_no_alias(
     assert champion is not None and champion.version == 2
 
 
+def test_a_champion_of_another_tool_is_replaced_by_what_beats_it(bench: Bench, name: str) -> None:
+    """Logged with MLflow alone, it has no digest of retune's; a repeated run meets it again."""
+    bench.register(name, 1)
+    client = connect(bench.uri)
+    client.delete_model_version_tag(name, "1", "retune.merged_digest")
+    assert bench.opponent(name, 2) == 1
+
+    assert bench.register(name, 2).alias == "champion"
+    assert bench.opponent(name, 2) == 1
+
+
 def test_the_opponent_is_scored_in_place_like_the_merged_model(bench: Bench, name: str) -> None:
     from retune.inference.loaded_models import load_scored_model
 
@@ -399,6 +524,7 @@ def test_a_version_of_a_server_is_sent_reloaded_and_downloaded_once(
     written = downloaded.stat().st_mtime_ns
     assert find_opponent(bench.uri, name, "another", cache_folder=cache) == champion
     assert downloaded.stat().st_mtime_ns == written
+    assert prove_version(bench.uri, name, record.version, cache_folder=cache) == ROWS
     assert is_registered(record, {"tracking_uri": bench.uri}) is None
     # Nothing of it lies in the store of this machine.
     assert not (bench.root / "mlflow" / "artifacts").exists()

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from retune.modeling.tokenizer_identity import Likeness
-from retune.records import Metric, ModelScores, ScoreReport
 from retune.release.comparing import (
     ComparedModel,
     Figure,
@@ -25,6 +24,7 @@ from retune.release.comparing import (
 )
 from retune.release.samples import SideBySide
 from retune.release.side_by_side import PairedComparison
+from retune.score_records import Metric, ModelScores, ScoreReport
 from retune.scoring.outcomes import read_outcomes, write_outcomes
 
 ROWS = 40

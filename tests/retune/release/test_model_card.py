@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import yaml
 
-from retune.records import Metric
 from retune.release.model_card import ModelCard, render_model_card
+from retune.score_records import Metric
 
 
 def card(**changes: object) -> ModelCard:

@@ -10,31 +10,28 @@ from typing import Any
 import pytest
 
 from retune.data.prepared import PreparedData
+from retune.model_records import AdapterRef, MergedRef, ModelRef, Role
 from retune.pages.numbers import ABSENT, show_seconds
-from retune.records import (
-    AdapterRef,
-    ChatRef,
-    CleanRef,
-    Comparison,
-    DatasetRef,
-    GateDecision,
-    MergedRef,
-    Metric,
-    ModelRef,
-    RegisteredRef,
-    Role,
-    SplitRef,
-)
+from retune.records import ChatRef, CleanRef, DatasetRef, SplitRef
 from retune.release.curves import CurvePoint, draw_png, draw_svg
 from retune.release.report import RunReport, render, write_pages, write_report
 from retune.release.samples import Sample
-from retune.release.showing import (
+from retune.release.summary import RunSummary
+from retune.score_records import (
+    Comparison,
+    GateDecision,
+    GuardFinding,
+    Metric,
+    RegisteredRef,
+    SliceFinding,
+    SmallSlice,
+)
+from retune.scoring.showing import (
     show_difference,
     show_metric,
     show_p_value,
     show_value,
 )
-from retune.release.summary import RunSummary
 from retune.watching import StageLine
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -233,6 +230,27 @@ def test_decision_comparisons_stages_samples_and_data_are_shown(
     wanted += [*report.dataset.values(), *report.figures.values(), *report.environment.values()]
     for part in wanted:
         assert part in text.replace("-&gt;", "->"), part
+
+
+@pytest.mark.parametrize("name", ["report.md", "report.html"])
+def test_guards_and_parts_of_the_rows_are_shown(name: str, report: RunReport) -> None:
+    """With margin, verdict and size; a part's name is a row's own text, and stays text."""
+    found = {"low": -0.1, "high": 0.02, "p_value": 0.2, "n": 60, "verdict": "undecided"}
+    guard = GuardFinding.model_validate(
+        found | {"metric": "flip_rate", "difference": -0.04, "against": "champion"}
+        | {"margin": 0.05, "holds": True}
+    )  # fmt: skip
+    part = SliceFinding.model_validate(
+        found | {"metric": "accuracy", "difference": -0.3, "against": "champion", "by": "label"}
+        | {"part": "<b>a|b</b>", "rows": 60, "lost": 21, "refuses": True, "alpha": 0.025}
+    )  # fmt: skip
+    small = SmallSlice(by="label", part="rare", rows=3)
+    update = {"guards": (guard,), "slices": (part,), "small_slices": (small,), "notes": ("N1",)}
+    decision = report.decision.model_copy(update=update)
+    page = render(name, report.model_copy(update={"decision": decision}))
+    for text in ("5.0 points", "worse: refuses", "21", "0.025", "label rare (3)", "Note: N1"):
+        assert text in page, text
+    assert ("label <b>a|b</b>" in page) is False
 
 
 def test_the_page_closes_every_tag_and_asks_for_nothing_outside(report: RunReport) -> None:

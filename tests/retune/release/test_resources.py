@@ -7,16 +7,18 @@ from pathlib import Path
 import pytest
 
 from retune.calibrating import read_calibration
+from retune.model_records import AdapterRef
 from retune.modeling.memory.memory_estimate import BatchShape, MemoryEstimate
-from retune.records import LOG_FOLDER, AdapterRef
+from retune.records import LOG_FOLDER
 from retune.release.resources import calibrate, describe_resources, resource_figures
 from retune.training.resource_record import MEASURED, Measured
 
 
-def train(folder: Path) -> AdapterRef:
+def train(folder: Path, devices: int = 1) -> AdapterRef:
     """Return what a training on a CPU left: 300 bytes at most, 100 of them libraries."""
     measured = Measured(
         device="cpu",
+        devices=devices,
         seconds=2.0,
         memory_before_bytes=150,
         model_bytes=50,
@@ -63,6 +65,15 @@ def test_an_estimate_for_the_same_device_is_shown_and_calibrates(tmp_path: Path)
     assert read_calibration(tmp_path) == {"cpu/lora": pytest.approx(1.25)}
     assert "(estimated" in describe_resources(adapter, estimate("cpu"))["Peak memory"]
     assert resource_figures(adapter, estimate("cpu"))["training.estimated_bytes.weights"] == 40
+
+
+def test_one_of_several_devices_calibrates_nothing(tmp_path: Path) -> None:
+    """The first of two held half of the rows, and the estimate is for all of them."""
+    adapter = train(tmp_path, devices=2)
+    calibrate(tmp_path, adapter, estimate("cpu"))
+    assert read_calibration(tmp_path) == {}
+    told = describe_resources(adapter, estimate("cpu"))["Peak memory"]
+    assert told.endswith("on the first of 2 devices (cpu)")
 
 
 def test_an_estimate_for_another_device_says_nothing_of_a_training(tmp_path: Path) -> None:

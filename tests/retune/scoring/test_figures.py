@@ -25,9 +25,9 @@ def test_a_recipe_may_name_every_figure_that_may_be_watched() -> None:
 
 
 def test_what_a_watched_figure_reads_is_a_setting_that_trainings_are_given() -> None:
-    """And each of those settings is read for some figure; a batch's size changes none."""
+    """And each is read for some figure; the size of batches and devices change none."""
     read = {name for each in WATCHED for name in each.watch_reads}
-    assert read == WatchSettings.model_fields.keys() - {"batch_size"}
+    assert read == WatchSettings.model_fields.keys() - {"batch_size", "devices"}
 
 
 @pytest.mark.parametrize(

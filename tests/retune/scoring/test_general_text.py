@@ -14,8 +14,9 @@ import pytest
 
 from retune.inference.loaded_models import SLOT
 from retune.inference.text_losses import answer_losses, text_losses
+from retune.model_records import BaseRef
 from retune.modeling.reference import REFERENCE_TEXT
-from retune.records import BaseRef, Source
+from retune.records import Source
 from retune.scoring import general_text as general_text_module
 from retune.scoring.general_text import score_general_text
 from retune.scoring.outcomes import read_outcomes
@@ -114,7 +115,7 @@ def test_a_begin_token_lets_the_first_token_be_scored(
     inputs = TextInputs(model=base.as_scored(), text=write_rows([{"text": TEXTS[0]}]))
     loaded = SLOT.get(base.as_scored())
     tokenizer = copy.deepcopy(loaded.tokenizer)
-    slot = SimpleNamespace(get=lambda _: replace(loaded, tokenizer=tokenizer))
+    slot = SimpleNamespace(get=lambda *_: replace(loaded, tokenizer=tokenizer))
     monkeypatch.setattr(general_text_module, "SLOT", slot)
     tokens = []
     for begin in (None, tokenizer.eos_token):

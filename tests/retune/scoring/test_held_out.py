@@ -14,15 +14,18 @@ import pytest
 import torch
 
 from retune.data.tables import read_rows
+from retune.digests import digest_folder
 from retune.errors import ScoringError
 from retune.inference import token_losses
 from retune.inference.generation import Answer, write_answers
 from retune.inference.loaded_models import SLOT
 from retune.inference.text_losses import answer_losses
-from retune.records import BaseRef, ScoreReport, SideRef
+from retune.model_records import BaseRef
+from retune.records import LOG_FOLDER, SideRef
+from retune.score_records import ScoreReport
 from retune.scoring import perplexity as perplexity_module
-from retune.scoring.outcomes import read_outcomes, write_outcomes
-from retune.scoring.perplexity import perplexity, score_perplexity
+from retune.scoring.outcomes import LATENCY_FILE, read_outcomes, write_outcomes
+from retune.scoring.perplexity import fit_batch, perplexity, score_perplexity
 from retune.scoring.samples import sample_answers
 from retune.scoring.sql import answers as answers_module
 from retune.scoring.sql.answers import score_sql
@@ -92,7 +95,7 @@ def test_each_row_goes_through_the_model_once(
             return loaded.model(input_ids=input_ids, **others)
 
     counting: Any = replace(loaded, model=Counting())
-    slot = SimpleNamespace(get=lambda _: counting)
+    slot = SimpleNamespace(get=lambda *_: counting)
     monkeypatch.setattr(perplexity_module, "SLOT", slot)
     inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
     report = score_perplexity(inputs, section(), work)
@@ -106,10 +109,33 @@ def test_a_large_vocabulary_makes_batches_smaller(
     inputs = ScoreInputs(model=base.as_scored(), rows=held_out)
     values = []
     for most in (1, 2**28):
-        monkeypatch.setattr(perplexity_module, "_MOST_LOGITS", most)
+        monkeypatch.setattr(perplexity_module, "MOST_LOGITS", most)
         report = score_perplexity(inputs, section(batch_size=8), make_workdir(tmp_path / str(most)))
         values.append(report.metrics["perplexity"].value)
     assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("longest", "vocabulary", "on_cpu", "rows"),
+    [
+        (64, 4_096, True, 16),
+        (64, 4_096, False, 32),
+        (64, 131_072, True, 4),
+        (512, 131_072, True, 1),
+        (512, 131_072, False, 4),
+        (4_096, 131_072, False, 1),
+    ],
+)
+def test_a_batch_is_as_large_as_is_quick(
+    longest: int, vocabulary: int, on_cpu: bool, rows: int
+) -> None:
+    """Of at most 32 rows: 2^22 logits on a CPU, or 256 tokens where that is more; else 2^28.
+
+    2^22 / (64 x 2^12) = 16, and 2^28 would be 1024. With 2^17 words 2^22 is 1/2 a row of 64
+    tokens, but 256 tokens are 4 rows; of 512 tokens not even one. 2^28 / (2^9 x 2^17) = 4.
+    """
+    found = fit_batch(32, longest=longest, vocabulary=vocabulary, on_cpu=on_cpu)
+    assert found == rows
 
 
 def context_of(limit: int, base: BaseRef, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,8 +164,8 @@ def break_rows(lengths: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the losses of rows of these lengths be no numbers."""
     read = token_losses._batch_nlls
 
-    def read_broken(model: Any, pairs: Any, *others: Any) -> list[list[float]]:
-        found = read(model, pairs, *others)
+    def read_broken(model: Any, pairs: Any, **others: Any) -> list[list[float]]:
+        found = read(model, pairs, **others)
         broken = [len(before) + len(after) in lengths for before, after in pairs]
         return [
             [math.nan, -math.inf, math.inf] if breaks else nlls
@@ -325,6 +351,12 @@ def test_a_random_model_is_scored_from_end_to_end(
     report = score_sql(inputs, section(SqlSettings), work)
     assert report.metrics["sql_execution_match"].value == 0.0
     assert all("prediction" in one for one in read_outcomes(report))
+    # How long it took is kept beside the answers, and is no part of what was found.
+    timed = json.loads((report.folder / LATENCY_FILE).read_text("utf-8"))
+    assert timed["rows"].keys() == {one["row_id"] for one in read_outcomes(report)}
+    assert (timed["measured"]["placement"], timed["measured"]["devices"]) == ("device", 1)
+    (report.folder / LATENCY_FILE).unlink()
+    assert digest_folder(report.folder, without=(LOG_FOLDER,)) == report.digest
 
 
 def test_a_model_with_another_tokenizer_is_refused(

@@ -20,7 +20,9 @@ from retune.data.tables import write_table
 from retune.errors import ConfigError, ScoringError
 from retune.inference import generation
 from retune.inference.loaded_models import LoadedModel, load_scored_model
-from retune.records import BaseRef, ScoreReport, SideRef
+from retune.model_records import BaseRef
+from retune.records import SideRef
+from retune.score_records import ScoreReport
 from retune.scoring.classification.baselines import score_plain_classifiers
 from retune.scoring.classification.records import ClassificationRow
 from retune.scoring.classification.score import score_classification

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from retune.spine.lookup import Lookup, look_up
+from retune.spine.opening import open_store
 from retune.spine.stage import Stage, StageRequest, key_parts, run_stage
 from retune.spine.store import Store
 from tests.retune.tiny_stages import Inputs, Made, TinySettings, effective, settings_of, tiny
@@ -18,7 +19,7 @@ from tests.retune.tiny_stages import request as tiny_request
 def look(request: StageRequest, stage: Stage[..., Made] = tiny) -> Lookup:
     inputs = Inputs.model_validate(request.inputs)
     settings = TinySettings.model_validate(request.settings)
-    return look_up(Store(request.store), stage, request, key_parts(stage, inputs, settings))
+    return look_up(open_store(request.store), stage, request, key_parts(stage, inputs, settings))
 
 
 def test_a_first_run_says_so(tmp_path: Path) -> None:

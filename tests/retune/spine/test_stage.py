@@ -110,11 +110,17 @@ from retune.records import Record
 from retune.spine.stage import key_parts, stage_key
 from retune.stages import STAGES
 recipe = load_recipe(Path(sys.argv[1]), []).recipe
+
+def is_there(path):
+    section = recipe
+    for key in path.split(".")[:-1] or [path]:
+        section = getattr(section, key, None)
+    return section is not None
+
 keys = {}
 for name, stage in STAGES.items():
     fields = stage.settings.model_fields.items()
-    sections = {(field.alias or name).partition(".")[0] for name, field in fields}
-    if all(getattr(recipe, section, None) is not None for section in sections):
+    if all(is_there(field.alias or name) for name, field in fields):
         keys[name] = stage_key(key_parts(stage, Record(), stage.settings.of(recipe)))
 print(json.dumps(keys))
 """

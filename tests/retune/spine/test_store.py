@@ -129,7 +129,7 @@ def test_a_crash_before_the_seal_leaves_no_artifact(tmp_path: Path) -> None:
     assert len((work / "scratch" / "starts.txt").read_text().splitlines()) == 1
 
 
-@pytest.mark.parametrize("step", ["_write_manifest", "_replace_folder"])
+@pytest.mark.parametrize("step", ["_write_manifest", "replace_folder"])
 def test_a_full_disk_at_the_seal_is_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

@@ -49,7 +49,7 @@ def test_the_path_in_an_address_starts_at_the_projects_root(written: str, absolu
 
 def test_the_current_folder_plays_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A recipe opened from two folders names one database, below its root."""
-    from tasks.running import prepare_run
+    from tasks.runs.opening import prepare_run
 
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "elsewhere").mkdir()

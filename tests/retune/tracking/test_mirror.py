@@ -164,6 +164,25 @@ def test_files_folders_and_texts_become_artifacts(mirror: Mirror, tmp_path: Path
     assert [item.path for item in client.list_artifacts(run, "folder")] == ["folder/report.md"]
 
 
+def test_weights_on_the_same_disk_are_no_second_copy(mirror: Mirror, tmp_path: Path) -> None:
+    """They are one file under two names, also when they are sent again; settings are copied."""
+    run = mirror.open_parent("flow", {})
+    weights, settings = tmp_path / "adapter_model.safetensors", tmp_path / "adapter_config.json"
+    for path in (weights, settings):
+        path.write_bytes(path.name.encode())
+        for _ in range(2):
+            mirror.artifact(run, path, "adapter")
+
+    address = connect(mirror.uri).get_run(run).info.artifact_uri
+    logged = Path(address.removeprefix("file://")) / "adapter"
+    assert (logged / weights.name).samefile(weights)
+    assert not (logged / settings.name).samefile(settings)
+    assert (logged / settings.name).read_bytes() == settings.read_bytes()
+    found = {item.path for item in connect(mirror.uri).list_artifacts(run, "adapter")}
+    assert found == {f"adapter/{weights.name}", f"adapter/{settings.name}"}
+    assert not mirror.warnings
+
+
 def test_a_refused_entry_is_a_warning_and_the_next_one_arrives(mirror: Mirror) -> None:
     run = mirror.open_parent("flow", {})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,12 +23,13 @@ from retune.errors import StageError
 from retune.modeling.methods.lora import as_peft
 from retune.spine.stage import SilentReporter
 from retune.spine.stopping import StopSignal
+from retune.training import callbacks
 from retune.training.callbacks import (
     BestWeights,
-    FiniteLoss,
     LogBeforeSaving,
     MetricsLog,
     StopAtNextStep,
+    TimedCheckpoints,
     refuse_non_finite,
 )
 from retune.training.metrics import read_metrics
@@ -84,14 +86,6 @@ def test_the_loss_before_the_first_step_is_kept_and_not_doubled(tmp_path: Path) 
     assert points(path) == [("validation_loss", 9.0, 0)]
 
 
-@pytest.mark.parametrize("name", ["loss", "grad_norm", "eval_loss"])
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_stops(name: str, value: float) -> None:
-    """The Trainer itself would go on and finish."""
-    with pytest.raises(StageError, match=f"{name} is (nan|inf) at step 3"):
-        log(FiniteLoss(), 3, **{name: value})
-
-
 def test_weights_that_are_no_numbers_are_refused() -> None:
     """Only trained ones are looked at, and the message names the tensor."""
     layer = torch.nn.Linear(2, 2)
@@ -121,6 +115,25 @@ def test_a_stop_becomes_a_checkpoint_and_an_end() -> None:
     stop.requested = True
     StopAtNextStep(stop).on_step_end(ARGUMENTS, TrainerState(), control)
     assert control.should_training_stop and control.should_save
+
+
+def test_a_checkpoint_comes_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every 2 minutes: not at 119 s, at 120 s, and then not before 120 s after the last one."""
+    now = [0.0]
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    callback = TimedCheckpoints(2.0)
+
+    def asks(seconds: float) -> bool:
+        now[0], control = seconds, TrainerControl()
+        callback.on_step_end(ARGUMENTS, TrainerState(), control)
+        return control.should_save
+
+    now[0] = 100.0  # the model was loaded, and measured once
+    callback.on_train_begin(ARGUMENTS, TrainerState(), TrainerControl())
+    assert [asks(219.0), asks(220.0)] == [False, True]
+    now[0] = 230.0  # it took ten seconds to write
+    callback.on_save(ARGUMENTS, TrainerState(), TrainerControl())
+    assert [asks(349.0), asks(350.0)] == [False, True]
 
 
 def tiny_adapted() -> Any:

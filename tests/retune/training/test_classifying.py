@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +15,13 @@ import torch
 from safetensors.torch import load_file
 
 from retune.errors import DataError, ScoringError
+from retune.inference.generation import Answer
 from retune.inference.head_predictions import class_figures, predict_by_head
+from retune.inference.latency import BatchTimes
 from retune.inference.loaded_models import load_scored_model
+from retune.model_records import AdapterRef, BaseRef, ModelRef
 from retune.recipe.sections import TrainingConfig
-from retune.records import AdapterRef, BaseRef, ModelRef, SideRef
+from retune.records import SideRef
 from retune.scoring.labels import score_labels
 from retune.scoring.robustness.probe_robustness import probe_robustness
 from retune.scoring.stages import LabelInputs, LabelSettings, RobustnessInputs, RobustnessSettings
@@ -293,6 +296,29 @@ def test_probabilities_are_a_softmax_in_the_order_of_the_task() -> None:
     assert found.predictions == ["bom", None, "bom"]
     assert found.probabilities[0] == pytest.approx([3 / 4, 1 / 4])
     assert found.ties == 1
+
+
+def test_a_batch_is_timed_by_the_places_that_it_has() -> None:
+    """Two batches, the longest prompt first: it and the next one, then the last."""
+    told: list[list[int]] = []
+
+    def clock(places: Sequence[int], seconds: float) -> None:
+        assert seconds > 0
+        told.append(list(places))
+
+    model = fake_head({1: [0.0, 1.0], 2: [1.0, 0.0]})
+    class_figures(model, [[1], [2, 2, 1], [2, 1]], batch_size=2, pad_id=0, clock=clock)
+    assert told == [[1, 2], [0]]
+
+
+def test_a_row_has_its_share_of_each_batch_that_it_was_in() -> None:
+    """Rows 4 and 7 have two places each: of 3 s row 4 has two thirds, of the next 1 s row 7 all."""
+    times = BatchTimes([4, 7], parts=2)
+    times([0, 1, 2], 3.0)
+    times([3], 1.0)
+    four, seven = (times.stamp(row, Answer("")) for row in (4, 7))
+    assert (four.seconds, four.batch) == (2.0, 0)
+    assert (seven.seconds, seven.batch) == (2.0, 0)
 
 
 def test_a_head_of_other_labels_is_refused() -> None:

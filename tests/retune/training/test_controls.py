@@ -14,17 +14,18 @@ from trl import SFTConfig
 
 from retune.data.tables import read_rows
 from retune.errors import ConfigError
+from retune.model_records import BaseRef
 from retune.preflight import training_rows
 from retune.recipe.sections import TrainingConfig
 from retune.recipe.sections.optimizers import MISSING, OPTIMIZERS, RENAMED
-from retune.records import BaseRef, ChatRef
-from retune.spine.stage import Workdir
-from retune.training import supervised
-from retune.training.stages import TrainInputs
+from retune.records import ChatRef, Record
+from retune.spine.stage import Workdir, key_parts, stage_key
+from retune.training import stages, supervised
+from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.supervised import train_adapter
 from retune.training.trainable import prepare_model
 from retune.training.trainer_arguments import common_arguments, row_arguments
-from tests.making import make_workdir
+from tests.making import make_workdir, settings_of
 from tests.retune.training.test_supervised import Quantize, section
 
 
@@ -249,3 +250,27 @@ def test_controls_that_do_not_go_together(settings: dict[str, Any], text: str) -
     """They are refused while the recipe is read."""
     with pytest.raises(ValueError, match=text):
         TrainingConfig.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    ("training", "same"),
+    [({"devices": 2, "sharding": "fsdp"}, True), ({"batch_size": 32}, False)],
+)
+def test_the_number_of_devices_is_no_part_of_the_key(training: dict[str, Any], same: bool) -> None:
+    """What one device trained is found by a run on two, and by no run of other steps."""
+    found, expected = (
+        key_parts(
+            stages.train_adapter,
+            Record(),
+            settings_of(
+                TrainSettings,
+                seed=1,
+                model={"id": "tiny"},
+                quantization={"kind": "none"},
+                method={"kind": "lora"},
+                training=each,
+            ),
+        )
+        for each in (training, {})
+    )
+    assert (stage_key(found) == stage_key(expected)) is same

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +17,9 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from retune.digests import digest_folder
 from retune.errors import ConfigError, DataError, ScoringError
 from retune.inference.generation import Answer
+from retune.model_records import AdapterRef, BaseRef
 from retune.recipe.sections import EarlyStoppingConfig
-from retune.records import AdapterRef, BaseRef, ChatRef, SideRef
+from retune.records import ChatRef, SideRef
 from retune.scoring.figures import WATCHED
 from retune.spine.stage import SilentReporter, Workdir
 from retune.training import task_scores
@@ -33,8 +31,9 @@ from retune.training.supervised import train_adapter
 from retune.training.task_scores import measuring_mode, spread_rows
 from retune.training.trainable import TrainedAdapter
 from tests.making import make_workdir
+from tests.retune.training.killed_training import train_until_killed
 from tests.retune.training.test_callbacks import tiny_adapted
-from tests.retune.training.test_supervised import KILLED, REPOSITORY, Quantize, section
+from tests.retune.training.test_supervised import REPOSITORY, Quantize, section
 
 ARGUMENTS: Any = TrainingArguments(output_dir="/tmp/unused", report_to="none")
 
@@ -191,11 +190,7 @@ def test_a_killed_training_stops_where_it_would_have(
 ) -> None:
     """Kill -9 in step 4, before its evaluation."""
     settings = hopeless()
-    arguments = (inputs.model_dump_json(), settings.model_dump_json(), str(work.artifact.parent))
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *arguments, "4"], cwd=REPOSITORY, check=False
-    )
-    assert killed.returncode == -signal.SIGKILL
+    train_until_killed(inputs, settings, work, step=4)
     resumed = train_adapter(inputs, settings, work)
     assert resumed.resumed_from_step == 3
     assert same_result(resumed, stopped[0])

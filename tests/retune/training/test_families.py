@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from retune.data.chats.tokenizers import load_tokenizer
 from retune.digests import digest_folder
-from retune.inference.loaded_models import SLOT, load_plain_model, put_adapter
+from retune.inference.loaded_models import SLOT, put_adapter
 from retune.modeling.four_bit import use_plain_4bit_kernels
 from retune.modeling.prequantized import quantized_as
 from retune.modeling.snapshots import locate_base
@@ -28,6 +28,7 @@ from retune.weights.merge import merge_adapter
 from retune.weights.quantize import quantize_model
 from retune.weights.stages import MergeInputs, MergeSettings, QuantizeInputs, QuantizeSettings
 from tests.making import make_workdir, settings_of
+from tests.plain_models import load_plain_model
 
 CPU = torch.device("cpu")
 IDS = torch.arange(3, 43).view(2, 20)

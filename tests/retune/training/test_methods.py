@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +15,10 @@ from safetensors.torch import load_file
 from retune.digests import digest_folder
 from retune.errors import ConfigError
 from retune.inference.loaded_models import SLOT, load_scored_model
+from retune.model_records import AdapterRef
 from retune.modeling.four_bit import use_plain_4bit_kernels
 from retune.modeling.snapshots import locate_base
-from retune.records import AdapterRef, ChatRef, Source
+from retune.records import ChatRef, Source
 from retune.spine.stage import Workdir
 from retune.training import supervised
 from retune.training.metrics import read_metrics
@@ -31,6 +29,7 @@ from retune.weights.merge import merge_adapter
 from retune.weights.quantize import quantize_model
 from retune.weights.stages import MergeInputs, MergeSettings, QuantizeInputs, QuantizeSettings
 from tests.making import make_workdir, settings_of
+from tests.retune.training.killed_training import train_until_killed
 
 REPOSITORY = Path(__file__).parents[3]
 EMBEDDED = REPOSITORY / "assets" / "base_tiny"
@@ -336,25 +335,6 @@ def test_each_kind_of_adapter_merges(
     assert merged.max_logit_difference < 1e-3 * merged.logit_spread
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from retune.training.stages import TrainInputs, TrainSettings
-from retune.spine.stage import SilentReporter, Workdir
-from retune.training.supervised import train_adapter
-
-class Killing(SilentReporter):
-    def progress(self, what, done, total):
-        if what == "steps" and done == int(sys.argv[4]):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-inputs = TrainInputs.model_validate_json(sys.argv[1])
-section = TrainSettings.model_validate_json(sys.argv[2])
-folder = Path(sys.argv[3])
-train_adapter(inputs, section, Workdir(folder / "artifact", folder / "scratch", Killing()))
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "method", "keep_best"),
@@ -378,11 +358,7 @@ def test_a_killed_training_resumes_to_the_same_weights(
     inputs, settings = inputs_of(family, "none"), section(method, keep_best=keep_best)
     whole = train_adapter(inputs, settings, make_workdir(tmp_path / "whole"))
     work = make_workdir(tmp_path / "killed")
-    arguments = (inputs.model_dump_json(), settings.model_dump_json(), str(work.artifact.parent))
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *arguments, "5"], cwd=REPOSITORY, check=False
-    )
-    assert killed.returncode == -signal.SIGKILL
+    train_until_killed(inputs, settings, work, step=5)
     resumed = train_adapter(inputs, settings, work)
     assert resumed.resumed_from_step == 4
     same = {"folder": None, "resumed_from_step": 0}

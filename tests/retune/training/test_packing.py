@@ -15,8 +15,9 @@ from trl import pack_dataset
 
 from retune.data.tables import read_rows
 from retune.errors import ConfigError, DataError
+from retune.model_records import BaseRef, ModelRef
 from retune.preflight.steps import count_sequences, count_steps, plan_packs
-from retune.records import BaseRef, ChatRef, ModelRef
+from retune.records import ChatRef
 from retune.spine.stage import Workdir
 from retune.training import packing, supervised
 from retune.training.packing import PackedCollator, attention_of, pack_rows, refuse_leaks

@@ -16,7 +16,8 @@ from retune.data.chats.pairs import format_pairs
 from retune.data.stages import PairsInputs, PairsSettings
 from retune.data.tables import read_rows
 from retune.digests import digest_folder
-from retune.records import AdapterRef, BaseRef, ChatRef, ModelRef, PairsRef, Source
+from retune.model_records import AdapterRef, BaseRef, ModelRef
+from retune.records import ChatRef, PairsRef, Source
 from retune.spine.stage import Workdir
 from retune.training import loop, preferences
 from retune.training.metrics import read_metrics

@@ -8,14 +8,15 @@ from __future__ import annotations
 import csv
 import random
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from retune.model_records import BaseRef, ModelRef, ScoredModel
 from retune.modeling.snapshots import locate_base
-from retune.records import BaseRef, ModelRef, ScoredModel, SideRef
+from retune.records import SideRef
 from retune.scoring.labels import score_baselines, score_labels
 from retune.scoring.stages import BaselineInputs, BaselineSettings, LabelInputs, LabelSettings
 from retune.training.classifying import train_classifier
@@ -27,8 +28,6 @@ from tests.shared_sets import shared_set
 from tests.tiny_models import REPOSITORY
 
 pytestmark = pytest.mark.slow
-
-HELD_OUT, WATCHED = 500, 200
 
 
 def read_texts(name: str, text: str, label: str, names: dict[str, str]) -> list[tuple[str, str]]:
@@ -55,20 +54,21 @@ def make_model(base: BaseRef, folder: Path) -> ModelRef:
 
 
 SETS: dict[str, tuple[Any, ...]] = {
-    "sms_spam": (("text", "label", {"ham": "ham", "spam": "spam"}), 1500, 3.0e-4, 3),
-    "told_br": (("text", "toxic", {"0": "clean", "1": "toxic"}), 3000, 1.0e-3, 1),
+    "sms_spam": (("text", "label", {"ham": "ham", "spam": "spam"}), 1500, 3.0e-4, 2, 300, 100),
+    "told_br": (("text", "toxic", {"0": "clean", "1": "toxic"}), 3000, 1.0e-3, 1, 500, 200),
 }
+"""Columns and labels, rows and step size and passes of the training, rows held out and watched."""
 
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_head_beats_the_largest_class_and_the_base(
     name: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """By macro F1 on 500 held-out rows; how near TF-IDF and regression are is printed."""
-    columns, rows, rate, epochs = SETS[name]
+    """By macro F1 on rows held out; how near TF-IDF and regression are is printed."""
+    columns, rows, rate, epochs, held_out, watched_rows = SETS[name]
     texts = read_texts(name, *columns)
     base = locate_base(str(REPOSITORY / "assets" / "base_tiny"), None)
-    ends = (0, HELD_OUT, HELD_OUT + WATCHED, HELD_OUT + WATCHED + rows)
+    ends = tuple(accumulate((0, held_out, watched_rows, rows)))
     test, watched, train = (
         write_labelled_side(tmp_path / str(end), base.folder, texts[start:end])
         for start, end in pairwise(ends)
@@ -86,7 +86,7 @@ def test_a_head_beats_the_largest_class_and_the_base(
             "batch_size": 32,
             "evaluations": 4,
             "watch": "macro_f1",
-            "watch_rows": WATCHED,
+            "watch_rows": watched_rows,
         },
         head={"class_weights": "balanced"},
     )

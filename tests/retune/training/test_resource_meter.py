@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from retune.data.tables import read_rows
-from retune.records import BaseRef, ChatRef
+from retune.model_records import BaseRef
+from retune.records import ChatRef
 from retune.spine.stage import Workdir
 from retune.training import resource_meter
 from retune.training.resource_meter import count_tokens, tensor_bytes, watch_memory
@@ -50,7 +51,7 @@ def test_a_training_says_what_it_took(
     assert measured is not None
     tokens = sum(len(row["prompt_ids"]) + len(row["answer_ids"]) for row in rows)
     assert (measured.steps, measured.tokens, measured.resumed) == (2, 2 * tokens, False)
-    assert measured.device == "cpu"
+    assert (measured.device, measured.devices) == ("cpu", 1)
     assert measured.model_bytes == 4 * adapter.total_parameters + 2 * 8 * 4
     assert measured.seconds > 0
     assert measured.peak_memory_bytes >= measured.memory_before_bytes > measured.model_bytes

@@ -16,8 +16,9 @@ from retune.data.schemas import CHAT_SCHEMA
 from retune.data.tables import read_rows, write_table
 from retune.digests import digest_folder
 from retune.errors import ConfigError, DataError
+from retune.model_records import AdapterRef, BaseRef, ModelRef
 from retune.recipe.loading import load_recipe
-from retune.records import AdapterRef, BaseRef, ChatRef, ModelRef, SideRef
+from retune.records import ChatRef, SideRef
 from retune.spine.stage import Workdir
 from retune.sql.records import SqlLimits, SqlRow
 from retune.sql.sandbox import SqlSandbox

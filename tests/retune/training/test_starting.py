@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from retune.errors import ConfigError
 from retune.inference.loaded_models import load_causal_model
+from retune.model_records import AdapterRef, BaseRef, ModelRef
 from retune.modeling.methods.apply import apply_method
 from retune.modeling.starting import check_start, locate_start
 from retune.recipe.sections import LoraConfig
-from retune.records import AdapterRef, BaseRef, ChatRef, ModelRef
+from retune.records import ChatRef
 from retune.spine.stage import key_parts
 from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.stages import train_adapter as train_adapter_stage

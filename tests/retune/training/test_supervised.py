@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,15 +16,17 @@ from safetensors.torch import load_file
 from retune.data.tables import read_rows
 from retune.digests import digest_folder
 from retune.errors import ConfigError, DataError, StageError
+from retune.model_records import AdapterRef, BaseRef, ModelRef
 from retune.preflight.steps import count_steps
-from retune.records import AdapterRef, BaseRef, ChatRef, ModelRef
+from retune.records import ChatRef
 from retune.spine.stage import Workdir
 from retune.training import loop, supervised
-from retune.training.callbacks import FiniteLoss
 from retune.training.metrics import read_metrics
+from retune.training.non_finite import FiniteSteps
 from retune.training.stages import TrainInputs, TrainSettings
 from retune.training.supervised import train_adapter, with_labels
 from tests.making import make_workdir, settings_of
+from tests.retune.training.killed_training import train_until_killed
 
 REPOSITORY = Path(__file__).parents[3]
 Quantize = Callable[[str], ModelRef]
@@ -170,25 +169,6 @@ def test_parts_of_a_step_give_the_same_step(
     assert cut.train_loss == pytest.approx(whole.train_loss, rel=2e-3)
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from retune.training.stages import TrainInputs, TrainSettings
-from retune.spine.stage import SilentReporter, Workdir
-from retune.training.supervised import train_adapter
-
-class Killing(SilentReporter):
-    def progress(self, what, done, total):
-        if what == "steps" and done == int(sys.argv[4]):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-inputs = TrainInputs.model_validate_json(sys.argv[1])
-section = TrainSettings.model_validate_json(sys.argv[2])
-folder = Path(sys.argv[3])
-train_adapter(inputs, section, Workdir(folder / "artifact", folder / "scratch", Killing()))
-"""
-
-
 @pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_adapter(
     trained: tuple[AdapterRef, Workdir], inputs: TrainInputs, work: Workdir
@@ -197,11 +177,7 @@ def test_a_killed_training_resumes_to_the_same_adapter(
 
     So are its figures and the points of its curves.
     """
-    arguments = (inputs.model_dump_json(), section().model_dump_json(), str(work.artifact.parent))
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *arguments, "5"], cwd=REPOSITORY, check=False
-    )
-    assert killed.returncode == -signal.SIGKILL
+    train_until_killed(inputs, section(), work, step=5)
     resumed = train_adapter(inputs, section(), work)
     whole = trained[0]
     assert resumed.resumed_from_step == 4
@@ -255,27 +231,11 @@ def test_a_damaged_checkpoint_is_not_resumed_from(
     assert resumed.digest == trained[0].digest
 
 
-def test_nan_stops_the_training(
+def test_weights_that_are_no_numbers_are_not_sealed(
     inputs: TrainInputs, work: Workdir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first checkpoint's log shows it, nothing is sealed, and the message says what to do."""
-    compute = supervised.SFTTrainer.compute_loss
-
-    def broken(self: Any, *arguments: Any, **options: Any) -> Any:
-        result = compute(self, *arguments, **options)
-        return result * math.nan if self.model.training else result
-
-    monkeypatch.setattr(supervised.SFTTrainer, "compute_loss", broken)
-    with pytest.raises(StageError, match=r"is nan at step 2. Lower training.learning_rate"):
-        train_adapter(inputs, section(), work)
-    assert not list(work.scratch.glob("checkpoints/*/sealed.json"))
-
-
-def test_nan_between_logs_is_not_sealed(
-    inputs: TrainInputs, work: Workdir, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where no log looks at the loss, no checkpoint with broken weights becomes valid."""
-    monkeypatch.setattr(FiniteLoss, "on_log", lambda *_, **__: None)
+    """Also where no step's loss is looked at, no checkpoint with broken weights becomes valid."""
+    monkeypatch.setattr(FiniteSteps, "on_pre_optimizer_step", lambda *_, **__: None)
     compute = supervised.SFTTrainer.compute_loss
 
     def broken(self: Any, *arguments: Any, **options: Any) -> Any:
@@ -285,6 +245,7 @@ def test_nan_between_logs_is_not_sealed(
     monkeypatch.setattr(supervised.SFTTrainer, "compute_loss", broken)
     with pytest.raises(StageError, match="holds NaN or infinity after step 2"):
         train_adapter(inputs, section(), work)
+    assert not list(work.scratch.glob("checkpoints/*/sealed.json"))
 
 
 def test_a_training_that_ends_early_is_an_error(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from retune.records import Metric, ModelScores, ScoreReport
+from retune.score_records import Metric, ModelScores, ScoreReport
 from retune.scoring.outcomes import write_outcomes
 from retune.trials.results import Cost, TrialResult
 

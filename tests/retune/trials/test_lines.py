@@ -11,10 +11,15 @@ from tests.retune.trials.test_results import make_recipe
 
 @pytest.mark.parametrize(
     ("gate", "probes"),
-    [({}, False), ({"metric": "probe_pass_rate"}, True), ({"min_probe_pass_rate": 0.5}, True)],
+    [
+        ({}, False),
+        ({"min_probe_pass_rate": 0.5}, True),
+        ({"metric": "probe_pass_rate"}, False),
+        ({"metric": "probe_pass_rate", "min_probe_pass_rate": 0.5}, False),
+    ],
 )
-def test_trials_are_probed_only_where_the_gate_asks(gate: dict[str, object], probes: bool) -> None:
-    """Counterfactuals and robustness never decide between trials."""
+def test_trials_are_probed_only_for_a_floor(gate: dict[str, object], probes: bool) -> None:
+    """Where probes decide promotion their cases are not for choosing; others never decide."""
     recipe = make_recipe(gate=gate, probes={"file": "probes.yaml"})
     found = list_unscored(recipe)
     assert found == {"counterfactuals", "robustness"} | (set() if probes else {"probes"})

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from retune.model_records import AdapterRef
 from retune.recipe.recipe import Recipe
-from retune.records import LOG_FOLDER, AdapterRef
+from retune.records import LOG_FOLDER
 from retune.trials.gathering import gather_comparison
 from retune.trials.results import Cost, TrialComparison, TrialResult, add_costs, read_cost
 from tests.retune.trials.conftest import MakeResult

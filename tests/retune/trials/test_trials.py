@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
-from retune.errors import ConfigError
-from retune.trials.checking import check_runner
+from retune import clusters
+from retune.errors import ConfigError, ServiceError
+from retune.recipe.sections import RunnerConfig
+from retune.trials.checking import Spreading, check_runner, choose_spreading
 from retune.trials.trials import LoadedTrial, Trial, load_trials, plan_methods
+from tests.waiting import closed_port
 
 
 def write_recipe(folder: Path, **sections: Any) -> Path:
@@ -148,14 +152,60 @@ def test_trials_are_told_apart_by_settings_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("runner", "workers", "told"),
+    ("spreading", "told"),
     [
-        (None, 2, "needs --runner"),
-        ("dask", 0, "at least 1"),
-        ("ray", None, r"pip install prefect-ray"),
+        (Spreading(workers=2), "needs --runner"),
+        (Spreading("dask", 0), "at least 1"),
+        (Spreading("ray"), r"pip install 'retune\[ray\]'"),
     ],
 )
-def test_a_runner_that_is_not_there_is_refused(runner: Any, workers: Any, told: str) -> None:
-    """The message says what to install; prefect-ray is no dependency of the tests."""
+def test_a_runner_that_is_not_there_is_refused(
+    monkeypatch: pytest.MonkeyPatch, spreading: Spreading, told: str
+) -> None:
+    """The message says what to install."""
+    monkeypatch.setattr(clusters, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=told):
-        check_runner(runner, workers)
+        check_runner(spreading)
+
+
+@pytest.mark.parametrize("address", ["auto", "host", "ray://host", "host:no", "host:99999999"])
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    """Expected is host and port, whichever the engine."""
+    with pytest.raises(ConfigError, match=f"runner.address: found {address}, expected host and"):
+        check_runner(Spreading("dask", None, address))
+
+
+def test_a_cluster_that_does_not_answer_is_told_before_anything_starts() -> None:
+    """Exit code 7, as for other services."""
+    with (
+        closed_port() as port,
+        pytest.raises(ServiceError, match=r"nobody answers at tcp://127\.0\.0\.1") as told,
+    ):
+        check_runner(Spreading("dask", None, f"tcp://127.0.0.1:{port}"))
+    assert told.value.exit_code == 7
+
+
+def test_a_trial_has_its_place_on_the_cluster_already(tmp_path: Path) -> None:
+    """A number of the cluster's devices is for one training alone; this machine's is kept."""
+    recipe = write_recipe(tmp_path, training={"batch_size": 8, "devices": 4})
+    here = Trial(name="here", overrides=("runner.kind=ray",))
+    there = Trial(name="there", overrides=(*here.overrides, "runner.address=head:6379"))
+    found = {each.trial.name: each.loaded.recipe for each in load_trials(recipe, [here, there])}
+    assert found["here"].training.devices == 4
+    assert found["there"].training.devices == "auto"
+    assert found["there"].training_cluster is None
+
+
+def test_the_command_line_wins_over_the_recipes_runner() -> None:
+    """Another engine than the recipe's has nothing of its address."""
+    config = RunnerConfig(kind="ray", address="head:6379", workers=3)
+    assert choose_spreading(config) == Spreading("ray", 3, "head:6379")
+    assert choose_spreading(config, "ray", 5) == Spreading("ray", 5, "head:6379")
+    assert choose_spreading(config, "dask") == Spreading("dask")
+    assert choose_spreading(RunnerConfig()) == Spreading()
+
+
+def test_an_address_without_an_engine_is_refused() -> None:
+    """It would silently be of no use."""
+    with pytest.raises(ValidationError, match=r"runner.address: needs runner.kind"):
+        RunnerConfig(address="head:6379")

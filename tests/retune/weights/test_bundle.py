@@ -24,10 +24,11 @@ from retune.data.chats.tokenizers import end_token_ids, load_tokenizer
 from retune.digests import digest_folder
 from retune.errors import StageError
 from retune.inference.loaded_models import load_causal_model, load_scored_model
+from retune.model_records import AdapterRef, BaseRef, MergedRef
 from retune.modeling.methods.apply import apply_method
 from retune.modeling.snapshots import locate_base
 from retune.recipe.sections.method import BottleneckConfig, MethodKind
-from retune.records import AdapterRef, BaseRef, ChatRef, MergedRef, SideRef, Source
+from retune.records import ChatRef, SideRef, Source
 from retune.spine.stage import Workdir
 from retune.weights import bundle as bundling
 from retune.weights.bundle import bundle_adapter

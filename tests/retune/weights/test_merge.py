@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraModel, PeftModel, get_peft_model
+from peft import PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
@@ -17,11 +17,12 @@ from retune.data.chats.templates import locate_shipped, read_template
 from retune.data.chats.tokenizers import end_token_ids, load_tokenizer
 from retune.errors import StageError
 from retune.inference.loaded_models import load_causal_model
+from retune.model_records import AdapterRef, BaseRef, MergedRef
 from retune.modeling.methods.lora import as_peft
 from retune.modeling.snapshots import locate_base
-from retune.records import AdapterRef, BaseRef, ChatRef, MergedRef, SideRef
+from retune.records import ChatRef, SideRef
 from retune.spine.stage import Workdir
-from retune.weights import merge as merging
+from retune.weights import streamed_merge
 from retune.weights.merge import merge_adapter
 from retune.weights.stages import MergeInputs, MergeSettings
 from tests.making import settings_of
@@ -214,15 +215,16 @@ def test_rounding_that_costs_too_much_is_refused_with_what_to_write(
 
 
 def spoil_after_saving(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Any], Any]) -> None:
-    save = merging._save_merged
+    save = streamed_merge.save_streamed
 
-    def save_and_spoil(merged: Any, target: Path, size: str) -> None:
-        save(merged, target, size)
-        weights = load_file(target / "model.safetensors")
-        weights[f"{DOWN}.weight"] = spoil(weights[f"{DOWN}.weight"])
-        save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    def save_and_spoil(model: Any, weights: Any, target: Path, **options: Any) -> Any:
+        digests = save(model, weights, target, **options)
+        saved = load_file(target / "model.safetensors")
+        saved[f"{DOWN}.weight"] = spoil(saved[f"{DOWN}.weight"])
+        save_file(saved, target / "model.safetensors", metadata={"format": "pt"})
+        return digests
 
-    monkeypatch.setattr(merging, "_save_merged", save_and_spoil)
+    monkeypatch.setattr(streamed_merge, "save_streamed", save_and_spoil)
 
 
 @pytest.mark.parametrize(
@@ -295,13 +297,19 @@ def test_a_wrong_merge_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whatever goes into the weights but the adapter that was asked, even where it is rounded."""
-    right = LoraModel.merge_and_unload
+    put, prove = streamed_merge.put_adapter_unfilled, streamed_merge._prove_and_save
+    seen: list[PeftModel] = []
 
-    def merge_wrongly(self: Any, **options: Any) -> Any:
-        wrong(self)
-        return right(self, **options)
+    def put_and_remember(*arguments: Any) -> PeftModel:
+        seen.append(put(*arguments))
+        return seen[-1]
 
-    monkeypatch.setattr(LoraModel, "merge_and_unload", merge_wrongly)
+    def merge_wrongly(*arguments: Any) -> Any:
+        wrong(seen[-1])
+        return prove(*arguments)
+
+    monkeypatch.setattr(streamed_merge, "put_adapter_unfilled", put_and_remember)
+    monkeypatch.setattr(streamed_merge, "_prove_and_save", merge_wrongly)
     inputs = MergeInputs(
         adapter=write_adapter(base, tmp_path / "adapter", std=std),
         base=base,

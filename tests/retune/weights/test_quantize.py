@@ -12,8 +12,8 @@ from bitsandbytes.nn import Linear4bit
 from retune.digests import digest_folder
 from retune.errors import DataError
 from retune.inference.loaded_models import load_causal_model
+from retune.model_records import BaseRef, ModelRef
 from retune.modeling.reference import REFERENCE_TEXT, read_references
-from retune.records import BaseRef, ModelRef
 
 Quantize = Callable[[str], ModelRef]
 

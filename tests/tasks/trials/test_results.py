@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from retune.errors import DataError
-from retune.records import LOG_FOLDER, ModelScores
+from retune.records import LOG_FOLDER
+from retune.score_records import ModelScores
 from retune.tracking import connect
 from retune.trials.pruning import TrialStopped
 from retune.trials.results import find_loss_scope
 from retune.watching import StageLine
-from tasks.run import TrackedRun, open_run
+from tasks.runs.run import TrackedRun, open_run
 from tasks.trials.results import fail_trial, finish_trial, stop_trial
 from tasks.trials.run_one import OpenTrial
 from tests.tasks.conftest import MakeJob, MakeRun, make_adapter, with_rows

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from retune.errors import ConfigError
+from retune.preflight.devices import TRAINING_CLUSTER
 from retune.spine.process import StageProcess
 from retune.tracking import connect
 from retune.training.stages import train_adapter
 from retune.trials.pruning import StoppedNote, TrialStopped
 from retune.trials.trials import Trial, TrialRequest
 from retune.watching import WATCHER, StageLine
-from tasks.job import Job
+from tasks.runs.job import Job
 from tasks.trials.run_one import OpenTrial, open_trial, train_watched
 from tests.tasks.conftest import MakeJob, Told, make_model, with_rows, write_recipe
 
@@ -24,7 +25,7 @@ def make_request(folder: Path, *, stop_hopeless: bool = True) -> TrialRequest:
     return TrialRequest(
         recipe=write_recipe(folder),
         trial=Trial(name="short", overrides=("training.max_steps=2",)),
-        ledger=folder / "ledger",
+        comparison="digest",
         parent_run="comparison",
         stop_hopeless=stop_hopeless,
     )
@@ -41,6 +42,18 @@ def test_a_trial_is_a_run_below_its_comparison(tmp_path: Path, told: Told) -> No
     assert found.data.tags["retune.trial"] == found.info.run_name == "short"
     assert found.data.params["overrides"] == "training.max_steps=2"
     assert told.notes == []
+
+
+@pytest.mark.usefixtures("tracking", "told")
+def test_a_trial_trains_on_its_node(tmp_path: Path) -> None:
+    """Four devices of the cluster are for one training alone."""
+    training = {"batch_size": 8, "devices": 4}
+    runner = {"kind": "ray", "address": "head:6379"}
+    request = make_request(tmp_path)
+    write_recipe(tmp_path, training=training, runner=runner)
+    with open_trial(request) as trial:
+        assert trial.run.recipe.training.devices == "auto"
+        assert TRAINING_CLUSTER not in trial.run.context
 
 
 @pytest.mark.usefixtures("tracking")

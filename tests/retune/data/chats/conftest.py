@@ -12,7 +12,8 @@ import pytest
 
 from retune.data.schemas import DATABASE_SCHEMA, INDEX_SCHEMA, ROW_SCHEMA
 from retune.data.tables import write_table
-from retune.records import BaseRef, ChatRef, DatasetRef, EncodedRef, Side, Source, SplitRef
+from retune.model_records import BaseRef
+from retune.records import ChatRef, DatasetRef, EncodedRef, Side, Source, SplitRef
 from tests.making import make_workdir, settings_of
 
 EMPTY = {

@@ -12,7 +12,7 @@ import pytest
 from retune.data.chats.auditing import AuditRules, audit_row, find_answer
 from retune.data.chats.masks import show_rows
 from retune.data.chats.templates import locate_shipped
-from retune.data.chats.tokenizers import load_tokenizer
+from retune.data.chats.tokenizers import load_decoder, load_tokenizer
 from retune.data.tables import read_rows
 from retune.errors import DataError
 from retune.records import ChatRef
@@ -305,7 +305,7 @@ def test_the_report_counts_every_row(bench: Any, read_audit: Any) -> None:
 def test_rows_are_shown_as_the_model_reads_them(bench: Any) -> None:
     """Pieces alternate between what is read and what is learned."""
     chat = bench.audit([{"history": HISTORY}, {}], loss_on="assistant")
-    shown = show_rows(chat.side("train"), load_tokenizer(bench.base.folder), 1)
+    shown = show_rows(chat.side("train"), load_decoder(bench.base.folder), 1)
     assert len(shown) == 1
     assert shown[0].row_id == "0-0"
     assert shown[0].pieces == (

@@ -13,7 +13,7 @@ from retune.data.chats.messages import build_messages
 from retune.data.chats.rendering import ChatRenderer, ChatText, render_prompt
 from retune.data.chats.tokenizers import load_tokenizer
 from retune.errors import ConfigError
-from retune.records import BaseRef
+from retune.model_records import BaseRef
 from tests.tiny_models import GEMMA_TEMPLATE
 
 Snapshot = Callable[[str], Path]

@@ -18,7 +18,8 @@ from retune.data.preferences import is_held_back, locate_preferences, read_prefe
 from retune.data.stages import PairsInputs, PairsSettings
 from retune.data.tables import read_rows
 from retune.errors import DataError
-from retune.records import BaseRef, ChatRef, PairsRef, Source
+from retune.model_records import BaseRef
+from retune.records import ChatRef, PairsRef, Source
 from retune.spine.stage import Workdir
 from tests.making import make_workdir, settings_of
 

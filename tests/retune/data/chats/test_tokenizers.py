@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,12 @@ import pytest
 from sentencepiece import SentencePieceTrainer
 
 from retune.data.chats.templates import locate_shipped, read_template
-from retune.data.chats.tokenizers import end_token_ids, load_tokenizer, tokenizer_digest
+from retune.data.chats.tokenizers import (
+    end_token_ids,
+    load_decoder,
+    load_tokenizer,
+    tokenizer_digest,
+)
 from retune.errors import ConfigError
 
 Snapshot = Callable[[str], Path]
@@ -126,3 +133,66 @@ def test_a_broken_sentencepiece_model_sends_to_no_package(snapshot: Snapshot, co
     with pytest.raises(ConfigError, match=r"cannot be loaded from tokenizer\.model") as caught:
         load_tokenizer(folder)
     assert "pip install" not in str(caught.value)
+
+
+CHANGES: dict[str, dict[str, object]] = {
+    "as it is": {},
+    "spaces cleaned up": {"clean_up_tokenization_spaces": True},
+    "class of a family": {"tokenizer_class": "GPT2Tokenizer"},
+    "no class": {"tokenizer_class": None},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_ids_are_shown_as_the_tokenizer_writes_them(
+    snapshot: Snapshot, copied: Copy, change: str
+) -> None:
+    """Each token alone, marks among them, and a text with letters of several bytes, cut too."""
+    folder = copied(snapshot("llama"))
+    config = folder / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | CHANGES[change]))
+    tokenizer, decode = load_tokenizer(folder), load_decoder(folder)
+    ids = tokenizer("  Não é o mesmo , isto . É ?\n<|end|>日本")["input_ids"]
+    stretches = [[each] for each in range(len(tokenizer))] + [ids, ids[:-1], ids[1:], []]
+    assert [decode(each) for each in stretches] == [tokenizer.decode(each) for each in stretches]
+
+
+SHOW = """
+import sys
+from pathlib import Path
+from retune.data.chats.tokenizers import load_decoder
+load_decoder(Path(sys.argv[1]))([1, 2, 3])
+print([name for name in ("torch", "transformers") if name in sys.modules])
+"""
+
+
+def test_showing_ids_imports_no_torch(snapshot: Snapshot) -> None:
+    """`retune check` on stored rows does nothing else that needs it: half of its time."""
+    done = subprocess.run(
+        [sys.executable, "-c", SHOW, str(snapshot("llama"))],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_a_token_that_only_the_settings_add_is_shown(snapshot: Snapshot, copied: Copy) -> None:
+    """The file of the library does not know it."""
+    folder = copied(snapshot("llama"))
+    known = len(load_tokenizer(folder))
+    config = folder / "tokenizer_config.json"
+    settings = json.loads(config.read_text())
+    settings["added_tokens_decoder"] = {str(known): {"content": "<|more|>", "special": True}}
+    config.write_text(json.dumps(settings))
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.decode([known]) == "<|more|>"
+    assert load_decoder(folder)([known]) == "<|more|>"
+
+
+def test_a_broken_tokenizer_is_told_when_it_is_shown(snapshot: Snapshot, copied: Copy) -> None:
+    """As when it is loaded for work."""
+    folder = copied(snapshot("llama"))
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        load_decoder(folder)([1])

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retune.data.quality.mixing import choose_rows, count_by_weight
+from retune.data.columns.in_memory import ColumnsInMemory
+from retune.data.quality.mixing import count_by_weight
 
 SOURCES = st.lists(
     st.tuples(st.integers(1, 5000), st.floats(0.01, 100, allow_nan=False)), min_size=1, max_size=6
@@ -49,7 +50,11 @@ def test_added_rows_push_out_no_more_than_they_take(draws: list[int], data: st.D
     """Of the rows chosen before, only as many go as rows come."""
     added = data.draw(st.lists(st.integers(0, 2**64 - 1), max_size=5))
     count = data.draw(st.integers(0, len(draws)))
-    before = choose_rows(np.array(draws, np.uint64), count)
-    after = choose_rows(np.array([*draws, *added], np.uint64), count)
+
+    def choose(of: list[int]) -> np.ndarray:
+        one_class = np.zeros(len(of), np.int64)
+        return ColumnsInMemory().choose_lowest(np.array(of, np.uint64), one_class, [count])
+
+    before, after = choose(draws), choose([*draws, *added])
     assert (before & ~after[: len(draws)]).sum() <= after[len(draws) :].sum()
     assert not (after[: len(draws)] & ~before).any()

@@ -5,7 +5,7 @@ import string
 
 import pytest
 
-from retune.data.quality.sensitive import find_personal_data, find_secrets
+from retune.data.quality.sensitive import find_personal_data, find_secrets, redact
 
 _DRAW = random.Random(5)
 
@@ -94,3 +94,20 @@ def test_personal_data_is_found(kind: str, text: str) -> None:
 def test_other_numbers_are_no_personal_data(text: str) -> None:
     """Check digits, issuers and forms keep false alarms away."""
     assert not find_personal_data(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ask maria@banco.com.br now", "ask [e-mail] now"),
+        ("senha: xK9mQ2vLp7Zt1, then", "senha: [assigned password], then"),
+        ("CPF 529.982.247-25 of a test", "CPF [CPF] of a test"),
+        ("id 123.456.789-00 is none", "id 123.456.789-00 is none"),
+        ("before -----BEGIN RSA " + "PRIVATE KEY-----\nMIIE", "before [private key]"),
+        ("nothing here", "nothing here"),
+    ],
+)
+def test_what_is_found_is_put_in_brackets(text: str, expected: str) -> None:
+    """The kind stands in place of what matched, and nothing is found a second time."""
+    assert redact(text) == expected
+    assert not find_secrets(redact(text)) | find_personal_data(redact(text))

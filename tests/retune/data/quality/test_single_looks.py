@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from retune.data.quality.languages import LanguageFinder
-from retune.data.quality.lengths import even_edges, measure_lengths, round_edges
+from retune.data.quality.lengths import count_lengths, even_edges, measure_counts, round_edges
 from retune.data.quality.unprintable import find_unprintable
 from retune.errors import ConfigError
 
@@ -48,7 +48,7 @@ def test_unknown_language_is_refused() -> None:
 
 def test_lengths_by_hand() -> None:
     """0, 1, 3 and 12 characters: mean 4, and one row in four bins."""
-    found = measure_lengths(np.array([0, 1, 3, 12]), round_edges(12))
+    found = measure_counts(count_lengths([np.array([0, 1, 3, 12])]), round_edges(12))
     assert found.mean == 4
     assert found.edges == (0, 1, 2, 5, 10, 20)
     assert found.counts == (1, 1, 1, 0, 1)

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, GptOssConfig, PreTrainedModel, Qw
 
 from retune.errors import ConfigError
 from retune.inference.loaded_models import load_causal_model, put_adapter
+from retune.modeling.four_bit import as_bitsandbytes
 from retune.modeling.methods.adapter_folders import check_adapter
 from retune.modeling.methods.apply import apply_method
 from retune.modeling.methods.stacked_weights import list_stacked
@@ -236,3 +237,33 @@ def test_names_are_written_in_one_order(snapshot: Snapshot, tmp_path: Path) -> N
     adapt(load(snapshot("gpt_oss"))).save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "adapter_config.json").read_text("utf-8"))
     assert saved["target_parameters"] == [DOWN, GATE_UP]
+
+
+def test_experts_stay_as_they_are_stored_beside_weights_in_4_bits(snapshot: Snapshot) -> None:
+    """What is not packed becomes float32, but experts keep bits and values, and q_proj learns.
+
+    A convolution, which models with recurrent layers have, is no expert.
+    """
+    config = as_bitsandbytes(double=True, compute_dtype=torch.bfloat16, storage_dtype=torch.uint8)
+    model = load_causal_model(
+        snapshot("gpt_oss"),
+        dtype=torch.bfloat16,
+        device=torch.device("cpu"),
+        quantization_config=config,
+    )
+    stored = {name: weight.clone() for name, weight in model.named_parameters() if weight.dim() > 2}
+    model.model.layers[0].conv = torch.nn.Conv1d(2, 2, 3, dtype=torch.bfloat16)
+
+    adapted = apply_method(model, LoraConfig(r=R, alpha=ALPHA, target_modules=("q_proj",)))
+
+    found = dict(adapted.named_parameters())
+    assert len(stored) == 4
+    for name, weight in stored.items():
+        after = found[f"base_model.model.{name}"]
+        assert after.dtype == torch.bfloat16 and not after.requires_grad
+        assert torch.equal(after, weight)
+    for name in ("norm", "layers.0.conv"):
+        assert found[f"base_model.model.model.{name}.weight"].dtype == torch.float32
+    adapted.train()(input_ids=IDS, labels=IDS).loss.backward()
+    learned = [weight for weight in found.values() if weight.requires_grad]
+    assert any(weight.grad is not None and weight.grad.abs().max() > 0 for weight in learned)

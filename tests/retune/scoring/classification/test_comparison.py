@@ -13,7 +13,7 @@ from retune.errors import ScoringError
 from retune.scoring.classification.comparison import compare_classifications
 from retune.scoring.classification.counts import macro_f1, number_labels, tabulate_counts
 from retune.scoring.classification.records import ClassificationOutcome
-from retune.scoring.resampling import percentile_interval, resample_sums
+from retune.scoring.uncertainty.resampling import percentile_interval, resample_sums
 
 
 def outcomes(

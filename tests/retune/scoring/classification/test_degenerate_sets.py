@@ -11,8 +11,9 @@ from retune.scoring.classification.baselines import score_plain_classifiers
 from retune.scoring.classification.picture import draw_confusion_png, draw_confusion_svg
 from retune.scoring.classification.records import ClassificationRow
 from retune.scoring.classification.score import score_classification
-from retune.scoring.resampling import exp_of_ratio
-from retune.scoring.uncertainty import estimate_ratio, paired_difference
+from retune.scoring.uncertainty.estimates import estimate_ratio
+from retune.scoring.uncertainty.paired import paired_difference
+from retune.scoring.uncertainty.resampling import exp_of_ratio
 
 LABELS = ("a", "b", "c")
 SURE = np.array([[1.0, 0.0, 0.0]] * 3)

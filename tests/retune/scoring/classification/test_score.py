@@ -20,7 +20,7 @@ from retune.scoring.classification.counts import (
 )
 from retune.scoring.classification.records import ClassificationRow, ClassificationScores
 from retune.scoring.classification.score import score_classification
-from retune.scoring.resampling import percentile_interval, resample_sums
+from retune.scoring.uncertainty.resampling import percentile_interval, resample_sums
 
 LABELS = ("a", "b")
 

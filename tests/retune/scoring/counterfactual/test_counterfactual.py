@@ -20,7 +20,7 @@ from retune.scoring.counterfactual import (
     score_pair_likelihoods,
     score_pairs,
 )
-from retune.scoring.exchanging import sign_flip_test
+from retune.scoring.uncertainty.exchanging import sign_flip_test
 
 SET = """
 language: pt

@@ -13,7 +13,8 @@ import torch
 from retune.errors import ConfigError
 from retune.inference.generation import Answer
 from retune.inference.loaded_models import SLOT, LoadedModel
-from retune.records import BaseRef, ScoreReport
+from retune.model_records import BaseRef
+from retune.score_records import ScoreReport
 from retune.scoring.outcomes import read_outcomes
 from retune.scoring.probes import probe_models
 from retune.scoring.probes.probe_models import probe_counterfactuals, probe_model

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from retune.errors import ConfigError, ScoringError
 from retune.scoring.probes import ProbeCase, judge_probe, judge_probes, load_probes
-from retune.scoring.uncertainty import wilson_interval
+from retune.scoring.uncertainty.estimates import wilson_interval
 
 GOOD = """
 categories:

@@ -15,7 +15,9 @@ from retune.data.tables import read_rows, write_table
 from retune.digests import digest_folder
 from retune.inference.generation import Answer, write_answers
 from retune.inference.loaded_models import SLOT, LoadedModel
-from retune.records import BaseRef, ScoreReport, SideRef
+from retune.model_records import BaseRef
+from retune.records import SideRef
+from retune.score_records import ScoreReport
 from retune.scoring import answer_judging
 from retune.scoring import labels as labels_module
 from retune.scoring.outcomes import read_outcomes

@@ -20,7 +20,7 @@ from retune.scoring.robustness import (
     score_flips,
     split_schema,
 )
-from retune.scoring.uncertainty import wilson_interval
+from retune.scoring.uncertainty.estimates import wilson_interval
 
 SCHEMA = "CREATE TABLE Ações (Id INT, nome TEXT);\nINSERT INTO Ações VALUES (1, 'x;  Y');\n"
 QUESTION = "Quais são os nomes das ações do José?"

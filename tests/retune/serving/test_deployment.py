@@ -1,0 +1,176 @@
+"""Following the alias, over processes that are stood in for: let in, refused, tried again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from retune.errors import ArtifactError, ServiceError
+from retune.serving.deployment import Deployment
+from retune.serving.messages import EngineSettings, ServedModel
+from retune.serving.metrics import Metrics
+from tests.retune.serving.test_request_log import MODEL
+
+SETTINGS = EngineSettings(batch=2, context=64, default_tokens=8)
+
+
+class Alias:
+    """An alias that points to a version, or cannot be looked at."""
+
+    follows = True
+
+    def __init__(self) -> None:
+        self.version, self.fault, self.looked = 1, None, 0
+        self.missing: Exception | None = None
+
+    def target(self) -> int:
+        self.looked += 1
+        if self.fault is not None:
+            raise self.fault
+        return self.version
+
+    def find(self) -> ServedModel:
+        if self.missing is not None:
+            raise self.missing
+        return MODEL.model_copy(update={"version": self.version})
+
+
+class Process:
+    """A process whose model comes to a state, and answers `in_flight` requests."""
+
+    def __init__(self, model: ServedModel, state: str) -> None:
+        self.model, self._state, self.reason = model, state, state
+        self.in_flight, self.stopped = 0, False
+
+    async def settled(self) -> str:
+        return self._state
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+
+class Bench:
+    """A deployment of version 1 of an alias, and the states that the next versions come to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, poll: float = 3600.0) -> None:
+        self.alias, self.states = Alias(), {1: "ready"}
+        self.started: list[Process] = []
+        self.metrics = Metrics()
+
+        def start(_: Deployment, model: ServedModel) -> Process:
+            self.started.append(Process(model, self.states[model.version or 0]))
+            return self.started[-1]
+
+        monkeypatch.setattr(Deployment, "_start", start)
+        first = MODEL.model_copy(update={"version": 1})
+        source: Any = self.alias
+        self.deployment = Deployment(source, first, SETTINGS, self.metrics, poll, drain_seconds=0.0)
+
+    def refusals(self) -> float:
+        found = self.metrics.registry.get_sample_value(
+            "retune_serving_swaps_total", {"outcome": "refused"}
+        )
+        return found or 0.0
+
+
+def test_a_version_that_fails_its_proof_is_refused_until_the_alias_moves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        bench = Bench(monkeypatch)
+        bench.states[2] = "unfit"
+        bench.alias.version = 2
+        for _ in range(3):
+            await bench.deployment.look()
+        assert (bench.deployment.refused, len(bench.started)) == ((2, "unfit"), 2)
+        assert bench.deployment.model.version == 1
+
+        bench.alias.version = 1
+        await bench.deployment.look()
+        assert bench.deployment.refused is None
+        bench.alias.version, bench.states[2] = 2, "ready"
+        await bench.deployment.look()
+        assert bench.deployment.model.version == 2
+        await bench.deployment.stop()
+
+    asyncio.run(test())
+
+
+def test_a_version_whose_process_dies_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at the next look, but once the pause of 30 s is over."""
+    now = [1000.0]
+    monkeypatch.setattr("retune.serving.deployment.time.monotonic", lambda: now[0])
+
+    async def test() -> None:
+        bench = Bench(monkeypatch)
+        bench.alias.version, bench.states[2] = 2, "restarting"
+        await bench.deployment.look()
+        await bench.deployment.look()
+        assert len(bench.started) == 2
+        assert bench.deployment.refused is not None
+        assert "died before it was ready" in bench.deployment.refused[1]
+
+        now[0] += 31
+        bench.states[2] = "ready"
+        await bench.deployment.look()
+        assert (bench.deployment.model.version, bench.deployment.refused) == (2, None)
+        await bench.deployment.stop()
+
+    asyncio.run(test())
+
+
+def test_a_version_whose_files_are_gone_is_refused_once_and_let_in_when_they_are_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        bench = Bench(monkeypatch)
+        bench.alias.version, bench.states[2] = 2, "ready"
+        bench.alias.missing = ArtifactError("its files are gone")
+        for _ in range(3):
+            await bench.deployment.look()
+        assert bench.deployment.refused == (2, "its files are gone")
+        assert bench.refusals() == 1.0
+
+        bench.alias.missing = None
+        await bench.deployment.look()
+        assert (bench.deployment.model.version, bench.deployment.refused) == (2, None)
+        await bench.deployment.stop()
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left"), ServiceError("away"), KeyError()])
+def test_whatever_goes_wrong_the_alias_is_followed_on_and_it_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: Exception
+) -> None:
+    async def test() -> None:
+        bench = Bench(monkeypatch, poll=0.0)
+        bench.alias.fault = fault
+        while bench.alias.looked < 3:
+            await asyncio.sleep(0.001)
+        bench.alias.version, bench.states[2], bench.alias.fault = 2, "ready", None
+        while bench.deployment.model.version != 2:
+            await asyncio.sleep(0.001)
+        await bench.deployment.stop()
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+    told = [each for each in caplog.messages if "cannot be followed" in each]
+    assert len(told) == 1
+
+
+def test_a_process_that_was_replaced_ends_in_time_though_a_client_does_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        bench = Bench(monkeypatch)
+        old = bench.started[0]
+        old.in_flight = 1
+        bench.alias.version, bench.states[2] = 2, "ready"
+        await bench.deployment.look()
+        while not old.stopped:
+            await asyncio.sleep(0.001)
+        await bench.deployment.stop()
+
+    asyncio.run(asyncio.wait_for(test(), 60))

@@ -1,0 +1,89 @@
+"""The alias moves while clients ask: no request fails, and only what is proved is let in."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from retune.registry.versions.finding import CHAMPION, resolve_version
+from retune.tracking import connect
+from tests.retune.registry.test_registering import Bench
+from tests.retune.serving.conftest import Served
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.service]
+
+
+class Asking:
+    """Asks without a pause, and keeps what came of it."""
+
+    def __init__(self, served: Served) -> None:
+        self._served, self._over = served, threading.Event()
+        self.answers: list[tuple[int, str]] = []
+        self._thread = threading.Thread(target=self._ask)
+        self._thread.start()
+
+    def _ask(self) -> None:
+        while not self._over.is_set():
+            found = self._served.post("/generate", prompt="x", max_tokens=24)
+            self.answers.append((found.status_code, str(found.json().get("version"))))
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def move(bench: Bench, version: int) -> None:
+    connect(bench.uri).set_registered_model_alias("swapped", CHAMPION, str(version))
+
+
+def spoil(folder: Path) -> None:
+    path = folder / "model" / "model.safetensors"
+    weights = load_file(path)
+    weights["lm_head.weight"] = weights["lm_head.weight"].flip(0).contiguous()
+    save_file(weights, f"{path}.new", metadata={"format": "pt"})
+    os.replace(f"{path}.new", path)
+
+
+def test_versions_change_without_a_failed_request_and_a_wrong_one_is_refused(
+    bench: Bench, serve: Callable[..., Served]
+) -> None:
+    """Version 3 was changed after it was registered: 2 goes on answering, and says so."""
+    for seed in (1, 2, 3):
+        bench.register("swapped", seed, promote=seed == 1)
+    spoil(resolve_version(bench.uri, "swapped", 3)[1])
+    served = serve("models:/swapped@champion", "--store", str(bench.root), "--poll", "0.2")
+    served.wait_until_ready()
+    asking = Asking(served)
+    try:
+        wait_until(lambda: asking.answers, what="an answer")
+        move(bench, 2)
+        wait_until(lambda: _last(asking) == ("200", "2"), what="an answer of version 2", every=0.2)
+        move(bench, 3)
+        wait_until(lambda: "refused" in served.ready(), what="a refusal", every=0.2)
+        seen = len(asking.answers)
+        wait_until(lambda: len(asking.answers) > seen, what="an answer after it")
+    finally:
+        asking.stop()
+
+    statuses, versions = zip(*asking.answers, strict=True)
+    assert set(statuses) == {200}
+    # In this order, and none after another has answered.
+    assert "".join(versions).lstrip("1").strip("2") == ""
+    refused = served.ready()["refused"]
+    assert refused["version"] == 3
+    assert "is answered otherwise" in refused["reason"]
+    counters = served.get("/metrics").text
+    assert 'retune_serving_swaps_total{outcome="done"} 1.0' in counters
+    assert 'retune_serving_swaps_total{outcome="refused"} 1.0' in counters
+    wait_until(lambda: len(served.workers()) == 1, what="the end of the others", every=0.2)
+
+
+def _last(asking: Asking) -> tuple[str, str]:
+    status, version = asking.answers[-1]
+    return str(status), version
