@@ -19,6 +19,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.strategies._internal import random as _random  # noqa: F401
 
+from retune.machine import list_gpu_memories
 from retune.model_records import BaseRef, ModelRef
 from retune.records import ChatRef, CleanRef, DatabasesRef, DatasetRef, SideRef, Source, SplitRef
 from retune.spine.stage import Workdir
@@ -78,6 +79,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return _LONGEST.index(name) if name in _LONGEST else len(_LONGEST)
 
     items.sort(key=place)
+    if not list_gpu_memories():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="this machine has no GPU"))
 
 
 def pytest_collection_finish() -> None:

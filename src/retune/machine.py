@@ -17,6 +17,10 @@ from retune.records import Record
 
 DeviceName = Literal["cpu", "cuda"]
 
+GPU_CONTEXT_BYTES = 650_000_000
+"""What CUDA takes of a GPU for a process before its first tensor, kernels of torch included: 647 MB
+on an H200 with torch 2.11 (benchmarks/gpu_stages.py); smaller GPUs keep less."""
+
 
 class Device(Record):
     """What a training's memory depends on in a device, its size aside."""

@@ -50,6 +50,8 @@ class Room(Record):
     ram: int
     runtime: int = 0
     """What of the RAM the process and its libraries hold, before a model is loaded."""
+    context: int = 0
+    """What of a GPU the process holds by then; 0 without one."""
 
 
 class Candidate(Record):
@@ -105,7 +107,7 @@ def _meant(wanted: PlacementChoice, room: Room) -> str:
 def _hold(sizes: FormSizes, room: Room, form: Form, placement: Placement) -> Candidate:
     whole = sizes.weights + max(sizes.working, sizes.loading)
     device = {
-        "device": whole,
+        "device": room.context + whole,
         "offloaded": _offloaded(sizes, room),
         "cpu": 0,
     }[placement]
@@ -121,7 +123,7 @@ def _hold(sizes: FormSizes, room: Room, form: Form, placement: Placement) -> Can
 
 
 def _offloaded(sizes: FormSizes, room: Room) -> int:
-    return resident_bytes(sizes, room) + 2 * sizes.largest + sizes.working
+    return room.context + resident_bytes(sizes, room) + 2 * sizes.largest + sizes.working
 
 
 def resident_bytes(sizes: FormSizes, room: Room) -> int:
@@ -134,7 +136,7 @@ def resident_bytes(sizes: FormSizes, room: Room) -> int:
     Returns:
         What is left beside the work and the layer on its way; 0 where nothing is.
     """
-    free = room.device - (room.runtime if room.kind == "cpu" else 0)
+    free = room.device - (room.runtime if room.kind == "cpu" else room.context)
     # A piece on its way is read, and then in its number type: two of them for a moment.
     return max(0, min(sizes.weights, free - sizes.working - 2 * sizes.largest))
 

@@ -176,10 +176,8 @@ def _notes(recipe: Recipe, device: Device, ratio: float | None) -> Iterator[str]
             "not calibrated: beside its tensors a process on a CPU holds freed memory that the C "
             "library keeps. The first training in this store says how much"
         )
-    if device.name == "cuda":
-        if not device.present:
-            yield "counted for a GPU on a machine without one: its kernels may hold other memory"
-        yield "the GPU's driver and context take some hundred megabytes more"
+    if device.name == "cuda" and not device.present:
+        yield "counted for a GPU on a machine without one: its kernels may hold other memory"
     if recipe.training.torch_compile:
         yield "torch.compile plans memory its own way: the estimate is of the plain model"
     if recipe.head is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from retune.errors import ConfigError
-from retune.machine import Device, find_memory
+from retune.machine import GPU_CONTEXT_BYTES, Device, find_memory
 from retune.model_records import StagePlace
 from retune.modeling.memory.memory_estimate import MemoryEstimate
 from retune.modeling.memory.stage_sizes import StageSizes
@@ -43,7 +43,11 @@ def find_room(recipe: Recipe, device: Device) -> Room:
     if device.name == "cpu":
         ram = on_device = min(on_device, ram or on_device)
     return Room(
-        kind=device.name, device=on_device, ram=ram or find_memory("cpu"), runtime=LIBRARIES
+        kind=device.name,
+        device=on_device,
+        ram=ram or find_memory("cpu"),
+        runtime=LIBRARIES,
+        context=GPU_CONTEXT_BYTES if device.name == "cuda" else 0,
     )
 
 
@@ -215,7 +219,7 @@ def _train(
     held = Candidate(
         form="nf4" if sizes.written is not None else "plain",
         placement="device",
-        device_bytes=needed if on_gpu else 0,
+        device_bytes=room.context + needed if on_gpu else 0,
         ram_bytes=room.runtime * processes + in_ram * here,
     )
     return StagePlan(stage="train_adapter", held=held, fits=held.fits(room))

@@ -92,7 +92,7 @@ class EstimateSettings(Settings):
     evaluations: Annotated[int, reads("training.evaluations")]
 
 
-@stage(EstimateInputs, version=2, libraries=(*ADAPTED, "trl"), on_device=True)
+@stage(EstimateInputs, version=3, libraries=(*ADAPTED, "trl"), on_device=True)
 def estimate_training(
     inputs: EstimateInputs, settings: EstimateSettings, work: Workdir
 ) -> TrainingEstimate:

@@ -58,6 +58,17 @@ def test_a_recipe_may_force_the_place() -> None:
     assert chosen(gpu(34), wanted="device") is None
 
 
+def test_what_cuda_takes_of_a_gpu_is_no_room_for_a_model() -> None:
+    """With 8 of them 113 hold 100 and 5 plainly; 112 do not, and offload to the brim."""
+    room = Room(kind="cuda", device=113, ram=1000, runtime=50, context=8)
+    assert chosen(room) == ("plain", "device", 113, 60)
+    full = room.model_copy(update={"device": 112})
+    assert chosen(full) == ("nf4", "device", 43, 60)
+    # 112 - 8 - 5 - 2 x 10 are left for weights that stay.
+    assert chosen(full, wanted="offloaded") == ("plain", "offloaded", 112, 60)
+    assert resident_bytes(PLAIN, full) == 79
+
+
 def test_without_a_gpu_the_device_is_the_ram() -> None:
     """Libraries of 50 are in it too; cpu and device are one."""
     room = Room(kind="cpu", device=155, ram=155, runtime=50)

@@ -25,9 +25,10 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from trl.trainer.utils import add_fused_lm_head
 
 from retune.errors import ConfigError
-from retune.machine import Device
+from retune.machine import GPU_CONTEXT_BYTES, Device
 from retune.modeling.devices import pick_compute_dtype, pick_dtype
 from retune.modeling.memory.allocations import AllocationLog
+from retune.modeling.memory.gpu_kernels import followed_kernels
 from retune.modeling.memory.memory_estimate import HELD, BatchShape, MemoryEstimate
 from retune.modeling.memory.meta_model import build_meta_model, count_parameters, make_fake
 from retune.modeling.memory.optimizer_memory import bitsandbytes_states, is_bitsandbytes
@@ -86,7 +87,7 @@ def estimate_memory(plan: Plan) -> MemoryEstimate:
         with _quiet():
             model = _build_fake_model(plan)
             make_fake(model, mode, torch.device(kernels))
-            with _answers_projected(), mode, log:
+            with _answers_projected(), followed_kernels(plan.device.name), mode, log:
                 return _run_step(model, plan, log, torch.device(kernels))
     except (RuntimeError, TypeError, NotImplementedError, AttributeError, ValueError) as error:
         raise ConfigError(
@@ -170,7 +171,7 @@ def _run_step(
     sizes = _by_part(log, log.peak(since), held)
     trainable, total = count_parameters(model)
     return MemoryEstimate(
-        runtime=LIBRARIES_BYTES if plan.device.name == "cpu" else 0,
+        runtime=LIBRARIES_BYTES if plan.device.name == "cpu" else GPU_CONTEXT_BYTES,
         **sizes,
         trainable_parameters=trainable,
         total_parameters=total,

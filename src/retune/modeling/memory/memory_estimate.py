@@ -23,7 +23,8 @@ class MemoryEstimate(Record):
     """Bytes that are held at the moment when most are."""
 
     runtime: int
-    """Python and its libraries: what a process holds before the model is loaded; 0 on a GPU."""
+    """What a process holds before the model is loaded: Python and its libraries, on a GPU what CUDA
+    takes of it."""
     weights: int
     """Weights that are not trained, with the scale factors of 4-bit ones."""
     adapter: int

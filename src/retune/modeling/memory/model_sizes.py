@@ -21,6 +21,7 @@ from retune.errors import ConfigError
 from retune.machine import Device
 from retune.modeling.devices import pick_dtype
 from retune.modeling.memory.allocations import AllocationLog
+from retune.modeling.memory.gpu_kernels import followed_kernels
 from retune.modeling.memory.meta_model import build_meta_model, make_fake
 from retune.modeling.placement import FormSizes
 from retune.recipe.sections.scoring import Form
@@ -127,7 +128,7 @@ def _follow(
     peaks: dict[Work, int] = {}
     for work in {each for kind in works.values() for each in kind}:
         log = AllocationLog()
-        with torch.no_grad(), mode, log:
+        with followed_kernels(), torch.no_grad(), mode, log:
             held = log.numbers([*model.parameters(), *model.buffers()])
             since = log.mark()
             (_write if work.written else _read)(model, work, device)

@@ -14,10 +14,12 @@ from pydantic import TypeAdapter
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+import retune.modeling.memory.estimate_memory as estimating
 from retune.errors import ConfigError
-from retune.machine import Device
+from retune.machine import GPU_CONTEXT_BYTES, Device
 from retune.modeling.memory.allocations import AllocationLog
 from retune.modeling.memory.estimate_memory import LIBRARIES_BYTES, Plan, estimate_memory
+from retune.modeling.memory.gpu_kernels import followed_kernels
 from retune.modeling.memory.memory_estimate import BatchShape, MemoryEstimate
 from retune.modeling.memory.optimizer_memory import bitsandbytes_states
 from retune.recipe.sections import ModelConfig, QuantizationConfig, TrainingConfig
@@ -189,13 +191,13 @@ def test_a_model_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_peak_is_the_sum_of_its_parts(snapshot: Snapshot) -> None:
-    """On a CPU libraries are added to what tensors take; on a GPU they are none of its memory."""
+    """On a CPU libraries are added to what tensors take; on a GPU what CUDA itself takes of it."""
     given = plan(snapshot("llama"), method={"kind": "lora"})
     found = estimate_memory(given)
     assert isinstance(found, MemoryEstimate)
     assert found.total == sum(found.parts().values()) == LIBRARIES_BYTES + found.above_runtime
     gpu = Device(name="cuda", bfloat16=True, present=False)
-    assert estimate_memory(replace(given, device=gpu)).runtime == 0
+    assert estimate_memory(replace(given, device=gpu)).runtime == GPU_CONTEXT_BYTES
 
 
 def test_half_precision_takes_half(snapshot: Snapshot) -> None:
@@ -205,3 +207,37 @@ def test_half_precision_takes_half(snapshot: Snapshot) -> None:
     cpu, half = estimate_memory(given), estimate_memory(replace(given, device=gpu))
     # Rotary frequencies, 8 of 4 bytes, twice, stay in float32.
     assert 2 * (half.weights - 64) == cpu.weights - 64
+
+
+def test_a_tile_of_the_loss_takes_nothing_more_on_a_gpu(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is a kernel there, and writes into tensors that were made before.
+
+    Followed as on a CPU, exponentials of a tile and the like lie beside them for a moment.
+    """
+    given = plan(snapshot("llama"), method={"kind": "lora", "r": 4})
+    batch = BatchShape(rows=4, tokens=32, answer_tokens=124)
+    given = replace(given, batch=batch, device=Device(name="cuda", bfloat16=True, present=False))
+
+    kernel = estimate_memory(given)
+    monkeypatch.setattr(estimating, "followed_kernels", lambda _: followed_kernels("cpu"))
+    tile = estimate_memory(given)
+
+    # A tile in float32 at least: as many rows as answer tokens, as wide as the vocabulary.
+    assert tile.total - kernel.total >= 4 * 124 * vocabulary(given.folder)
+    # The buffer of a tile, which is as wide as the widest one, whatever the vocabulary is.
+    assert kernel.logits >= 4 * 124 * 32_768
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["none", "nf4"])
+def test_a_gpu_that_is_there_is_never_reached(snapshot: Snapshot, kind: str) -> None:
+    """A kernel over tensors without values would fault it, and the process could not go on."""
+    found = plan(snapshot("llama"), method={"kind": "lora", "r": 4}, kind=kind)
+    found = replace(found, device=Device(name="cuda", bfloat16=True, present=True))
+
+    estimate_memory(found)
+
+    torch.cuda.synchronize()
+    assert torch.ones(2, device="cuda").sum().item() == 2
