@@ -43,6 +43,9 @@ os.environ |= {
     "OMP_NUM_THREADS": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
+# Expected values are those of a CPU, on any machine; `make test-gpu` runs the tests for a GPU alone.
+if not os.environ.get("RETUNE_TEST_GPU"):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # Nothing of this machine's own settings is for tests.
 for _name in [name for name in os.environ if name.startswith(("MLFLOW_", "HF_TOKEN"))]:
     del os.environ[_name]
@@ -82,7 +85,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not list_gpu_memories():
         for item in items:
             if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="this machine has no GPU"))
+                item.add_marker(pytest.mark.skip(reason="there is no GPU, or this is not make test-gpu"))
 
 
 def pytest_collection_finish() -> None:
