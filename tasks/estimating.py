@@ -11,7 +11,11 @@ from typing import Any
 from retune.calibrating import read_calibration
 from retune.errors import ConfigError, DataError, StageDied
 from retune.machine import Device, DeviceName, count_scoring_devices, find_device
-from retune.modeling.memory.memory_estimate import MemoryEstimate, TrainingEstimate
+from retune.modeling.memory.memory_estimate import (
+    BatchSearch,
+    MemoryEstimate,
+    TrainingEstimate,
+)
 from retune.modeling.placement import PLACES
 from retune.modeling.prequantized import quantized_as
 from retune.preflight import stages
@@ -38,6 +42,7 @@ from tasks.runs.stage_task import StageTask, is_pending
 
 estimate = StageTask(stages.estimate_training)
 measure = StageTask(stages.measure_stages)
+search = StageTask(stages.find_batch)
 
 _TIMED_STEPS = 4
 _NOT_TIMED = "no steps were timed: the training is one of several machines (runner.address)"
@@ -223,18 +228,46 @@ def forecast_training(
         run.free_memory()
 
 
-def _look(job: Job, device: Device, *, alternatives: bool = False) -> TrainingEstimate:
+def find_batch(job: Job, forecast: TrainingForecast, *, device: DeviceName | None) -> BatchSearch:
+    """Find how many of the longest rows go through one device at once.
+
+    Args:
+        job: Of a run without Prefect; what needs torch runs in a process of its own.
+        forecast: Of the same job: the device's memory, and how far earlier estimates were off.
+        device: For which kind of device; None is this machine's.
+
+    Raises:
+        ConfigError: The memory of this training cannot be counted.
+    """
+    run = replace(job.run, process=StageProcess(stage_log(job.run.store)))
+    try:
+        found = search(
+            run,
+            **_counted(job, find_device(device)),
+            capacity=forecast.capacity_bytes,
+            ratio=forecast.calibration,
+        )
+    finally:
+        run.free_memory()
+    if found.fault:
+        raise ConfigError(found.fault)
+    return found
+
+
+def _counted(job: Job, device: Device) -> dict[str, Any]:
     recipe = job.run.recipe
+    return {
+        "base": job.inputs.base,
+        "train": job.data.chat.side("train"),
+        "device": device,
+        "packed_to": recipe.prompt.max_length if recipe.training.packing else None,
+        "devices": plan_recipe_devices(recipe).count,
+    }
+
+
+def _look(job: Job, device: Device, *, alternatives: bool = False) -> TrainingEstimate:
     look = estimate.of("other settings") if alternatives else estimate
-    return look(
-        job.run,
-        base=job.inputs.base,
-        train=job.data.chat.side("train"),
-        device=device,
-        packed_to=recipe.prompt.max_length if recipe.training.packing else None,
-        devices=plan_recipe_devices(recipe).count,
-        alternatives=alternatives,
-    )
+    return look(job.run, **_counted(job, device), alternatives=alternatives)
 
 
 def _hold(job: Job, device: Device, found: TrainingEstimate) -> TrainingForecast:

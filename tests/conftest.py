@@ -43,7 +43,7 @@ os.environ |= {
     "OMP_NUM_THREADS": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
-# Expected values are those of a CPU, on any machine; `make test-gpu` runs the tests for a GPU alone.
+# Expected values are those of a CPU, on any machine; `make test-gpu` runs what needs a GPU.
 if not os.environ.get("RETUNE_TEST_GPU"):
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # Nothing of this machine's own settings is for tests.
@@ -85,7 +85,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not list_gpu_memories():
         for item in items:
             if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="there is no GPU, or this is not make test-gpu"))
+                item.add_marker(
+                    pytest.mark.skip(reason="there is no GPU, or this is not make test-gpu")
+                )
 
 
 def pytest_collection_finish() -> None:

@@ -224,12 +224,17 @@ def estimate(
         Optional[str],  # noqa: UP045
         typer.Option(help="cpu or cuda: count for another device than this machine's."),
     ] = None,
+    find_batch: Annotated[
+        bool,
+        typer.Option("--find-batch", help="Find the most rows that fit at once."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a training will take before it starts: memory by part, tokens, time, cost."""
-    from retune.cli.estimating import estimate_recipe
+    from retune.cli.estimating import Asked, estimate_recipe
 
-    estimate_recipe(recipe, overrides or [], device=device, timed=steps, as_json=as_json)
+    asked = Asked(device=device, timed=steps, find_batch=find_batch)
+    estimate_recipe(recipe, overrides or [], asked, as_json=as_json)
 
 
 def collect(

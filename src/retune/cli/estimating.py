@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,9 @@ from retune.commands import set_options
 from retune.errors import ConfigError
 from retune.inputs import locate_inputs
 from retune.machine import DeviceName
+from retune.modeling.memory.memory_estimate import BatchSearch
 from retune.pages.numbers import show_bytes
+from retune.preflight.devices import plan_recipe_devices, share_rows
 from retune.preflight.forecast import TrainingForecast, say_fit
 from retune.recipe.loading import load_recipe
 from retune.recipe.recipe import Recipe
@@ -27,25 +30,37 @@ _BAR = 32
 _HOUR = 3600.0
 
 
-def estimate_recipe(
-    recipe: Path, overrides: Sequence[str], *, device: str | None, timed: bool, as_json: bool
-) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """What is asked about a training.
+
+    Attributes:
+        device: cpu or cuda; None for this machine's.
+        timed: Whether a few real steps are run.
+        find_batch: Whether the largest batch is looked for.
+    """
+
+    device: str | None = None
+    timed: bool = True
+    find_batch: bool = False
+
+
+def estimate_recipe(recipe: Path, overrides: Sequence[str], asked: Asked, *, as_json: bool) -> None:
     """Print what a recipe's training will take; prepared rows are kept for the run.
 
     Args:
         recipe: The recipe's file.
         overrides: Settings that win over it.
-        device: cpu or cuda; None for this machine's.
-        timed: Whether a few real steps are run.
+        asked: What about it.
         as_json: Print one JSON object last, alone on standard output.
 
     Raises:
         RetuneError: The recipe's model or rows are wrong, or cannot be counted.
     """
-    if device not in (None, "cpu", "cuda"):
-        raise ConfigError(f"--device: {device} is neither cpu nor cuda.")
+    if asked.device not in (None, "cpu", "cuda"):
+        raise ConfigError(f"--device: {asked.device} is neither cpu nor cuda.")
     from flows.preparing import prepare_job
-    from tasks.estimating import forecast_training
+    from tasks.estimating import find_batch, forecast_training
     from tasks.runs.opening import prepare_run
     from tasks.starting import choose_start
 
@@ -54,14 +69,23 @@ def estimate_recipe(
     with console.status("preparing rows"):
         run = prepare_run(loaded, direct=True)
         job = choose_start(prepare_job(run, locate_inputs(loaded, with_weights=False)))
-    with console.status("counting memory" + (", timing a few steps" if timed else "")):
-        wanted = cast("DeviceName | None", device)
-        found, plan = forecast_training(job, device=wanted, timed=timed)
+    with console.status("counting memory" + (", timing a few steps" if asked.timed else "")):
+        wanted = cast("DeviceName | None", asked.device)
+        found, plan = forecast_training(job, device=wanted, timed=asked.timed)
+    batches = None
+    if asked.find_batch:
+        with console.status("looking for the largest batch"):
+            batches = find_batch(job, found, device=wanted)
     print_estimate(console, found, loaded.recipe)
     if plan is not None:
         print_plan(console, plan)
+    if batches is not None:
+        print_batches(console, batches, found, loaded.recipe)
     if as_json:
-        print(json.dumps({**as_mapping(found, loaded.recipe), "plan": plan_as_mapping(plan)}))
+        told = {**as_mapping(found, loaded.recipe), "plan": plan_as_mapping(plan)}
+        if batches is not None:
+            told["batches"] = batches.model_dump(mode="json", exclude={"digest"})
+        print(json.dumps(told))
 
 
 def print_estimate(console: Console, found: TrainingForecast, recipe: Recipe) -> None:
@@ -85,6 +109,48 @@ def print_estimate(console: Console, found: TrainingForecast, recipe: Recipe) ->
     console.print(table)
     for note in found.notes:
         console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
+
+
+def print_batches(
+    console: Console, batches: BatchSearch, found: TrainingForecast, recipe: Recipe
+) -> None:
+    """Print which batches were tried, and what to write into the recipe.
+
+    Args:
+        console: Where to.
+        batches: The search.
+        found: The forecast, for the device's memory.
+        recipe: Whose batch is to be held.
+    """
+    table = Table(title=f"rows of {batches.tokens:,} tokens at once", title_justify="left")
+    for column in ("rows", "peak", ""):
+        table.add_column(column, justify="right")
+    for each in batches.tried:
+        fits = each.rows <= batches.largest
+        style = "green" if fits else "red"
+        mark = Text("fits" if fits else "does not fit", style=style)
+        table.add_row(f"{each.rows:,}", show_bytes(each.peak_bytes), mark)
+    console.print(table)
+    console.print(Text(say_batch(batches, found, recipe)), soft_wrap=True)
+
+
+def say_batch(batches: BatchSearch, found: TrainingForecast, recipe: Recipe) -> str:
+    """Say in how many parts a step must go through a device, its rows unchanged."""
+    has, size = show_bytes(found.capacity_bytes), recipe.training.batch_size
+    if not batches.largest:
+        return f"not one row fits {has}: see what would help above, or lower prompt.max_length"
+    most = f"at most {batches.largest:,} rows fit {has} at once"
+    ways = [parts for parts in range(1, size + 1) if size % parts == 0]
+    parts = next(parts for parts in ways if _rows_at_once(recipe, parts) <= batches.largest)
+    now = recipe.training.gradient_accumulation
+    told = f"training.gradient_accumulation={parts} takes the {size} rows of a step"
+    return f"{most}: {told}" + (", as the recipe has it" if parts == now else f" (now {now})")
+
+
+def _rows_at_once(recipe: Recipe, parts: int) -> int:
+    training = recipe.training.model_copy(update={"gradient_accumulation": parts})
+    plan = plan_recipe_devices(recipe)
+    return share_rows(training, plan.count, kind=plan.kind).rows_per_pass
 
 
 def _parts_table(found: TrainingForecast) -> Table:

@@ -43,11 +43,27 @@ def estimate_training(
     Returns:
         Memory by part; none where a step cannot be followed without weights.
     """
+    plan = plan_of(inputs, settings)
+    try:
+        memory = estimate_memory(plan)
+    except RetuneError as error:
+        return _record(None, error.message)
+    if not inputs.alternatives:
+        return _record(memory)
+    changed = [
+        Alternative(overrides=overrides, memory=estimate_memory(other))
+        for overrides, other in _changes(plan, inputs.devices)
+    ]
+    return _record(memory, alternatives=tuple(changed))
+
+
+def plan_of(inputs: EstimateInputs, settings: EstimateSettings) -> Plan:
+    """Return what is estimated of a training: its largest batch on one of its devices."""
     tokens, learned = row_lengths(inputs.train)
     kept = {name: getattr(settings, name) for name in _TAKE_MEMORY}
     training = _on_one(TrainingConfig().model_copy(update=kept), inputs.devices)
     rows, packed = training.rows_per_pass, inputs.packed_to
-    plan = Plan(
+    return Plan(
         folder=inputs.base.folder,
         model=ModelConfig(
             id=inputs.base.model_id, dtype=settings.dtype, attention=settings.attention
@@ -62,17 +78,6 @@ def estimate_training(
         batch=largest_batch(tokens, learned, rows=rows, packed_to=packed),
         device=inputs.device,
     )
-    try:
-        memory = estimate_memory(plan)
-    except RetuneError as error:
-        return _record(None, error.message)
-    if not inputs.alternatives:
-        return _record(memory)
-    changed = [
-        Alternative(overrides=overrides, memory=estimate_memory(other))
-        for overrides, other in _changes(plan, inputs.devices)
-    ]
-    return _record(memory, alternatives=tuple(changed))
 
 
 def _on_one(training: TrainingConfig, devices: int) -> TrainingConfig:

@@ -7,7 +7,7 @@ from typing import Annotated
 from retune.machine import Device
 from retune.model_records import BaseRef, MethodFit
 from retune.modeling.libraries import ADAPTED
-from retune.modeling.memory.memory_estimate import TrainingEstimate
+from retune.modeling.memory.memory_estimate import BatchSearch, TrainingEstimate
 from retune.modeling.memory.stage_sizes import StageSizes
 from retune.recipe.sections import MethodConfig
 from retune.recipe.sections.model import Attention, Dtype, QuantizationKind
@@ -139,3 +139,20 @@ def measure_stages(inputs: SizesInputs, settings: SizesSettings, work: Workdir) 
     from retune.preflight.measure_stages import measure_stages
 
     return measure_stages(inputs, settings, work)
+
+
+class FindBatchInputs(EstimateInputs):
+    """As for an estimate, with the memory that a pass has to fit in."""
+
+    capacity: int
+    """Bytes."""
+    ratio: float | None = None
+    """Measured by estimated memory of earlier trainings; None where there was none."""
+
+
+@stage(FindBatchInputs, version=1, libraries=(*ADAPTED, "trl", "pyarrow"), on_device=True)
+def find_batch(inputs: FindBatchInputs, settings: EstimateSettings, work: Workdir) -> BatchSearch:
+    """Find the most rows that go through the device at once, before a weight is loaded."""
+    from retune.preflight.find_batch import find_batch
+
+    return find_batch(inputs, settings, work)

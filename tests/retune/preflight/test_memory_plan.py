@@ -83,7 +83,7 @@ def test_where_everything_fits_models_are_held_as_they_are_stored() -> None:
 
 
 def test_a_small_card_scores_all_models_in_four_bits_and_merges_beside_the_disk() -> None:
-    """6 GB hold no 7.15, of which 0.65 are CUDA's: the plain base is read by layers, and registered from the CPU."""
+    """6 GB hold no 7.15 (0.65 are CUDA's): the plain base is read by layers, or from the CPU."""
     found = plan("6GB", "16GB")
     ways = held(found)
     assert found.fits and found.form == "nf4"

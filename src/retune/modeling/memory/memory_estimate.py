@@ -78,3 +78,23 @@ class TrainingEstimate(ContentRecord):
     """Why it cannot."""
     alternatives: tuple[Alternative, ...] = ()
     """Changes that may need less, where they were asked for."""
+
+
+class TriedBatch(Record):
+    """Rows of a pass, and the peak of a training with as many."""
+
+    rows: int
+    peak_bytes: int
+
+
+class BatchSearch(ContentRecord):
+    """How many rows go through a device at once."""
+
+    largest: int = 0
+    """The most that fit; 0 where not even one does. No more than the training side has."""
+    tokens: int = 0
+    """Of each row: the longest one's."""
+    tried: tuple[TriedBatch, ...] = ()
+    """By rows; nothing where it cannot be counted."""
+    fault: str = ""
+    """Why it cannot."""
