@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RECIPE ?= conf/recipes/text_to_sql_demo.yaml
 
-.PHONY: demo test test-fast check bench base install clean
+FUZZ ?= 20000
+
+.PHONY: demo test test-fast fuzz check bench base install clean
 
 demo: $(VENV)/installed ## retrain the embedded model, gate it, register it
 	$(BIN)/retune run $(RECIPE)
@@ -14,6 +16,9 @@ test: $(VENV)/installed ## every test that this machine can run
 
 test-fast: $(VENV)/installed ## the tests that take seconds
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not service"
+
+fuzz: $(VENV)/installed ## FUZZ damaged inputs of each kind that retune reads; KIND="rows or pages" for some
+	RETUNE_FUZZ_INPUTS=$(FUZZ) $(BIN)/python -m pytest -q tests/fuzz -k "$(KIND)"
 
 check: $(VENV)/installed ## lint, format, types, layers
 	$(BIN)/ruff check .
