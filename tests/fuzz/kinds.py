@@ -127,7 +127,10 @@ def _recipes(folder: Path) -> Iterator[Read]:
 @contextmanager
 def _overrides(folder: Path) -> Iterator[Read]:
     """Each line of the file is one `--set`."""
-    recipe = REPOSITORY / "conf/recipes/text_to_sql_demo.yaml"
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(
+        "name: small\ndata: {train: a.jsonl}\nmodel: {id: a/b}\nregistry: {model_name: small}\n"
+    )
     yield lambda path: load_recipe(recipe, path.read_bytes().decode("utf-8", "replace").split("\n"))
 
 

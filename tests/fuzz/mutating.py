@@ -1,7 +1,8 @@
 """Inputs drawn by hypothesis: good ones of the repository, changed as trees or as bytes.
 
-An input is a file: its name says by its ending how it is read. Each change is drawn by itself, so
-that a failing input shrinks to the changes that make it fail.
+An input is a file: its name says by its ending how it is read. What hypothesis draws is changes;
+each draw is then made at several places and in several good inputs, since drawing takes ten times
+as long as reading.
 """
 
 from __future__ import annotations
@@ -171,8 +172,16 @@ _BYTE_CHANGES = st.tuples(
 )
 
 
-def inputs(seeds: Seeds, read_tree: Callable[[Input], Any] | None = None) -> st.SearchStrategy:
-    """Return a strategy of inputs.
+AT_ONCE = 10
+"""Inputs of one draw."""
+_STEP = 7_919
+"""Places of one draw differ by multiples of this: a prime, so that no list's length divides it."""
+
+
+def inputs(
+    seeds: Seeds, read_tree: Callable[[Input], Any] | None = None
+) -> st.SearchStrategy[list[Input]]:
+    """Return a strategy of inputs, `AT_ONCE` at a time.
 
     Args:
         seeds: Good inputs.
@@ -180,26 +189,42 @@ def inputs(seeds: Seeds, read_tree: Callable[[Input], Any] | None = None) -> st.
             written as JSON, which every YAML reader reads too. None where there is no such thing,
             and of an input that has none.
     """
-    trees = {each: read_tree(each) for each in seeds} if read_tree else {}
-    trees = {each: tree for each, tree in trees.items() if tree is not None}
-    chosen = st.sampled_from(list(seeds))
-    as_bytes = st.tuples(chosen, st.lists(_BYTE_CHANGES, min_size=1, max_size=4)).map(
-        lambda drawn: Input(drawn[0].name, _change_bytes(drawn[0].content, drawn[1], seeds))
-    )
+    read = [(each, read_tree(each)) for each in seeds] if read_tree else []
+    trees = [(each, tree) for each, tree in read if tree is not None]
+
+    def as_bytes(drawn: Any) -> list[Input]:
+        first, changes = drawn
+        found = []
+        for number in range(AT_ONCE):
+            seed = seeds[(first + number) % len(seeds)]
+            moved = [
+                (kind, at + number * _STEP, width, scrap) for kind, at, width, scrap in changes
+            ]
+            found.append(Input(seed.name, _change_bytes(seed.content, moved, seeds)))
+        return found
+
+    def as_trees(drawn: Any) -> list[Input]:
+        first, changes, then = drawn
+        found = []
+        for number in range(AT_ONCE):
+            seed, tree = trees[(first + number) % len(trees)]
+            moved = [
+                (kind, at + number * _STEP, other + number, copy.deepcopy(value))
+                for kind, at, other, value in changes
+            ]
+            text = write_tree(_change_tree(copy.deepcopy(tree), moved), seed.name)
+            found.append(Input(seed.name, _packed(seed.name, _change_bytes(text, then, seeds))))
+        return found
+
+    of_bytes = st.tuples(_PLACES, st.lists(_BYTE_CHANGES, min_size=1, max_size=4)).map(as_bytes)
     if not trees:
-        return as_bytes
-
-    def changed(drawn: Any) -> Input:
-        seed, changes, then = drawn
-        text = write_tree(_change_tree(copy.deepcopy(trees[seed]), changes), seed.name)
-        return Input(seed.name, _packed(seed.name, _change_bytes(text, then, seeds)))
-
-    as_trees = st.tuples(
-        st.sampled_from(list(trees)),
-        st.lists(_TREE_CHANGES, min_size=1, max_size=4),
+        return of_bytes
+    of_trees = st.tuples(
+        _PLACES,
+        st.lists(_TREE_CHANGES, min_size=1, max_size=2),
         st.one_of(st.just([]), st.just([]), st.lists(_BYTE_CHANGES, max_size=1)),
-    ).map(changed)
-    return st.one_of(as_trees, as_bytes)
+    ).map(as_trees)
+    return st.one_of(of_trees, of_bytes)
 
 
 def write_tree(tree: Any, name: str) -> bytes:

@@ -20,9 +20,9 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from retune.errors import RetuneError
 from tests.fuzz.kinds import KINDS, Kind, Read
-from tests.fuzz.mutating import Input, inputs
+from tests.fuzz.mutating import AT_ONCE, Input, inputs
 
-COUNT = int(os.environ.get("RETUNE_FUZZ_INPUTS", "60"))
+COUNT = int(os.environ.get("RETUNE_FUZZ_INPUTS", "200"))
 """Inputs of each kind."""
 SEED = os.environ.get("RETUNE_FUZZ_SEED")
 """Draws others than CI's, which are the same in every run."""
@@ -82,14 +82,15 @@ class Fuzzing:
         """Draw and read `COUNT` inputs."""
         with self.kind.opened(self.folder) as read:
 
-            def try_one(each: Input) -> None:
-                self._read(read, each)
+            def try_all(several: list[Input]) -> None:
+                for each in several:
+                    self._read(read, each)
 
-            drawn = given(inputs(self.kind.seeds(), self.kind.tree))(try_one)
+            drawn = given(inputs(self.kind.seeds(), self.kind.tree))(try_all)
             if SEED is not None:
                 drawn = seed(int(SEED))(drawn)
             settings(
-                max_examples=COUNT,
+                max_examples=-(-COUNT // AT_ONCE),
                 derandomize=SEED is None,
                 database=None,
                 # A failure is kept, not raised: to shrink each one would take longer than to look.
