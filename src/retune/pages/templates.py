@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retune.pages import numbers
+from retune.visible_text import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -27,6 +28,7 @@ def page_templates(folder: Path, **names: Any) -> Environment:
         loader=FileSystemLoader([folder, Path(__file__).parent]),
         autoescape=select_autoescape(["html.j2"], default=False),
         undefined=StrictUndefined,
+        finalize=_finalized,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -35,6 +37,11 @@ def page_templates(folder: Path, **names: Any) -> Environment:
     environment.filters["cell"] = as_markdown_cell
     environment.filters["fenced"] = as_code_line
     return environment
+
+
+def _finalized(value: Any) -> Any:
+    # Not of what a template made itself (Markup), which is no plain text.
+    return visible(value) if type(value) is str else value
 
 
 def as_markdown_cell(text: str) -> str:
