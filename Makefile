@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RECIPE ?= conf/recipes/text_to_sql_demo.yaml
 
-.PHONY: demo test test-fast test-gpu check bench base install clean
+FUZZ ?= 20000
+
+.PHONY: demo test test-fast test-gpu fuzz check bench base install clean
 
 demo: $(VENV)/installed ## retrain the embedded model, gate it, register it
 	$(BIN)/retune run $(RECIPE)
@@ -17,6 +19,9 @@ test-fast: $(VENV)/installed ## the tests that take seconds
 
 test-gpu: $(VENV)/installed ## the tests that need a GPU
 	RETUNE_TEST_GPU=1 $(BIN)/python -m pytest -m gpu
+
+fuzz: $(VENV)/installed ## FUZZ damaged inputs of each kind that retune reads; KIND="rows or pages" for some
+	RETUNE_FUZZ_INPUTS=$(FUZZ) $(BIN)/python -m pytest -q tests/fuzz -k "$(KIND)"
 
 check: $(VENV)/installed ## lint, format, types, layers
 	$(BIN)/ruff check .

@@ -36,6 +36,7 @@ from retune.release.run_figures import entry_name, list_run_figures, list_run_ta
 from retune.release.samples import choose_samples
 from retune.release.summary import RunSummary, headline, split_baselines
 from retune.score_records import GateDecision, ModelScores, RegisteredRef, ScoreReport
+from retune.scoring.outcomes import redact_outcomes
 from retune.scoring.showing import ROLE_LABELS, label_of, show_interval, show_value
 from retune.spine.store import MANIFEST
 from retune.stages import TRAINING_STAGES
@@ -209,7 +210,10 @@ def _report_to_mlflow(
     mirror.text(run.parent_run, _model_card(job, summary, models), "README.md")
     for role, each in scores.items():
         for name, report in each.reports.items():
-            mirror.artifact(run.parent_run, report.folder, f"scores/{role}/{name}")
+            # MLflow has other readers than the store.
+            shown = summary.report.with_name(f"{summary.report.name}.scores") / role / name
+            redact_outcomes(report, shown)
+            mirror.artifact(run.parent_run, shown, f"scores/{role}/{name}")
     for line in summary.stages:
         manifest = run.store.folder(line.name, line.key) / MANIFEST
         mirror.artifact(run.parent_run, manifest, f"manifests/{entry_name(line.label)}")

@@ -21,6 +21,8 @@ class RetuneError(Exception):
     """Whether the same may work a little later, with nothing changed by a person."""
 
     def __init__(self, message: str) -> None:
+        # It may quote half a letter out of a file, which could neither be shown nor sent.
+        message = message.encode("utf-8", "backslashreplace").decode("utf-8")
         super().__init__(message)
         self.message = message
 

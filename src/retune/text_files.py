@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import json
 from pathlib import Path
+from typing import Any
 
 from retune.errors import DataError, RetuneError
 
@@ -45,6 +47,31 @@ def read_text_file(path: Path, fault: type[RetuneError] = DataError) -> str:
     except OSError as error:
         raise fault(f"{path}: cannot be read ({error.strerror}).") from error
     return decode_text(content, path, fault)
+
+
+def read_json_object(path: Path, fault: type[RetuneError] = DataError) -> dict[str, Any]:
+    """Read a JSON file that holds one object, such as a model's settings.
+
+    Args:
+        path: A file in UTF-8.
+        fault: What to raise.
+
+    Returns:
+        The object.
+
+    Raises:
+        RetuneError: The file cannot be opened, is no JSON, is nested deeper than it can be read,
+            or holds something else: of the class `fault`.
+    """
+    try:
+        found = json.loads(path.read_bytes().decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise fault(
+            f"{path}: cannot be read as JSON ({error}). Copy or download it again."
+        ) from error
+    if not isinstance(found, dict):
+        raise fault(f"{path}: expected a JSON object with settings, found {type(found).__name__}.")
+    return found
 
 
 def decode_text(content: bytes, path: Path, fault: type[RetuneError] = DataError) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
+from retune.visible_text import visible
 from retune.watching import WATCHER, SilentWatcher, StageLine, Watcher
 
 
@@ -16,18 +17,19 @@ class LogWatcher:
 
     def started(self, label: str, reason: str) -> None:
         """Log a stage's start."""
-        self._log.info("%s runs: %s", label, reason)
+        self._log.info("%s runs: %s", visible(label), visible(reason))
 
     def progress(self, label: str, what: str, done: int, total: int) -> None:
         """Say nothing: Prefect shows progress as an artifact."""
 
     def finished(self, line: StageLine) -> None:
         """Log a stage's end."""
-        self._log.info("%s %s in %.1f s: %s", line.label, line.state, line.seconds, line.reason)
+        label, reason = visible(line.label), visible(line.reason)
+        self._log.info("%s %s in %.1f s: %s", label, line.state, line.seconds, reason)
 
     def note(self, text: str) -> None:
         """Log a note."""
-        self._log.info(text)
+        self._log.info(visible(text))
 
 
 class BothWatchers:

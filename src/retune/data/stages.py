@@ -90,7 +90,7 @@ class CleanSettings(Settings):
 
 @stage(
     CleanInputs,
-    version=4,
+    version=5,
     libraries=("datasketch", "numpy", "py3langid", "pyarrow", "python-stdnum"),
 )
 def clean_rows(inputs: CleanInputs, settings: CleanSettings, work: Workdir) -> CleanRef:
@@ -199,7 +199,7 @@ class ChatSettings(Settings):
     loss_on: Annotated[LossOn, reads("prompt.loss_on")]
 
 
-@stage(ChatInputs, version=3, libraries=("numpy", "pyarrow", "tokenizers", "transformers"))
+@stage(ChatInputs, version=4, libraries=("numpy", "pyarrow", "tokenizers", "transformers"))
 def prepare_sides(inputs: ChatInputs, settings: ChatSettings, work: Workdir) -> ChatRef:
     """Gather the chats of each side, and audit every row."""
     from retune.data.chats.preparing import prepare_sides

@@ -8,7 +8,6 @@ the whole model gives them, and the tower stays on the disk.
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -33,6 +32,8 @@ from retune.errors import ConfigError
 from retune.model_records import WHOLE, StagePlace
 from retune.modeling.offloading import offload_options, removed_on_error, settle_offloaded
 from retune.modeling.prequantized import MXFP4, PLAIN, quantized_as
+from retune.modeling.snapshots import weight_map
+from retune.text_files import read_json_object
 
 _EMBEDDING, _HEAD = "embed_tokens.weight", "lm_head.weight"
 _TEXT_PARTS = ("language_model", "text_model")
@@ -122,12 +123,9 @@ def refuse_unknown(folder: Path) -> None:
         ConfigError: `model_type` is missing or unknown.
     """
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as JSON ({error}).") from error
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind in CONFIG_MAPPING:
+    config = read_json_object(path, ConfigError)
+    kind = config.get("model_type")
+    if isinstance(kind, str) and kind in CONFIG_MAPPING:
         return
     if not kind:
         raise ConfigError(
@@ -282,7 +280,7 @@ def _renamed(name: str, renames: dict[str, str]) -> str:
 def _names(folder: Path) -> list[str]:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        return list(json.loads(index.read_text("utf-8"))["weight_map"])
+        return list(weight_map(index))
     names: list[str] = []
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:

@@ -14,6 +14,7 @@ from typing import Any
 
 from retune.errors import ConfigError
 from retune.model_records import ScoredModel
+from retune.text_files import read_json_object
 
 HEAD_FILE = "head.json"
 HEAD_WEIGHTS = "head.safetensors"
@@ -68,8 +69,4 @@ def has_head(scored: ScoredModel) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as JSON ({error}).") from error
-    return found
+    return read_json_object(path, ConfigError)

@@ -5,12 +5,11 @@ Only `config.json` is read, so that a wrong recipe is refused before any weight 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Final
 
 from retune.errors import ConfigError
-from retune.text_files import read_text_file
+from retune.text_files import read_json_object
 
 PLAIN: Final = "none"
 NF4: Final = "nf4"
@@ -45,13 +44,7 @@ def quantized_as(folder: Path) -> str:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(read_text_file(path, ConfigError))
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not JSON ({error}); save the model again.") from error
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path}: expected a JSON object with settings of a model.")
-    return config
+    return read_json_object(path, ConfigError)
 
 
 def check_quantization(folder: Path, kind: str) -> None:

@@ -13,7 +13,7 @@ from retune.errors import ConfigError
 from retune.model_records import BaseRef, ScoredModel
 from retune.modeling.head_files import HEAD_WEIGHTS
 from retune.modeling.methods.adapter_folders import is_adapter, named_base, named_method
-from retune.text_files import BYTE_ORDER_MARK
+from retune.text_files import BYTE_ORDER_MARK, read_json_object
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.safetensors.index.json")
 _TERMS = ("README.md", "LICENSE*")
@@ -108,15 +108,7 @@ def _check_settings(folder: Path) -> None:
     settings = {}
     for name in _SETTINGS:
         path = folder / name
-        try:
-            text = path.read_text("utf-8") if path.is_file() else "{}"
-            settings[name] = json.loads(text)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"{path}: cannot be read as JSON ({error}). Copy or download it again."
-            ) from error
-        if not isinstance(settings[name], dict):
-            raise ConfigError(f"{path}: expected a JSON object with settings of a model.")
+        settings[name] = read_json_object(path, ConfigError) if path.is_file() else {}
     path = folder / "generation_config.json"
     for name, several in (("eos_token_id", True), ("pad_token_id", False)):
         found = settings[path.name].get(name)
@@ -158,13 +150,8 @@ def _adapter_instead(folder: Path) -> str:
 def _check_files(folder: Path) -> None:
     """Refuse files of weights that are not there, cut, or stand for others."""
     for index in sorted(folder.glob("*.safetensors.index.json")):
-        try:
-            wanted = {*json.loads(index.read_text("utf-8"))["weight_map"].values()}
-        except (ValueError, KeyError, AttributeError) as error:
-            raise ConfigError(
-                f"{index}: no index of weights ({error!r}). Copy or download it again."
-            ) from error
-        missing = sorted(name for name in wanted if not (folder / name).is_file())
+        wanted = set(weight_map(index).values())
+        missing = sorted(wanted - {path.name for path in folder.iterdir()})
         if missing:
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             raise ConfigError(
@@ -173,6 +160,27 @@ def _check_files(folder: Path) -> None:
             )
     for path in sorted(folder.glob("*.safetensors")):
         _check_header(path)
+
+
+def weight_map(index: Path) -> dict[str, str]:
+    """Read which file holds each weight.
+
+    Args:
+        index: A file `*.safetensors.index.json`.
+
+    Returns:
+        Names of files by names of weights.
+
+    Raises:
+        ConfigError: It is no index.
+    """
+    found = read_json_object(index, ConfigError).get("weight_map")
+    if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
+        raise ConfigError(
+            f"{index}: no index of weights: its weight_map names no file for each of them. Copy or "
+            "download it again."
+        )
+    return found
 
 
 def _check_header(path: Path) -> None:
@@ -191,7 +199,7 @@ def _check_header(path: Path) -> None:
                 raise ValueError(f"its header alone would be {length:,} bytes long")
             header = json.loads(file.read(length))
             ends = [e["data_offsets"][1] for n, e in header.items() if n != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigError(
                 f"{path}: no file of safetensors ({error}). Copy or download it again."
             ) from error

@@ -14,6 +14,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retune.data.quality.sensitive import redact
 from retune.data.tables import read_rows
 from retune.digests import digest_json
 from retune.errors import ArtifactError
@@ -154,7 +155,7 @@ def _make_version(
         client,
         name,
         merged.folder,
-        prompt=rows[0]["prompt"],
+        prompt=redact(rows[0]["prompt"]),
         tags={DIGEST_TAG: merged.digest, "retune.base_model": inputs.base.model_id},
         context=work.context,
         scratch=work.scratch / "saved",

@@ -45,7 +45,7 @@ def _is_registered(record: RegisteredRef, context: Mapping[str, str]) -> str | N
 
 @stage(
     RegisterInputs,
-    version=2,
+    version=3,
     libraries=(*ADAPTED, "mlflow"),
     on_device=True,
     still_true=_is_registered,

@@ -1,10 +1,14 @@
-"""Rows to show in full: what was asked, what is right, and what each model answered."""
+"""Rows to show in full: what was asked, what is right, and what each model answered.
+
+Secrets and personal data in them are redacted: reports are read by others than the rows are.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+from retune.data.quality.sensitive import redact
 from retune.model_records import Role
 from retune.records import Record
 from retune.score_records import ModelScores
@@ -56,9 +60,9 @@ def choose_samples(scores: Mapping[Role, ModelScores], count: int) -> tuple[Samp
     """
     return tuple(
         Sample(
-            question=first["question"],
-            reference=first["reference"],
-            answers={role: row["prediction"] for role, row in rows.items()},
+            question=redact(first["question"]),
+            reference=redact(first["reference"]),
+            answers={role: redact(row["prediction"]) for role, row in rows.items()},
             right={role: _is_right(row) for role, row in rows.items()},
         )
         for first, rows in _choose_rows(scores, count)
@@ -81,9 +85,9 @@ def choose_side_by_side(
     return tuple(
         SideBySide(
             row_id=first["row_id"],
-            question=str(first["question"]),
-            prompt=prompts.get(first["row_id"]),
-            reference=str(first["reference"]),
+            question=redact(str(first["question"])),
+            prompt=redact(prompts[first["row_id"]]) if first["row_id"] in prompts else None,
+            reference=redact(str(first["reference"])),
             answers={name: _answer_of(row) for name, row in rows.items()},
             right={name: _is_right(row) for name, row in rows.items()},
         )
@@ -112,7 +116,7 @@ def _answers_by_row(scores: ModelScores) -> dict[str, Row]:
 
 def _answer_of(row: Row) -> str | None:
     was_asked = row["prediction"] or row.get("reason") not in _NOT_ASKED
-    return str(row["prediction"]) if was_asked else None
+    return redact(str(row["prediction"])) if was_asked else None
 
 
 def _is_right(row: Row) -> bool | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from retune.pages.templates import as_code_line, as_markdown_cell
 from retune.retraining.drift_records import Bin, DriftIndex, DriftReport, PromptLosses
 from retune.retraining.findings import TriggerFinding
 
@@ -37,7 +38,7 @@ def write_drift_page(
     lines = [
         "# Drift",
         "",
-        f"**{'Drifted' if finding.fires else 'Not drifted'}**: {finding.reason}.",
+        f"**{'Drifted' if finding.fires else 'Not drifted'}**: {as_markdown_cell(finding.reason)}.",
         "",
         f"{report.requests:,} requests against {report.rows:,} training rows. PSI is the "
         "population stability index; so many requests drawn from the training rows stay under "
@@ -109,4 +110,4 @@ def _bar(share: float) -> str:
 def _escape(label: str) -> str:
     """Return a label as a cell of a table: a token may be a blank, a bar or a line's end."""
     plain = label.isprintable() and label == label.strip() and "`" not in label
-    return (label if plain else f"`{label!r}`").replace("|", "\\|")
+    return as_markdown_cell(label) if plain else as_code_line(repr(label)).replace("|", "\\|")

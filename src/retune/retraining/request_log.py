@@ -234,7 +234,7 @@ def _read_chat(turns: Any) -> list[dict[str, str]]:
 
 def _read_turn(turn: Any) -> dict[str, str]:
     role = turn.get("role") if isinstance(turn, dict) else None
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise DataError(f"a turn of its messages has no known role ({role!a})")
     content = turn.get("content")
     if isinstance(content, list):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from retune.data.quality.sensitive import redact_values
 from retune.records import LOG_FOLDER
 from retune.score_records import ScoreReport
+from retune.spine.store import MANIFEST
 
 ROWS_FILE = "rows.jsonl"
 LATENCY_FILE = f"{LOG_FOLDER}/latency.json"
@@ -26,6 +29,30 @@ def write_outcomes(folder: Path, outcomes: Iterable[Mapping[str, Any]]) -> None:
     with open(folder / ROWS_FILE, "w", encoding="utf-8", errors="backslashreplace") as file:
         for outcome in outcomes:
             file.write(json.dumps(outcome, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def redact_outcomes(report: ScoreReport, target: Path) -> None:
+    """Copy a report's folder for readers who may not see the rows.
+
+    Args:
+        report: Its `rows.jsonl` holds questions and answers.
+        target: Made anew; secrets and personal data in texts of its JSON files are redacted.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(report.folder, target)
+    for path in target.rglob("*.json*"):
+        lines = path.read_text("utf-8").split("\n") if path.suffix == ".jsonl" else []
+        if path.suffix == ".jsonl":
+            path.write_text("\n".join(map(_redact_line, lines)), "utf-8")
+        elif path.name != MANIFEST:
+            path.write_text(_redact_line(path.read_text("utf-8"), indent=2), "utf-8")
+
+
+def _redact_line(line: str, indent: int | None = None) -> str:
+    if not line.strip():
+        return line
+    found = redact_values(json.loads(line))
+    return json.dumps(found, ensure_ascii=False, sort_keys=True, indent=indent)
 
 
 def read_outcomes(report: ScoreReport) -> list[dict[str, Any]]:

@@ -114,7 +114,12 @@ class _Call:
     async def send(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message["headers"], (b"x-request-id", self.id.encode())]
+            message["headers"] = [
+                *message["headers"],
+                (b"x-request-id", self.id.encode()),
+                # What a model wrote is never a page, whatever it looks like to a browser.
+                (b"x-content-type-options", b"nosniff"),
+            ]
         await self._send(message)
 
 

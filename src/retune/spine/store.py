@@ -359,7 +359,11 @@ def disk_error(path: Path, error: OSError) -> ArtifactError:
 def _first_difference(folder: Path, files: Mapping[str, str], *, afresh: bool) -> str | None:
     for name, digest in files.items():
         path = folder / name
-        if not path.is_file():
+        try:
+            there = path.is_file()
+        except OSError:
+            there = False  # No file can have such a name.
+        if not there:
             return f"artifact damaged: {name} missing"
         found = digest_file(path, afresh=afresh)
         # Nothing is computed anew because of what was remembered: the file itself has to differ.

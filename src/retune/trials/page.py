@@ -24,6 +24,8 @@ PICTURES = ("compare.png", "compare.svg")
 FILES = (*PAGES, *PICTURES, JSON_FILE, CSV_FILE)
 _EXTRA = tuple(name for name, figure in FIGURES.items() if figure.beside_decision)
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
 
 def write_pages(comparison: TrialComparison) -> None:
     """Write pages, pictures, JSON and CSV to the comparison's folder, made when missing."""
@@ -103,12 +105,17 @@ def list_rows(comparison: TrialComparison) -> list[dict[str, Any]]:
 
 def render_csv(comparison: TrialComparison) -> str:
     """Write the table as CSV."""
-    rows = list_rows(comparison)
+    rows = [{key: _as_cell(value) for key, value in row.items()} for row in list_rows(comparison)]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _as_cell(value: Any) -> Any:
+    # A spreadsheet would run a text that begins like a formula; the sign before it makes it a text.
+    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA else value
 
 
 def _row(comparison: TrialComparison, each: ComparedTrial) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from retune.cli import app
 from retune.cli.consoles import open_console
@@ -143,3 +145,19 @@ def test_a_line_tells_what_this_run_computed_from_what_it_found(state: Any, told
     line = StageLine(name="train", state=state, reason="why", seconds=2.5, key="k")
     shown = stage_text(line).plain
     assert told in shown and f" {state} " in shown and "2.5 s" in shown
+
+
+def test_a_text_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Alone, in a table whose cells are wrapped, and as a title; styles of rich's own stay."""
+    hostile = "x\x1b[2J\x1b]0;y\x9b31m\u202ez"
+    console = open_console()
+    console.print(Text(hostile, style="bold"), soft_wrap=True)
+    console.print(hostile)
+    table = Table(title=hostile)
+    table.add_column(hostile)
+    table.add_row(Text(f"{hostile} " * 30))
+    console.print(table)
+    shown = capsys.readouterr().out
+    assert not {"\x1b", "\x9b", "\u202e"} & {*shown}
+    joined = "".join(sign for sign in shown if sign not in "│┃ \n")
+    assert (r"x\x1b[2J\x1b]0;y\x9b31m\u202ez" * 30) in joined

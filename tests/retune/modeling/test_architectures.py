@@ -220,7 +220,7 @@ def test_an_attention_that_cannot_be_is_refused(
         ({"model_type": "llama9"}, r"model_type is llama9, which transformers \d.* does not have"),
         ({"model_type": "own", "auto_map": {"AutoConfig": "x.Y"}}, "brings code of its own"),
         ({"hidden_size": 3}, "names no model_type"),
-        ([], "names no model_type"),
+        ([], "expected a JSON object"),
     ],
 )
 def test_a_kind_of_model_that_is_not_known_is_named(

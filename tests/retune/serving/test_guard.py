@@ -57,6 +57,15 @@ HEADERS: dict[str, tuple[dict[str, str], str | None]] = {
 }
 
 
+@pytest.mark.parametrize("path", ["/v1/<script>alert(1)</script>", "/<script>", "/healthz"])
+def test_no_answer_is_a_page(path: str) -> None:
+    """JSON by its type, and a browser may not think otherwise; refusals quote what was asked."""
+    answer = send(server(ApiKeys({}), LOCAL), "GET", path)
+
+    assert answer.headers["content-type"].startswith("application/json")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 @pytest.mark.parametrize("what", HEADERS)
 def test_without_keys_no_page_of_another_origin_can_ask(what: str) -> None:
     headers, code = HEADERS[what]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 
 import pytest
 
 from retune.pages.numbers import show_count
-from retune.trials.page import FILES, show_verdict, write_pages
+from retune.trials.page import FILES, render_csv, show_verdict, write_pages
 from retune.trials.picture import PANELS, draw_svg
 from retune.trials.results import TrialComparison
 from tests.retune.trials.conftest import MakeResult
@@ -93,3 +94,15 @@ def test_trials_without_the_figure_are_not_called_the_best(
     comparison = gather(make_result("one"), make_result("two"), folder=tmp_path, gate=gate)
     shown = [show_verdict(comparison, each) for each in comparison.trials]
     assert shown == ["not scored", "not scored"]
+
+
+@pytest.mark.parametrize("reason", ["=HYPERLINK(A1)", "+1+1", "-1+1", "@SUM(A1)", "\t=1", "plain"])
+def test_no_text_of_the_csv_is_a_formula(
+    make_result: MakeResult, tmp_path: Path, reason: str
+) -> None:
+    """A spreadsheet takes what begins with a quote as text; an empty cell and numbers stay."""
+    failed = make_result("b", scores=None, cost=None, state="failed", reason=reason)
+    page = render_csv(gather(make_result("a"), failed, folder=tmp_path))
+    [row] = [each for each in csv.DictReader(io.StringIO(page)) if each["trial"] == "b"]
+    told = [each for each in row.values() if reason in each]
+    assert told == [reason if reason == "plain" else f"'{reason}"]

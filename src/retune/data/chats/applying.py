@@ -7,9 +7,11 @@ from typing import Any
 
 from retune.data.chats.faults import ChatFault, malformed
 from retune.data.chats.messages import Message
+from retune.data.chats.rendering_limits import render_within
 from retune.data.chats.templates import template_text
 from retune.data.chats.tokenizers import Tokenizer
 from retune.data.chats.turn_forms import TurnForm
+from retune.errors import ConfigError
 
 Span = tuple[int, int]
 Tools = Sequence[Mapping[str, Any]] | None
@@ -54,6 +56,7 @@ class ChatTemplate:
 
         Raises:
             ChatFault: The template refuses them.
+            ConfigError: It takes longer, or writes more, than a chat can be.
         """
         return str(self._apply(messages, tools, tokenize=False, add_generation_prompt=prompt))
 
@@ -101,8 +104,8 @@ class ChatTemplate:
 
     def _guard(self, render: Any, messages: Sequence[Message]) -> Any:
         try:
-            return render(self.form.write(messages))
-        except ChatFault:
+            return render_within(lambda: render(self.form.write(messages)))
+        except (ChatFault, ConfigError):
             raise
         except Exception as error:
             # whatever it raises on one row (by adding None to a text, asking for a missing key,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from retune.data.chats.masks import find_stretches
+from retune.data.quality.sensitive import redact_values
 
 FAULTS = (
     "no_target",
@@ -64,7 +65,7 @@ def audit_row(
         rules: What it is held against.
 
     Returns:
-        What was found, by fault; empty for a sound row.
+        What was found, by fault; empty for a sound row. Secrets and personal data are redacted.
     """
     found: dict[str, dict[str, Any]] = {}
     if row["fault"]:
@@ -87,7 +88,8 @@ def audit_row(
     place = find_answer(row)
     if place:
         found["answer_in_prompt"] = {"where": place}
-    return found
+    # Messages and reports show it.
+    return {fault: redact_values(what) for fault, what in found.items()}
 
 
 def _check_target(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from retune.data.quality.sensitive import redact
 from retune.errors import DataError
 
 
@@ -13,10 +14,11 @@ class ChatFault(DataError):
     Args:
         limit: The field of `LimitsConfig` that counts it.
         reason: The same words for every row with this fault.
-        detail: What was found in this row.
+        detail: What was found in this row; secrets and personal data in it are redacted.
     """
 
     def __init__(self, limit: str, reason: str, detail: str = "") -> None:
+        detail = redact(detail)
         super().__init__(f"{reason} ({detail})" if detail else reason)
         self.limit, self.reason, self.detail = limit, reason, detail
 

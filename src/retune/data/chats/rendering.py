@@ -23,7 +23,7 @@ from retune.data.chats.messages import (
     Message,
     answer_message,
 )
-from retune.data.chats.templates import find_user_text, template_text
+from retune.data.chats.templates import find_user_text, refuse_costly, template_text
 from retune.data.chats.thoughts import closes_thought, closing_tag, find_open_thought
 from retune.data.chats.tokenizers import Tokenizer
 from retune.data.harmony import HARMONY_TAGS, check_harmony, repair_harmony
@@ -71,8 +71,8 @@ class ChatRenderer:
         loss_on: The recipe's choice of tokens that carry loss.
 
     Raises:
-        ConfigError: The template knows no reasoning effort, or it cannot be told what of its chats
-            the model writes.
+        ConfigError: The template knows no reasoning effort, may take hours, or it cannot be told
+            what of its chats the model writes.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class ChatRenderer:
         self.tokenizer = tokenizer
         self.end_tokens = list(end_tokens) or [str(tokenizer.eos_token)]
         text = template_text(tokenizer)
+        refuse_costly(text, str(getattr(tokenizer, "name_or_path", "")) or "the tokenizer")
         if effort and "reasoning_effort" not in text:
             raise ConfigError(
                 f"prompt.reasoning_effort is {effort}, but the chat template knows no "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +12,10 @@ from retune.digests import digest_file, digest_json
 from retune.errors import ConfigError
 from retune.recipe.sections import PromptConfig
 from retune.records import Source
-from retune.text_files import MARK, read_text_file
+from retune.text_files import MARK, read_json_object, read_text_file
 
 if TYPE_CHECKING:
+    from jinja2.nodes import Template
     from transformers import PreTrainedTokenizerBase
 
 SHIPPED_TEMPLATES = ("headings", "instruction_en", "instruction_pt")
@@ -136,30 +136,64 @@ def read_template(source: Source) -> str:
 def _template_of(path: Path, *, any_of: bool = False) -> str | None:
     if not path.is_file():
         return None
-    text = read_text_file(path, ConfigError)
     if path.suffix != ".json":
-        return text
-    try:
-        found: Any = json.loads(text).get("chat_template")
-    except (ValueError, AttributeError) as error:  # no JSON, or no object
-        raise ConfigError(f"{path}: cannot be read as a chat template ({error}).") from error
+        return read_text_file(path, ConfigError)
+    found: Any = read_json_object(path, ConfigError).get("chat_template")
     if isinstance(found, list):  # several by name; the tokenizer itself uses the default too
-        named = {one["name"]: one["template"] for one in found}
+        try:
+            named = {str(one["name"]): one["template"] for one in found}
+        except (TypeError, KeyError) as error:
+            raise ConfigError(
+                f"{path}: chat_template is a list of something else than names and templates."
+            ) from error
         found = next(iter(named.values()), None) if any_of else named.get("default")
     return found.removeprefix(MARK) if isinstance(found, str) else None
 
 
 def _refuse_broken(text: str, place: str) -> None:
-    from jinja2 import Environment, TemplateSyntaxError
+    from jinja2 import TemplateSyntaxError
+
+    try:
+        _parse(text)
+    except TemplateSyntaxError as error:
+        raise ConfigError(f"{place}:{error.lineno}: no valid Jinja template ({error}).") from error
+    except RecursionError as error:
+        raise ConfigError(f"{place}: is nested deeper than Jinja can read.") from error
+    if not _MARK_TAGS.sub("", text).strip():
+        raise ConfigError(f"{place}: is empty; expected a chat template.")
+    refuse_costly(text, place)
+
+
+def _parse(text: str) -> Template:
+    from jinja2 import Environment
 
     # The marks are an extension of transformers, not of Jinja.
     plain = _MARK_TAGS.sub("", text)
+    return Environment(extensions=["jinja2.ext.loopcontrols"]).parse(plain)
+
+
+def refuse_costly(text: str, place: str) -> None:
+    """Refuse a template with a single step that may take hours, which nothing could stop.
+
+    Args:
+        text: Jinja text; of one that cannot be read, rows will say what is wrong.
+        place: Where it stands, for the message.
+
+    Raises:
+        ConfigError: It raises a number to a power.
+    """
+    from jinja2 import TemplateError, nodes
+
     try:
-        Environment(extensions=["jinja2.ext.loopcontrols"]).parse(plain)
-    except TemplateSyntaxError as error:
-        raise ConfigError(f"{place}:{error.lineno}: no valid Jinja template ({error}).") from error
-    if not plain.strip():
-        raise ConfigError(f"{place}: is empty; expected a chat template.")
+        powers = list(_parse(text).find_all(nodes.Pow))
+    except (TemplateError, RecursionError):
+        return
+    if powers:
+        raise ConfigError(
+            f"{place}:{powers[0].lineno}: the chat template raises a number to a power (**), which "
+            "no chat needs and which may take hours. Take that out, or name another template in "
+            f"prompt.template ({', '.join(SHIPPED_TEMPLATES)}, or a .jinja file)."
+        )
 
 
 def name_template(template: Source | None, folder: Path) -> str:
@@ -192,12 +226,11 @@ def list_switches(template: str) -> tuple[str, ...]:
     Returns:
         Their names, sorted: ``enable_thinking``, ``reasoning_effort``; not what every template has.
     """
-    from jinja2 import Environment, TemplateError, meta
+    from jinja2 import TemplateError, meta
 
-    plain = _MARK_TAGS.sub("", template)
     try:
-        parsed = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(plain)
-    except TemplateError:
+        parsed = _parse(template)
+    except (TemplateError, RecursionError):
         return ()  # rows will say what is wrong with it
     known = re.compile(r"messages|tools|documents|add_generation_prompt|\w+_tokens?|\w*strftime\w*")
     found = meta.find_undeclared_variables(parsed) - {"raise_exception", "namespace", "range"}

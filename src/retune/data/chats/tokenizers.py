@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from retune.data.chats.templates import FALLBACK_TEMPLATE, locate_shipped, read_
 from retune.digests import digest_file, digest_tree
 from retune.errors import ConfigError
 from retune.records import Source
-from retune.text_files import MARK, read_text_file
+from retune.text_files import MARK, read_json_object
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as BackendTokenizer
@@ -139,7 +138,7 @@ def _read_plain_backend(folder: Path) -> BackendTokenizer | None:
     if not config.is_file() or not (folder / "tokenizer.json").is_file():
         return None
     try:
-        settings = json.loads(read_text_file(config, ConfigError))
+        settings = read_json_object(config, ConfigError)
         # A class of one family may put a decoder of its own in place of the file's.
         if settings.get("tokenizer_class") not in _PLAIN_CLASSES:
             return None
@@ -204,6 +203,6 @@ def end_token_ids(tokenizer: Tokenizer, folder: Path) -> list[int]:
     ids = [int(tokenizer.eos_token_id)]
     path = folder / "generation_config.json"
     if path.is_file():
-        also = json.loads(read_text_file(path, ConfigError)).get("eos_token_id")
+        also = read_json_object(path, ConfigError).get("eos_token_id")
         ids += also if isinstance(also, list) else [also] if also is not None else []
     return list(dict.fromkeys(ids))

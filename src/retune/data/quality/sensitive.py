@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from stdnum import luhn
 from stdnum.br import cnpj, cpf
@@ -102,7 +103,7 @@ def find_personal_data(text: str) -> frozenset[str]:
         found |= {
             kind
             for kind, (pattern, is_one) in _PATTERNS.items()
-            if any(is_one(match) for match in pattern.finditer(text))
+            if next(_matches(text, pattern, is_one), None)
         }
     return frozenset(found)
 
@@ -128,16 +129,42 @@ def redact(text: str) -> str:
     return text
 
 
+def redact_values(value: Any) -> Any:
+    """Redact every text in lists and mappings, as JSON has them; keys and numbers stay.
+
+    Args:
+        value: What `json` reads.
+    """
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, list | tuple):
+        return [redact_values(each) for each in value]
+    if isinstance(value, dict):
+        return {key: redact_values(each) for key, each in value.items()}
+    return value
+
+
 def _parts(
     text: str, pattern: re.Pattern[str], is_one: Callable[[re.Match[str]], bool], mark: str
 ) -> Iterator[str]:
     end = 0
-    for match in pattern.finditer(text):
-        if is_one(match):
-            yield text[end : match.start()]
-            yield mark
-            end = match.end()
+    for match in _matches(text, pattern, is_one):
+        yield text[end : match.start()]
+        yield mark
+        end = match.end()
     yield text[end:]
+
+
+def _matches(
+    text: str, pattern: re.Pattern[str], is_one: Callable[[re.Match[str]], bool]
+) -> Iterator[re.Match[str]]:
+    """Yield what is one; what only looks like it may have begun in the number before."""
+    match = pattern.search(text)
+    while match:
+        found = is_one(match)
+        if found:
+            yield match
+        match = pattern.search(text, match.end() if found else match.start() + 1)
 
 
 def _without_password(match: re.Match[str]) -> str:

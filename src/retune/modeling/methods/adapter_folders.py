@@ -6,7 +6,6 @@ model would be scored with half of its layers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from retune.errors import ConfigError
 from retune.modeling.head_files import HEAD_WEIGHTS
 from retune.modeling.methods.adapter_shapes import list_misfits
+from retune.text_files import read_json_object
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -152,13 +152,7 @@ def _pickled(folder: Path) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as JSON ({error}).") from error
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path}: expected a JSON object with settings.")
-    return config
+    return read_json_object(path, ConfigError)
 
 
 def read_shapes(files: list[Path]) -> Shapes:

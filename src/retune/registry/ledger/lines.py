@@ -37,7 +37,7 @@ def read_number(text: str) -> int | None:
     """Return the number of a line; None of a text that is no whole line."""
     try:
         number = json.loads(text)["number"]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     return number if isinstance(number, int) else None
 
@@ -92,8 +92,12 @@ def _follow(
 
 
 def _is_sound(text: str, previous: str) -> bool:
-    line = json.loads(text)
-    return bool(line.get("digest") == _digest_of(line) and line.get("previous") == previous)
+    try:
+        line = json.loads(text)
+        return bool(line.get("digest") == _digest_of(line) and line.get("previous") == previous)
+    except (ValueError, AttributeError, RecursionError):
+        # No object, or with what canonical JSON does not have: NaN, half a letter.
+        return False
 
 
 def _digest_of(line: Mapping[str, Any]) -> str:

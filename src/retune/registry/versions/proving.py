@@ -19,6 +19,7 @@ from retune.data.chats.faults import ChatFault
 from retune.data.chats.messages import Message
 from retune.data.chats.rendering import ChatRenderer
 from retune.data.chats.tokenizing import tokenize
+from retune.data.quality.sensitive import redact
 from retune.errors import ArtifactError, ConfigError
 from retune.records import Record
 from retune.registry.forms.release_form import ReleaseForm, form_of_version
@@ -89,10 +90,12 @@ def collect_answers(
     Args:
         form: Its form.
         loaded: The model.
-        rows: Chats, with `prompt`, `prompt_ids` and `answer_ids`.
+        rows: Chats, with `prompt`, `prompt_ids` and `answer_ids`. Whoever loads the version reads
+            them: secrets and personal data in a prompt are redacted before it is asked.
         system: The system message that they have.
         reasoning_effort: How much the model was asked to think.
     """
+    rows = [_for_others(row, loaded) for row in rows]
     prompts = [list(row["prompt_ids"]) for row in rows]
     longest = max((len(row["answer_ids"]) for row in rows), default=1)
     answers = form.answer(loaded, prompts, longest)
@@ -112,6 +115,14 @@ def collect_answers(
         reasoning_effort=reasoning_effort,
         renderings=render_probes(loaded.tokenizer, system, reasoning_effort),
     )
+
+
+def _for_others(row: dict[str, Any], loaded: LoadedModel) -> dict[str, Any]:
+    prompt = redact(row["prompt"])
+    if prompt == row["prompt"]:
+        return row
+    [(ids, _)] = tokenize(loaded.tokenizer, [prompt])
+    return {**row, "prompt": prompt, "prompt_ids": ids}
 
 
 def _as_cut(loaded: LoadedModel, text: str, ids: Sequence[int]) -> str | None:

@@ -5,7 +5,12 @@ import string
 
 import pytest
 
-from retune.data.quality.sensitive import find_personal_data, find_secrets, redact
+from retune.data.quality.sensitive import (
+    find_personal_data,
+    find_secrets,
+    redact,
+    redact_values,
+)
 
 _DRAW = random.Random(5)
 
@@ -111,3 +116,18 @@ def test_what_is_found_is_put_in_brackets(text: str, expected: str) -> None:
     """The kind stands in place of what matched, and nothing is found a second time."""
     assert redact(text) == expected
     assert not find_secrets(redact(text)) | find_personal_data(redact(text))
+
+
+@pytest.mark.parametrize("before", ["98765-4321", "rua 12,", "1234 5678"])
+def test_a_number_before_it_hides_no_card(before: str) -> None:
+    """With its own digits it would be too long, or have other check digits."""
+    text = f"{before} 4539 1488 0343 6467"
+    assert "card number" in find_personal_data(text)
+    assert "[card number]" in redact(text)
+
+
+def test_texts_within_lists_and_mappings_are_redacted() -> None:
+    """Keys, numbers and what is no text stay as they are."""
+    row = {"a": ["a@b.com.br", 1.5, None], "b": {"c": "ghp_" + "a1" * 20}, "d": True}
+    found = {"a": ["[e-mail]", 1.5, None], "b": {"c": "[GitHub token]"}, "d": True}
+    assert redact_values(row) == found
