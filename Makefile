@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RECIPE ?= conf/recipes/text_to_sql_demo.yaml
 
-.PHONY: demo test test-fast check bench base install clean
+.PHONY: demo test test-fast faults check bench base install clean
 
 demo: $(VENV)/installed ## retrain the embedded model, gate it, register it
 	$(BIN)/retune run $(RECIPE)
@@ -14,6 +14,9 @@ test: $(VENV)/installed ## every test that this machine can run
 
 test-fast: $(VENV)/installed ## the tests that take seconds
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not service"
+
+faults: $(VENV)/installed ## all that can go wrong, a hundred kills, the store in any order; half an hour
+	RETUNE_FAULTS=all $(BIN)/python -m pytest -n 2 --dist loadfile tests/faults
 
 check: $(VENV)/installed ## lint, format, types, layers
 	$(BIN)/ruff check .
