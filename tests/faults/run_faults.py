@@ -29,7 +29,7 @@ from tests.waiting import GUARD_SECONDS, closed_port
 
 TRAINING = ("train_adapter",)
 IN_TRAINING = ("open", r"train_adapter/\w+\.work/scratch/checkpoints/checkpoint-2/")
-AT_THE_ADAPTER = ("open", r"train_adapter/\w+\.work/artifact/adapter_config\.json$")
+AT_THE_ADAPTER = ("os.mkdir", r"train_adapter/\w+\.work/artifact/log$")
 
 
 def manifest_of(stage: str) -> tuple[str, str]:

@@ -61,7 +61,7 @@ TRAINING_MOMENTS = {
     "as a checkpoint is sealed": ("os.rename", r"sealed\.json\.tmp$", 0),
     "in the second checkpoint": ("open", r"checkpoint-2/", 0),
     "as a curve is written": ("open", r"metrics\.jsonl$", 0),
-    "as the adapter is written": ("open", r"\.work/artifact/adapter_config\.json$", 0),
+    "as the adapter is written": ("os.mkdir", r"{key}\.work/artifact/log$", 0),
     "before it takes its place": ("os.rename", r"{key}\.work/artifact$", 0),
 }
 
@@ -98,7 +98,7 @@ def killed_in_training() -> list[Fault]:
 
 def full_disks() -> list[Fault]:
     written = r"{key}\.work/artifact/(?!manifest)"
-    stages = ("load_rows", "clean_rows", "score_sql", "train_adapter", "merge_adapter", "decide")
+    stages = ("load_rows", "clean_rows", "score_sql", "train_adapter", "merge_adapter")
     found = [
         Fault(
             f"{stage}: disk full as it writes",

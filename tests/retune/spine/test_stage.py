@@ -207,6 +207,13 @@ def test_a_full_disk_in_a_stage_is_advice(tmp_path: Path) -> None:
         run_stage(tiny, tiny_request(tmp_path, act="report"), Raising(full))
 
 
+def test_a_full_disk_told_by_a_library_in_rust_is_advice(tmp_path: Path) -> None:
+    """What safetensors raises only names the system's number."""
+    full = ValueError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(ArtifactError, match="no disk space left"):
+        run_stage(tiny, tiny_request(tmp_path, act="report"), Raising(full))
+
+
 def test_a_connection_that_fails_is_not_blamed_on_the_disk(tmp_path: Path) -> None:
     """Network errors are OSErrors too, and say nothing about files."""
     with pytest.raises(StageError, match=r"tiny: ConnectionRefusedError: .*refused") as caught:
