@@ -15,7 +15,7 @@ test: $(VENV)/installed ## every test that this machine can run
 test-fast: $(VENV)/installed ## the tests that take seconds
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not service"
 
-faults: $(VENV)/installed ## all that can go wrong, a hundred kills, the store in any order; half an hour
+faults: $(VENV)/installed ## all that can go wrong, a hundred kills, the store in any order; most of an hour
 	RETUNE_FAULTS=all $(BIN)/python -m pytest -n 2 --dist loadfile tests/faults
 
 check: $(VENV)/installed ## lint, format, types, layers

@@ -285,7 +285,8 @@ def failing_numbers() -> list[Fault]:
             calling("retune.inference.token_losses:_batch_nlls", "raise", OUT_OF_MEMORY, times=1),
             stage="score_perplexity",
             first=True,
-            again="reused",
+            # Half the rows at a time: equal but for rounding.
+            again="own",
         ),
         Fault(
             "score_sql: memory runs out in one batch",
@@ -299,7 +300,7 @@ def failing_numbers() -> list[Fault]:
             calling("retune.inference.token_losses:_batch_nlls", "raise", OUT_OF_MEMORY),
             stage="score_perplexity",
             code=5,
-            says="memory",
+            says="score_perplexity: memory ran out",
         ),
     ]
 

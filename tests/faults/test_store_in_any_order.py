@@ -108,6 +108,7 @@ def read(request: StageRequest, times: int = 6) -> Callable[[], list[dict[str, s
     second=faults,
     readers=st.integers(0, 1),
     order=switches,
+    power=st.booleans(),
 )
 def test_an_artifact_is_whole_or_absent_whatever_happens(
     before: str,
@@ -115,11 +116,13 @@ def test_an_artifact_is_whole_or_absent_whatever_happens(
     second: Fault | None,
     readers: int,
     order: list[tuple[int, int]],
+    power: bool,
 ) -> None:
     """Two writers and a reader take turns, and each writer may fail or be killed at any change.
 
-    Who is not killed gets the artifact or one of retune's own errors, a reader sees all of it or
-    none, and after whatever happened one more run has it whole with nothing left beside it.
+    Who is not killed gets the artifact or one of retune's own errors, and what was handed out once
+    is there after a power cut too. A reader sees all of it or none. After whatever happened one
+    more run has it whole, with nothing left beside it.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "store"
@@ -128,7 +131,10 @@ def test_an_artifact_is_whole_or_absent_whatever_happens(
         BEFORE[before](artifact)
         actors = [Actor(write(request), first), Actor(write(request), second)]
         actors += [Actor(read(request))] * readers
-        Turns(root, actors, order).run()
+        turns = Turns(root, actors, order)
+        turns.run()
+        if power:
+            turns.lose_unsynced()
 
         for actor in actors[:2]:
             assert actor.error is None or isinstance(actor.error, RetuneError), repr(actor.error)
@@ -139,9 +145,11 @@ def test_an_artifact_is_whole_or_absent_whatever_happens(
             assert reader.error is None, repr(reader.error)
             assert all(seen in (None, FILES) for seen in reader.result or ())
         store = Store(root)
-        if store.damage("write_files", request.key) is None:
-            for name, text in FILES.items():
-                assert (artifact / name).read_text() == text
+        lost = store.damage("write_files", request.key, afresh=True)
+        if any(actor.result is not None for actor in actors[:2]):
+            assert lost is None, f"it was handed out, and then: {lost}"
+        if lost is None:
+            assert {name: (artifact / name).read_text() for name in FILES} == FILES
         run_stage(write_files, request)
         assert store.damage("write_files", request.key, afresh=True) is None
         assert store.artifacts() == [("write_files", request.key)]

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Generic, ParamSpec, Protocol, Self, TypeVar, 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from retune.digests import digest_json
-from retune.errors import ConfigError, RetuneError, StageError
+from retune.errors import ConfigError, OutOfMemory, RetuneError, StageError
 from retune.recipe.sections.base import RUNTIME
 from retune.records import ContentRecord, Record
 from retune.spine.opening import open_store
@@ -380,6 +380,14 @@ def _explain(stage: str, work: Path, error: Exception) -> Exception:
     """Return what to raise for an error that no stage raises on purpose."""
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         return disk_error(Path(str(error.filename or work)), error)
+    # torch's own error is known by its name: nothing here imports torch.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        what = (str(error) or "MemoryError").splitlines()[0]
+        return OutOfMemory(
+            f"{stage}: memory ran out ({what:.300}). End what else uses it, or let the stage do "
+            "less at a time (scoring.runtime.batch_size, prompt.max_length); `retune estimate` "
+            "says what each stage needs. Finished stages are kept."
+        )
     told = _NUMBER_TOLD.search(str(error))
     if told is not None and int(told[1]) in _DISK_ERRORS:
         return disk_error(work, OSError(int(told[1]), os.strerror(int(told[1]))))
