@@ -6,7 +6,7 @@ RECIPE ?= conf/recipes/text_to_sql_demo.yaml
 
 FUZZ ?= 20000
 
-.PHONY: demo test test-fast test-gpu fuzz check bench base install clean
+.PHONY: demo test test-fast test-gpu fuzz faults check bench base install clean
 
 demo: $(VENV)/installed ## retrain the embedded model, gate it, register it
 	$(BIN)/retune run $(RECIPE)
@@ -22,6 +22,9 @@ test-gpu: $(VENV)/installed ## the tests that need a GPU
 
 fuzz: $(VENV)/installed ## FUZZ damaged inputs of each kind that retune reads; KIND="rows or pages" for some
 	RETUNE_FUZZ_INPUTS=$(FUZZ) $(BIN)/python -m pytest -q tests/fuzz -k "$(KIND)"
+
+faults: $(VENV)/installed ## all that can go wrong, a hundred kills, the store in any order; most of an hour
+	RETUNE_FAULTS=all $(BIN)/python -m pytest -n 2 --dist loadfile tests/faults
 
 check: $(VENV)/installed ## lint, format, types, layers
 	$(BIN)/ruff check .

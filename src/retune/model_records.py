@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from retune.digests import digest_json
+from retune.digests import digest_folder, digest_json
 from retune.recipe.sections.method import MERGEABLE, MethodKind
 from retune.recipe.sections.scoring import Form
 from retune.records import ArtifactRecord, ContentRecord, Record
@@ -18,6 +18,11 @@ Placement = Literal["device", "offloaded", "cpu"]
 and computed there."""
 
 
+def digest_snapshot(folder: Path) -> str:
+    """Return the digest of a snapshot of this machine: of all that a model is loaded from."""
+    return digest_folder(folder, without=("README.md", ".git", ".cache"))
+
+
 class BaseRef(ArtifactRecord):
     """An unquantized snapshot: a local folder or a downloaded hub revision."""
 
@@ -26,6 +31,13 @@ class BaseRef(ArtifactRecord):
     tokenizer_digest: str
     weight_bytes: int = 0
     """Size of the weight files, here or on the hub."""
+    local: bool = False
+    """Whether it is a folder that anybody may write to, whose digest is that of its files."""
+
+    def find_changed(self) -> Path | None:
+        """Return the folder where its content has changed; what the hub gave has a commit."""
+        changed = self.local and digest_snapshot(self.folder) != self.digest
+        return self.folder if changed else None
 
     def as_scored(self) -> ScoredModel:
         """Return what scorers load."""

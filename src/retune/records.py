@@ -31,6 +31,10 @@ class ContentRecord(Record):
     digest: str
     """sha256 (hex) of the content."""
 
+    def find_changed(self) -> Path | None:
+        """Return what no longer has this digest, where the record itself can tell; else None."""
+        return None
+
 
 class ArtifactRecord(ContentRecord):
     """A record whose bytes lie in a folder."""

@@ -115,6 +115,7 @@ class StageTask(Generic[Inputs, Output]):
         else:
             computed = self._call_task(run, request, label, refresh=lookup.state == "run")
         record = self._load(run, request)
+        run.store.remove_left_work(self.stage.name, request.key)
         line = _ended(line, computed, time.monotonic() - started)
         run.lines.append(line)
         run.watcher.finished(line)

@@ -18,7 +18,7 @@ from retune.data.stages import DatabasesInputs
 from retune.data.tables import write_table
 from retune.digests import digest_folder
 from retune.errors import DataError
-from retune.records import LOG_FOLDER, DatabasesRef
+from retune.records import LOG_FOLDER, DatabasesRef, RowSource
 from retune.spine.stage import Workdir
 from retune.text_files import read_text_file
 
@@ -41,17 +41,23 @@ def load_databases(inputs: DatabasesInputs, work: Workdir) -> DatabasesRef:
             ask about it would be lost for a reason that they do not show.
     """
     files = inputs.source.files
-    if databases_digest(files) != inputs.source.digest:
-        raise DataError(f"{inputs.source.name}: changed since the run began. Run the recipe again.")
+    _refuse_changed(inputs.source)
     table = work.artifact / "databases.parquet"
     count = write_table(table, _watched(files, work), DATABASE_SCHEMA)
     if not count:
         raise DataError(f"{inputs.source.name}: holds no databases.")
+    # What was written meanwhile would stand under the key of what was there before.
+    _refuse_changed(inputs.source)
     return DatabasesRef(
         digest=digest_folder(work.artifact, without=(LOG_FOLDER,)),
         folder=work.artifact,
         databases=count,
     )
+
+
+def _refuse_changed(source: RowSource) -> None:
+    if databases_digest(source.files) != source.digest:
+        raise DataError(f"{source.name}: changed since the run began. Run the recipe again.")
 
 
 def _watched(files: tuple[Path, ...], work: Workdir) -> Iterator[dict[str, str]]:

@@ -43,8 +43,8 @@ def load_rows(inputs: LoadInputs, work: Workdir) -> DatasetRef:
 
     Raises:
         ConfigError: The hub has no such dataset, configuration or split.
-        DataError: The source changed since it was located, cannot be opened, or has no row that
-            can be read.
+        DataError: The source changed since it was located, or while it was read; it cannot be
+            opened, or has no row that can be read.
     """
     refuse_changed(inputs.source)
     (work.artifact / LOG_FOLDER).mkdir(exist_ok=True)
@@ -56,6 +56,8 @@ def load_rows(inputs: LoadInputs, work: Workdir) -> DatasetRef:
         )
     write_table(work.artifact / "databases.parquet", loading.databases(), DATABASE_SCHEMA)
     loading.write_columns()
+    # What was written meanwhile is among the rows, and they would stand under the old key.
+    refuse_changed(inputs.source)
     return DatasetRef(
         # With the log: `clean_rows` counts what could not be read, and would be reused with the old
         # count when a bad line comes or goes below all others.

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from retune.data.chats.tokenizers import tokenizer_digest
-from retune.digests import digest_folder, digest_json
+from retune.digests import digest_json
 from retune.errors import ConfigError
-from retune.model_records import BaseRef, ScoredModel
+from retune.model_records import BaseRef, ScoredModel, digest_snapshot
 from retune.modeling.head_files import HEAD_WEIGHTS
 from retune.modeling.methods.adapter_folders import is_adapter, named_base, named_method
 from retune.text_files import BYTE_ORDER_MARK, read_json_object
@@ -214,12 +214,13 @@ def _check_header(path: Path) -> None:
 def _describe_folder(folder: Path, model_id: str) -> BaseRef:
     check_snapshot(folder)
     return BaseRef(
-        digest=digest_folder(folder, without=("README.md", ".git", ".cache")),
+        digest=digest_snapshot(folder),
         folder=folder,
         model_id=model_id,
         revision=None,
         tokenizer_digest=tokenizer_digest(folder),
         weight_bytes=_weight_bytes(folder),
+        local=True,
     )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import importlib
 import json
+import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,14 +22,17 @@ from typing import Annotated, Any, Generic, ParamSpec, Protocol, Self, TypeVar, 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from retune.digests import digest_json
-from retune.errors import ConfigError, RetuneError, StageError
+from retune.errors import ConfigError, OutOfMemory, RetuneError, StageError
 from retune.recipe.sections.base import RUNTIME
 from retune.records import ContentRecord, Record
 from retune.spine.opening import open_store
 from retune.spine.provenance import library_versions, machine_provenance
 from retune.spine.store import Store, disk_error
+from retune.spine.unchanged_inputs import refuse_changed
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+_NUMBER_TOLD = re.compile(r"\(os error (\d+)\)")
+"""How libraries in Rust (safetensors, tokenizers) tell an error of the system, as an own error."""
 _FULL_DISK_BYTES = 1024 * 1024
 TABLE = "retune.stages:STAGES"
 """Where the stages of a recipe are declared."""
@@ -308,10 +313,12 @@ def run_stage(
     store = open_store(request.store, request.cache)
     reporter = reporter or SilentReporter()
     with store.lock(request.key, reporter.log):
-        if is_stored(store, stage, request):
-            return store.load(stage.name, request.key, stage.output)
-        reporter.started()
-        return _compute(stage, request, store, reporter)
+        if not is_stored(store, stage, request):
+            reporter.started()
+            return _compute(stage, request, store, reporter)
+        record = store.load(stage.name, request.key, stage.output)
+    store.remove_left_work(stage.name, request.key)
+    return record
 
 
 def is_stored(store: Store, stage: Stage[..., Any], request: StageRequest) -> bool:
@@ -342,6 +349,7 @@ def _compute(
             "edited, or made with other versions of the libraries. What it computes would be "
             "taken for something else. Run the recipe again."
         )
+    refuse_changed(store, stage.name, inputs)
     work = store.open_work(stage.name, request.key)
     store.keep_request(stage.name, request.key, request.model_dump_json(indent=2))
     workdir = Workdir(work / "artifact", work / "scratch", reporter, request.context)
@@ -358,6 +366,7 @@ def _compute(
     if not isinstance(record, stage.output):
         raise StageError(f"{stage.name}: returned {type(record).__name__}, not {stage.output}.")
     seconds = time.monotonic() - started
+    refuse_changed(store, stage.name, inputs)
     return store.seal(
         stage.name,
         request.key,
@@ -371,6 +380,17 @@ def _explain(stage: str, work: Path, error: Exception) -> Exception:
     """Return what to raise for an error that no stage raises on purpose."""
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         return disk_error(Path(str(error.filename or work)), error)
+    # torch's own error is known by its name: nothing here imports torch.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        what = (str(error) or "MemoryError").splitlines()[0]
+        return OutOfMemory(
+            f"{stage}: memory ran out ({what:.300}). End what else uses it, or let the stage do "
+            "less at a time (scoring.runtime.batch_size, prompt.max_length); `retune estimate` "
+            "says what each stage needs. Finished stages are kept."
+        )
+    told = _NUMBER_TOLD.search(str(error))
+    if told is not None and int(told[1]) in _DISK_ERRORS:
+        return disk_error(work, OSError(int(told[1]), os.strerror(int(told[1]))))
     if shutil.disk_usage(work).free < _FULL_DISK_BYTES:
         # torch and safetensors report a full disk as errors of their own, without a number.
         return disk_error(work, OSError(errno.ENOSPC, str(error)))

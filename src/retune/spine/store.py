@@ -36,7 +36,7 @@ from retune.digests import (
     list_files,
     only_links_change,
 )
-from retune.errors import ArtifactError
+from retune.errors import ArtifactError, DataError
 from retune.records import ArtifactRecord, Record
 
 R = TypeVar("R", bound=Record)
@@ -115,14 +115,23 @@ class Store:
         """Return where an artifact lies, or would lie."""
         return self.root / stage / key
 
+    def holder(self, path: Path) -> tuple[str, str] | None:
+        """Return stage and key of the artifact that a path is of, or lies in; None for no such."""
+        if not path.is_relative_to(self.root):
+            return None
+        parts = path.relative_to(self.root).parts
+        return (parts[0], parts[1]) if len(parts) > 1 and _KEY.fullmatch(parts[1]) else None
+
     def artifacts(self, stage: str | None = None) -> list[tuple[str, str]]:
         """List what stands here, whole or damaged, as stage and key.
 
         Args:
             stage: One stage; None for all.
         """
-        # Only stages have known keys: reports and downloaded versions lie in such folders, too.
-        stages = [each.name for each in self.root.glob(f"known/{stage or '*'}") if each.is_dir()]
+        # Only stages have requests and known keys: reports and downloaded versions lie in such
+        # folders, too. A run that is killed after the seal leaves no known key.
+        found = (self.root.glob(f"{folder}/{stage or '*'}") for folder in ("known", "requests"))
+        stages = {each.name for folders in found for each in folders if each.is_dir()}
         return sorted(
             (each, folder.name)
             for each in stages
@@ -211,11 +220,49 @@ class Store:
         Args:
             key: Stage key.
             tell: Is told who is waited for, where that is known.
+
+        Raises:
+            ArtifactError: The disk is full or not writable.
         """
-        folder = self.root / "locks"
-        _make_folder(folder)
-        with FileLock(folder / f"{key}.lock"):
+        lock = self._file_lock(key)
+        try:
+            _make_folder(lock_folder := self.root / "locks")
+            lock.acquire()
+        except OSError as error:
+            raise disk_error(lock_folder, error) from error
+        try:
             yield
+        finally:
+            lock.release()
+
+    def _file_lock(self, key: str) -> FileLock:
+        return FileLock(self.root / "locks" / f"{key}.lock")
+
+    def remove_left_work(self, stage: str, key: str) -> None:
+        """Remove the work folder of an artifact that stands: whoever sealed it was killed then.
+
+        Nothing is removed while a process of this machine computes the stage, and a folder that
+        cannot be removed stays.
+
+        Args:
+            stage: Stage name.
+            key: Stage key.
+        """
+        work = self._work(stage, key)
+        if not work.is_dir():
+            return
+        # `Timeout` is an `OSError`: whoever holds the key is at work in that folder.
+        with suppress(OSError), self._file_lock(key).acquire(blocking=False):
+            self._remove_work(stage, key)
+
+    def _remove_work(self, stage: str, key: str) -> None:
+        artifact = self.folder(stage, key)
+        with only_links_change([artifact / path for path in list_files(artifact)]):
+            # The scratch folder may hold a second link to weights that became the artifact.
+            shutil.rmtree(self._work(stage, key), ignore_errors=True)
+
+    def _work(self, stage: str, key: str) -> Path:
+        return self.root / stage / f"{key}.work"
 
     def keep_request(self, stage: str, key: str, text: str) -> None:
         """Keep what a stage was asked, so that a person can run it again by hand.
@@ -244,9 +291,11 @@ class Store:
         Raises:
             ArtifactError: The disk is full or not writable.
         """
-        work = self.root / stage / f"{key}.work"
+        work = self._work(stage, key)
         try:
-            shutil.rmtree(work / "artifact", ignore_errors=True)
+            # What an earlier computation left there would become part of this one's artifact.
+            if (work / "artifact").exists():
+                shutil.rmtree(work / "artifact")
             _make_folder(work / "artifact")
             _make_folder(work / "scratch")
         except OSError as error:
@@ -284,7 +333,7 @@ class Store:
         Raises:
             ArtifactError: The disk is full or not writable.
         """
-        work = self.root / stage / f"{key}.work"
+        work = self._work(stage, key)
         try:
             self._write_manifest(work / "artifact", stage, key, record, key_parts, provenance)
             replace_folder(work / "artifact", self.folder(stage, key))
@@ -293,10 +342,7 @@ class Store:
             _write_synced(known / f"{key}.json", json.dumps(key_parts, sort_keys=True))
         except OSError as error:
             raise disk_error(work, error) from error
-        artifact = self.folder(stage, key)
-        with only_links_change([artifact / path for path in list_files(artifact)]):
-            # The scratch folder may hold a second link to weights that became the artifact.
-            shutil.rmtree(work, ignore_errors=True)
+        self._remove_work(stage, key)
         return self._located(self.manifest(stage, key), type(record))
 
     def _write_manifest(
@@ -365,10 +411,15 @@ def _first_difference(folder: Path, files: Mapping[str, str], *, afresh: bool) -
             there = False  # No file can have such a name.
         if not there:
             return f"artifact damaged: {name} missing"
-        found = digest_file(path, afresh=afresh)
-        # Nothing is computed anew because of what was remembered: the file itself has to differ.
-        if found != digest and digest_file(path, afresh=True) != digest:
-            return f"artifact damaged: {name} changed"
+        try:
+            found = digest_file(path, afresh=afresh)
+            # Nothing is computed anew because of what was remembered: the file has to differ.
+            if found != digest and digest_file(path, afresh=True) != digest:
+                return f"artifact damaged: {name} changed"
+        except DataError:
+            if path.is_file():
+                raise
+            return f"artifact damaged: {name} missing"  # Taken away while it was looked at.
     return None
 
 
@@ -381,8 +432,10 @@ def sync_tree(folder: Path) -> None:
 def replace_folder(source: Path, target: Path) -> None:
     """Put a folder in another's place."""
     # A damaged artifact may still stand at the target; a folder cannot be renamed over it.
-    if target.exists():
+    if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target)
+    else:
+        target.unlink(missing_ok=True)
     os.replace(source, target)
     _sync(target.parent)
 

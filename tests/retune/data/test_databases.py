@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from retune.data import databases
 from retune.data.databases import load_databases
 from retune.data.sources import locate_databases
 from retune.data.stages import DatabasesInputs
@@ -125,5 +126,21 @@ def test_databases_that_changed_meanwhile_are_refused(tmp_path: Path, work: Work
     path = write_lines(tmp_path / "a.jsonl", {"db_id": "d", "schema": MADE})
     inputs = DatabasesInputs(source=locate_databases(path))
     write_lines(path, {"db_id": "e", "schema": MADE})
+    with pytest.raises(DataError, match="changed since the run began"):
+        load_databases(inputs, work)
+
+
+def test_databases_that_change_while_they_are_read_are_refused(
+    tmp_path: Path, work: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is added in the middle would stand under the key of the file without it."""
+    path = write_lines(tmp_path / "a.jsonl", {"db_id": "d", "schema": MADE})
+    inputs, read = DatabasesInputs(source=locate_databases(path)), databases._read
+
+    def add_first(path: Path) -> Any:
+        write_lines(path, {"db_id": "d", "schema": MADE}, {"db_id": "e", "schema": MADE})
+        return read(path)
+
+    monkeypatch.setattr(databases, "_read", add_first)
     with pytest.raises(DataError, match="changed since the run began"):
         load_databases(inputs, work)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from retune.data import rows as loading_rows
 from retune.data.databases import load_databases
 from retune.data.rows import load_rows
 from retune.data.sources import locate_databases, locate_rows
@@ -160,6 +161,21 @@ def test_a_source_that_changed_meanwhile_is_refused(write_rows: Write, work: Wor
     """The stage key stands for the bytes that were there when the run began."""
     inputs = inputs_of(write_rows([row()]).path)
     write_rows([row(), row(2)])
+    with pytest.raises(DataError, match="changed since the run began"):
+        load_rows(inputs, work)
+
+
+def test_a_source_that_changes_while_it_is_read_is_refused(
+    write_rows: Write, work: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that is added in the middle would stand under the key of the file without it."""
+    inputs, read = inputs_of(write_rows([row()]).path), loading_rows._read
+
+    def add_first(source: Any, inputs: Any) -> Any:
+        write_rows([row(), row(2)])
+        return read(source, inputs)
+
+    monkeypatch.setattr(loading_rows, "_read", add_first)
     with pytest.raises(DataError, match="changed since the run began"):
         load_rows(inputs, work)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from retune.errors import ArtifactError, ConfigError, StageError
+from retune.errors import ArtifactError, ConfigError, OutOfMemory, StageError
 from retune.records import Source
 from retune.spine import provenance
 from retune.spine.stage import StageRequest, key_parts, run_stage, stage_key
@@ -205,6 +205,28 @@ def test_a_full_disk_in_a_stage_is_advice(tmp_path: Path) -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "/store/x.parquet")
     with pytest.raises(ArtifactError, match=r"no disk space left.*set store.folder"):
         run_stage(tiny, tiny_request(tmp_path, act="report"), Raising(full))
+
+
+def test_a_full_disk_told_by_a_library_in_rust_is_advice(tmp_path: Path) -> None:
+    """What safetensors raises only names the system's number."""
+    full = ValueError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(ArtifactError, match="no disk space left"):
+        run_stage(tiny, tiny_request(tmp_path, act="report"), Raising(full))
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's."""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(MemoryError(), "MemoryError"), (OutOfMemoryError("of 3 GiB"), "of 3 GiB")]
+)
+def test_memory_that_runs_out_in_a_stage_is_advice(
+    tmp_path: Path, error: Exception, told: str
+) -> None:
+    """It is no bug of the stage; what asked for it and what needs less are said."""
+    with pytest.raises(OutOfMemory, match=rf"tiny: memory ran out \({told}\).*retune estimate"):
+        run_stage(tiny, tiny_request(tmp_path, act="report"), Raising(error))
 
 
 def test_a_connection_that_fails_is_not_blamed_on_the_disk(tmp_path: Path) -> None:

@@ -165,6 +165,69 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         Store(tmp_path / "store").open_work("tiny", "k")
 
 
+def test_a_lock_that_cannot_be_made_is_advice(tmp_path: Path) -> None:
+    """Nothing can be computed there either; it is told as one message, not as an OSError."""
+    (tmp_path / "locks").write_text("a file")
+    with pytest.raises(ArtifactError, match="locks: cannot be written"):
+        run_stage(tiny, tiny_request(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda at: at.write_text("a file"), lambda at: at.symlink_to("x")]
+)
+def test_an_artifact_takes_its_place_from_what_is_no_folder(
+    tmp_path: Path, make: Callable[[Path], Any]
+) -> None:
+    """A file, or a link to nowhere, that somebody left there is no artifact."""
+    request = tiny_request(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    make(tmp_path / "tiny" / request.key)
+    assert run_stage(tiny, request).number == 1
+    assert Store(tmp_path).damage("tiny", request.key) is None
+
+
+def test_an_artifact_is_listed_though_its_run_was_killed_right_after_the_seal(
+    stored: tuple[Store, str, Made],
+) -> None:
+    """What the key was made of is written behind the seal; `retune verify` reads it anyway."""
+    store, key, _ = stored
+    shutil.rmtree(store.root / "known")
+    assert store.artifacts() == store.artifacts("tiny") == [("tiny", key)]
+
+
+def test_a_work_folder_that_a_killed_run_left_goes_with_the_next_use(
+    stored: tuple[Store, str, Made],
+) -> None:
+    """Not while the key is held: whoever holds it is at work there."""
+    store, key, _ = stored
+    work = store.folder("tiny", key).with_name(f"{key}.work")
+    (work / "scratch").mkdir(parents=True)
+    with store.lock(key):
+        store.remove_left_work("tiny", key)
+        assert work.is_dir()
+    run_stage(tiny, tiny_request(store.root, number=7))
+    assert not work.exists()
+
+
+def test_what_cannot_be_removed_of_an_earlier_try_is_no_part_of_an_artifact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage does not begin: what lies there would be sealed with what it writes."""
+    request = tiny_request(tmp_path)
+    left = tmp_path / "tiny" / f"{request.key}.work" / "artifact" / "left.txt"
+    left.parent.mkdir(parents=True)
+    left.write_text("of a killed run")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", refuse)
+        with pytest.raises(ArtifactError, match="cannot be written"):
+            run_stage(tiny, request)
+    assert not (run_stage(tiny, request).folder / "left.txt").exists()
+
+
 def test_keys_are_remembered_when_artifacts_are_deleted(stored: tuple[Store, str, Made]) -> None:
     """Explanations need the parts of earlier keys; a broken note among them does no harm."""
     store, key, record = stored

@@ -22,7 +22,7 @@ from retune.data.stages import PairsInputs, PairsSettings
 from retune.data.tables import iterate_rows, write_table
 from retune.digests import digest_file, digest_folder
 from retune.errors import DataError
-from retune.records import LOG_FOLDER, PairsRef, SideRef
+from retune.records import LOG_FOLDER, PairsRef, SideRef, Source
 from retune.spine.stage import Workdir
 
 PAIRS_FILE = "pairs.parquet"
@@ -55,9 +55,10 @@ def format_pairs(inputs: PairsInputs, settings: PairsSettings, work: Workdir) ->
         DataError: A line cannot be learned from as it stands: it is no pair, its template refuses
             it, it is too long, or it asks what a held-out row asks; or no pair is left to train on.
     """
-    if digest_file(inputs.pairs.path) != inputs.pairs.digest:
-        raise DataError(f"{inputs.pairs.path}: changed since the run began. Run the recipe again.")
+    _refuse_changed(inputs.pairs)
     pairs = read_preferences(inputs.pairs.path, inputs.encoding)
+    # What was written meanwhile would stand under the key of what was there before.
+    _refuse_changed(inputs.pairs)
     rows = _encode(pairs, inputs, settings)
     _refuse_long(rows, settings.max_length, inputs.pairs.path)
     _refuse_held_out(rows, inputs.held_out, inputs.pairs.path)
@@ -74,6 +75,11 @@ def format_pairs(inputs: PairsInputs, settings: PairsSettings, work: Workdir) ->
         longest_tokens=max(map(_length, rows)),
         tokenizer_digest=inputs.base.tokenizer_digest,
     )
+
+
+def _refuse_changed(source: Source) -> None:
+    if digest_file(source.path) != source.digest:
+        raise DataError(f"{source.path}: changed since the run began. Run the recipe again.")
 
 
 def read_pairs(pairs: PairsRef, *, validation: bool) -> list[Row]:
