@@ -75,11 +75,13 @@ has the others wait for it."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files, so that all workers end at about the same time."""
+    """Begin with the longest files and end with those of seconds: all workers end together."""
+    files = {item: item.nodeid.partition("::")[0] for item in items}
+    slow = {files[item] for item in items if set(item.keywords) & {"slow", "service"}}
 
-    def place(item: pytest.Item) -> int:
-        name = item.nodeid.partition("::")[0]
-        return _LONGEST.index(name) if name in _LONGEST else len(_LONGEST)
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        name = files[item]
+        return _LONGEST.index(name) if name in _LONGEST else len(_LONGEST), name not in slow
 
     items.sort(key=place)
     if not list_gpu_memories():

@@ -1,7 +1,8 @@
-"""A process that has imported the large libraries and forks, and the processes that it forks.
+"""Two processes that have imported the large libraries and fork, and the processes that they fork.
 
-Run as a script with a listening socket: each connection asks for one process, is told its number,
-and its exit code when it has ended. `tests.preloading` starts it.
+Run as a script with two listening sockets: each connection asks for one process, is told its
+number, and its exit code when it has ended. Forks of the second socket have imported Prefect too.
+`tests.preloading` starts it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import ctypes
 import fcntl
 import gc
 import importlib
+import importlib.abc
+import importlib.machinery
 import io
 import json
 import os
@@ -22,12 +25,15 @@ import subprocess
 import sys
 import tempfile
 import threading
+import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 ADDRESS = "RETUNE_TESTS_PRELOADED"
-"""Variable with the path of the socket; forked runs pass it on for their stage processes."""
+"""Variable with the path of the first socket; forked runs pass it on for their stage processes."""
+WITH_PREFECT = "-prefect"
+"""What the path of the second socket ends in."""
 _PR_SET_PDEATHSIG = 1
 _AHEAD = (
     *("retune.training.supervised", "retune.stages"),
@@ -43,6 +49,16 @@ _AHEAD = (
     *("pydantic_settings", "datasketch", "py3langid"),
 )
 """What the stage processes and the commands of a run would import."""
+_PAGES = (
+    *("retune.release.report:templates", "retune.release.overview:_templates"),
+    *("retune.data.reporting.pages:templates", "retune.trials.page:_templates"),
+)
+"""What makes the templates of the pages that runs write, which are compiled as they are read."""
+_FLOWS = (
+    *("flows.finetune", "flows.retrain", "flows.compare", "flows.evaluating"),
+    *("retune.cli.runs.running", "prefect.artifacts", "prefect.concurrency.asyncio"),
+)
+"""What a command with a flow would import beside."""
 
 
 class Forked:
@@ -55,6 +71,8 @@ class Forked:
             modules, as with ``python -P``.
         environment: All of its variables.
         handles: Of this process, by the number that each has there.
+        stdin: What it reads, for whoever writes it here.
+        with_prefect: Let it have Prefect, which it sees as it imports it.
     """
 
     def __init__(
@@ -66,6 +84,7 @@ class Forked:
         environment: Mapping[str, str],
         handles: Mapping[int, int],
         stdin: IO[str] | None = None,
+        with_prefect: bool = False,
     ) -> None:
         self.args = [sys.executable, "-m", program, *arguments]
         self.stdin = stdin
@@ -79,7 +98,7 @@ class Forked:
             "numbers": list(handles),
         }
         self._line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._line.connect(os.environ[ADDRESS])
+        self._line.connect(os.environ[ADDRESS] + (WITH_PREFECT if with_prefect else ""))
         body = json.dumps(asked).encode()
         with tempfile.TemporaryFile() as file:
             file.write(body)
@@ -205,6 +224,78 @@ def fork_stage_process(
     return process
 
 
+class _PrefectAtHand(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives a fork Prefect's modules as it first asks for one, with the settings of that moment.
+
+    Prefect reads environment, files and profile while it is imported, and a command prepares the
+    environment before.
+
+    Args:
+        modules: Prefect's, by name.
+    """
+
+    def __init__(self, modules: dict[str, types.ModuleType]) -> None:
+        self._modules = modules
+        self._spec = modules["prefect"].__spec__
+
+    def find_spec(self, fullname: str, *_: Any) -> importlib.machinery.ModuleSpec | None:
+        """Take part in the import of the package alone, which comes before all others of it."""
+        if fullname != "prefect":
+            return None
+        sys.meta_path.remove(self)
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        """Return the package as it is."""
+        return self._modules[spec.name]
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Do what depends on settings and is done by the import of Prefect."""
+        module.__spec__ = self._spec
+        sys.modules.update(self._modules)
+        context = self._modules["prefect.context"]
+        context.GLOBAL_SETTINGS_CONTEXT = context.root_settings_context()
+        self._modules["prefect.logging.configuration"].setup_logging()
+
+
+def _import_prefect(home: str) -> _PrefectAtHand:
+    """Import Prefect, and what runs import with it; then hide it."""
+    os.environ["PREFECT_HOME"] = home
+    from prefect.logging import configuration
+
+    set_up = configuration.setup_logging
+    configuration.setup_logging = lambda incremental=None: {}
+    for name in _FLOWS:
+        importlib.import_module(name)
+    configuration.setup_logging = set_up
+    del os.environ["PREFECT_HOME"]
+    rooms = {name: name.partition(".")[0] for name in sys.modules}
+    # Flows and tasks read Prefect's settings as they are declared: each fork declares its own.
+    for name in [name for name, room in rooms.items() if room in ("flows", "tasks")]:
+        del sys.modules[name]
+    held = [name for name, room in rooms.items() if room == "prefect"]
+    return _PrefectAtHand({name: sys.modules.pop(name) for name in held})
+
+
+def _compute_ahead() -> None:
+    """Do what is done once in a process, and comes out the same in each."""
+    from mlflow.utils import requirements_utils
+
+    for place in _PAGES:
+        module, _, name = place.partition(":")
+        templates = getattr(importlib.import_module(module), name)()
+        for page in templates.list_templates():
+            templates.get_template(page)
+    # Which packages hold which modules, from the lists of all their files.
+    requirements_utils._init_packages_to_modules_map()
+
+
+def _refuse_threads() -> None:
+    # A fork has no thread but the one that forked. That of Arrow's allocator can be forked from.
+    names = {path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")}
+    assert names <= {"python", "jemalloc_bg_thd"} and threading.active_count() == 1, names
+
+
 def _main() -> None:
     _die_with_parent(signal.SIGTERM)
     gc.disable()
@@ -215,14 +306,29 @@ def _main() -> None:
         importlib.import_module(name)
     for name in connecting._ENVIRONMENT:
         del os.environ[name]
-    # A fork has no thread but the one that forked. That of Arrow's allocator can be forked from.
-    names = {path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")}
-    assert names <= {"python", "jemalloc_bg_thd"} and threading.active_count() == 1, names
+    _compute_ahead()
     assert "prefect" not in sys.modules
-    gc.enable()
+    _refuse_threads()
+    plain, with_prefect = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
+    parent = os.getpid()
+    found: list[_PrefectAtHand] = []
+    if os.fork():
+        with_prefect.close()
+        listening = plain
+    else:
+        _die_with_parent(signal.SIGTERM)
+        assert os.getppid() == parent
+        plain.close()
+        listening = with_prefect
+        found.append(_import_prefect(sys.argv[3]))
+        _refuse_threads()
     gc.freeze()
-    asked = _serve(socket.socket(fileno=int(sys.argv[1])))
+    asked = _serve(listening)
     _take_place(asked)
+    gc.enable()
+    # As in the process of the tests.
+    gc.set_threshold(10_000, 20, 50)
+    sys.meta_path[:0] = found
     if asked["program"] == "retune.spine.process":
         for stream in (sys.stdout, sys.stderr):
             assert isinstance(stream, io.TextIOWrapper)

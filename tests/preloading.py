@@ -2,10 +2,11 @@
 
 Torch, transformers, peft and trl take 8 s of processor time to import, in each of the stage
 processes of some hundred runs. A fork is a process like any other: arguments, environment, folder,
-output, signals and exit code are its own. Prefect is never imported ahead, since it reads the
-environment as it comes. Runs that are killed, that start servers, or whose environment a library
-would read otherwise, are started from nothing (`cold`), as are all where ``RETUNE_TESTS_COLD`` is
-set.
+output, signals and exit code are its own. Prefect reads environment and files as it comes: it is
+imported ahead for those runs that say no more of it than where its home and its server are, and
+reads these again as they import it. Runs that are killed, that start servers, or whose environment
+a library would read otherwise, are started from nothing (`cold`), as are all where
+``RETUNE_TESTS_COLD`` is set.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ import socket
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from tests import forking
-from tests.forking import ADDRESS, Forked
+from tests.forking import ADDRESS, WITH_PREFECT, Forked
 
 _FREE = ("PREFECT_", "RETUNE_", "PYTEST_", "AWS_", "RAY_", "OMP_WAIT_POLICY", "COLUMNS")
 """Variables that nothing which is imported ahead reads as it comes."""
+_PLAIN = {"PREFECT_HOME", "PREFECT_API_URL", "PREFECT_SERVER_ANALYTICS_ENABLED"}
+"""Variables of Prefect that no declaration of a flow or task depends on."""
 STARTED: list[subprocess.Popen[bytes]] = []
 """The process that forks, once there is one."""
 
@@ -101,6 +105,7 @@ def start_command(
                 folder=folder,
                 environment={**environment, ADDRESS: os.environ[ADDRESS]},
                 handles={0: nothing.fileno(), 1: out.fileno(), 2: err.fileno()},
+                with_prefect=may_have_prefect(environment, folder),
             )
     return Started(process, out, err)
 
@@ -110,6 +115,23 @@ def may_fork(environment: Mapping[str, str]) -> bool:
     if sys.platform != "linux" or "RETUNE_TESTS_COLD" in os.environ:
         return False
     return _read_early(environment) == _read_early(forker())
+
+
+def may_have_prefect(environment: Mapping[str, str], folder: Path) -> bool:
+    """Return whether Prefect has nothing to read there but its home and its server's address."""
+    stated = {name for name in environment if name.startswith("PREFECT_")}
+    home = environment.get("PREFECT_HOME")
+    if stated - _PLAIN or home is None or (Path(home) / "profiles.toml").exists():
+        return False
+    if any((folder / name).exists() for name in (".env", "prefect.toml")):
+        return False
+    project = folder / "pyproject.toml"
+    return not project.exists() or "prefect" not in _read_tools(project)
+
+
+def _read_tools(project: Path) -> Mapping[str, Any]:
+    tools: dict[str, Any] = tomllib.loads(project.read_text("utf-8")).get("tool", {})
+    return tools
 
 
 def _read_early(variables: Mapping[str, str]) -> dict[str, str]:
@@ -125,20 +147,28 @@ def forker() -> Mapping[str, str]:
     kept = {k: v for k, v in _read_early(os.environ).items() if not k.startswith("MLFLOW_")}
     kept |= {"OMP_WAIT_POLICY": "PASSIVE"}
     os.environ[ADDRESS] = address
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    listening.bind(address)
-    listening.listen(64)
+    listening = [_listen(address), _listen(address + WITH_PREFECT)]
+    handles = [each.fileno() for each in listening]
+    home = f"{folder}/prefect"
     STARTED.append(
         subprocess.Popen(
-            [sys.executable, "-P", str(forking.__file__), str(listening.fileno())],
+            [sys.executable, "-P", str(forking.__file__), *map(str, handles), home],
             env=kept,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            pass_fds=[listening.fileno()],
+            pass_fds=handles,
         )
     )
-    listening.close()
+    for each in listening:
+        each.close()
     return kept
+
+
+def _listen(address: str) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listening.bind(address)
+    listening.listen(64)
+    return listening
 
 
 def stop() -> None:

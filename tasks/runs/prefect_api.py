@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.concurrency._asyncio import ConcurrencySlotAcquisitionError
-from prefect.context import FlowRunContext
+from prefect.context import FlowRunContext, SettingsContext, get_settings_context
 from prefect.exceptions import PrefectException
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from retune.errors import RetuneError, ServiceError
 from retune.recipe.credentials import masked
@@ -100,7 +100,7 @@ def show(create: Callable[..., Any], *given: Any, **fields: Any) -> Any:
         What it returns; None where the API did not take it.
     """
     try:
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        with _asking_once():
             return create(*given, **fields)
     except (httpx.HTTPError, PrefectException):
         # Said once, by `answers` before the next stage or by the end of the flow.
@@ -108,8 +108,22 @@ def show(create: Callable[..., Any], *given: Any, **fields: Any) -> Any:
 
 
 def _look(client: SyncPrefectClient) -> Exception | None:
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+    with _asking_once():
         return client.api_healthcheck()
+
+
+@contextmanager
+def _asking_once() -> Iterator[None]:
+    """Have Prefect's client give up where its first request fails.
+
+    As `prefect.settings.temporary_settings` with ``client.max_retries``, which reads and validates
+    all settings anew each time: a tenth of a second before each stage.
+    """
+    context = get_settings_context()
+    client = context.settings.client.model_copy(update={"max_retries": 0})
+    settings = context.settings.model_copy(update={"client": client})
+    with SettingsContext(profile=context.profile, settings=settings):
+        yield
 
 
 def _told(client: SyncPrefectClient, error: Exception) -> str:

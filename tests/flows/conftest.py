@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from retune.tracking import default_uri
 from tests.preloading import run_command
@@ -120,9 +121,22 @@ def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """One finished run: the recipe's file and its summary. Do not change; copy it."""
-    recipe = write_project(tmp_path_factory.mktemp("finished") / "project")
-    return recipe, last_json(retune(recipe, "--json", own_server=True))
+    """One finished run: the recipe's file and its summary. Do not change; copy it.
+
+    Of several workers, the first that needs it makes it for all.
+    """
+    own = tmp_path_factory.mktemp("finished")
+    workers = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        workers = workers.parent
+    made = workers / "finished.json"
+    with FileLock(workers / "finished.lock"):
+        if not made.is_file():
+            recipe = write_project(own / "project")
+            summary = last_json(retune(recipe, "--json", own_server=True))
+            made.write_text(json.dumps({"recipe": str(recipe), "summary": summary}), "utf-8")
+    found = json.loads(made.read_text("utf-8"))
+    return Path(found["recipe"]), found["summary"]
 
 
 @pytest.fixture

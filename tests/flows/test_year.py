@@ -31,6 +31,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.service]
 NAME = "year"
 TEST_ROWS, MONTHLY_ROWS = 120, 160
 """Rows of one month, and of the test set: enough groups of their own for a level of 0.005."""
+POISONED_IN_APRIL, POISONED_IN_NOVEMBER = 400, 1000
+"""Nearly as many as are right by then."""
 DECISIONS = 4
 """What the test set is to last."""
 
@@ -140,11 +142,11 @@ def add_month(year: Year, number: int, rows: list[dict[str, str]]) -> Path:
     return path
 
 
-def add_poison(year: Year, rows: list[dict[str, str]]) -> None:
+def add_poison(year: Year, rows: list[dict[str, str]], count: int) -> None:
     """Add many rows whose answers are those of other questions, cut and turned round."""
     poisoned = [
         {**row, "completion": rows[-1 - at]["completion"][::-1]}
-        for at, row in enumerate(rows[2500:3500])
+        for at, row in enumerate(rows[2500 : 2500 + count])
     ]
     write_rows(year.folder / "data" / "train_poison.jsonl", poisoned)
 
@@ -179,7 +181,7 @@ def year(tmp_path_factory: pytest.TempPathFactory) -> Year:
     add_month(year, 2, rows)
     year.live(3)
 
-    add_poison(year, rows)
+    add_poison(year, rows, POISONED_IN_APRIL)
     year.live(4)
     remove_poison(year)
 
@@ -210,7 +212,7 @@ def year(tmp_path_factory: pytest.TempPathFactory) -> Year:
         "reproduce", NAME, version, "--recipe", str(year.recipe), "--json"
     )
 
-    add_poison(year, rows)
+    add_poison(year, rows, POISONED_IN_NOVEMBER)
     year.live(11)
     remove_poison(year)
 
