@@ -77,3 +77,12 @@ class TrainingEstimate(ContentRecord):
     """Why it cannot."""
     alternatives: tuple[Alternative, ...] = ()
     """Changes that may need less, where they were asked for."""
+
+
+class FurtherEstimates(ContentRecord):
+    """What the trainings need that go on from a first one; None where there is none."""
+
+    preferences: MemoryEstimate | None = None
+    rewards: MemoryEstimate | None = None
+    fault: str = ""
+    """Why one that there is could not be counted."""
