@@ -181,14 +181,14 @@ def _look(sizes: FormSizes, found: StageSizes, room: Room) -> StagePlan:
 def _quantize(
     sizes: StageSizes, room: Room, wanted: PlacementChoice, without: str
 ) -> Iterator[StagePlan]:
-    """Measure the plain base, and write it in 4 bits beside the largest of its weights."""
+    """Measure the plain base, and write it in 4 bits beside the largest layer that is quantized."""
     assert sizes.reference is not None
     stage = _plan("quantize_model", {"plain": sizes.reference}, room, wanted, without=without)
     if sizes.written is None:
         yield stage
         return
     # What is read in 4 bits works as in plain weights.
-    four_bits = sizes.written.weights + max(sizes.reference.working, sizes.reference.largest)
+    four_bits = sizes.written.weights + max(sizes.reference.working, sizes.written.loading)
     if room.kind == "cpu":
         peaks = {"ram_bytes": max(stage.held.ram_bytes, room.runtime + four_bits)}
     else:

@@ -171,7 +171,7 @@ class SizesSettings(Settings):
 
 @stage(
     SizesInputs,
-    version=2,
+    version=3,
     libraries=("torch", "transformers", "bitsandbytes", "pyarrow", "tokenizers"),
     on_device=True,
 )
