@@ -13,6 +13,7 @@ from retune.errors import ConfigError, DataError, StageDied
 from retune.machine import Device, DeviceName, count_scoring_devices, find_device
 from retune.modeling.memory.memory_estimate import (
     BatchSearch,
+    FurtherEstimates,
     MemoryEstimate,
     TrainingEstimate,
 )
@@ -41,6 +42,7 @@ from tasks.runs.run import stage_log
 from tasks.runs.stage_task import StageTask, is_pending
 
 estimate = StageTask(stages.estimate_training)
+estimate_more = StageTask(stages.estimate_further)
 measure = StageTask(stages.measure_stages)
 search = StageTask(stages.find_batch)
 
@@ -171,7 +173,27 @@ def look_at_plan(job: Job, device: Device, training: MemoryEstimate | None) -> M
         here=shared.here,
         sharded=shared.sharded,
         replicas=count_scoring_devices(recipe.scoring.runtime.devices),
+        further=_look_further(job, device) if training is not None else None,
     )
+
+
+def _look_further(job: Job, device: Device) -> FurtherEstimates | None:
+    """Return what preferences and rewards need; None where there are none."""
+    recipe, data = job.run.recipe, job.data
+    if recipe.dpo is None and recipe.grpo is None:
+        return None
+    found = estimate_more(
+        job.run,
+        base=job.inputs.base,
+        pairs=data.pairs,
+        train=data.chat.side("train"),
+        device=device,
+    )
+    if is_pending(found):
+        return None
+    if found.fault:
+        job.run.watcher.note(f"memory of dpo and grpo is not planned: {found.fault}")
+    return found
 
 
 def _trained_in(recipe: Recipe) -> tuple[Form, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +22,13 @@ DeviceName = Literal["cpu", "cuda"]
 GPU_CONTEXT_BYTES = 650_000_000
 """What CUDA takes of a GPU for a process before its first tensor, kernels of torch included: 647 MB
 on an H200 with torch 2.11 (benchmarks/gpu_stages.py); smaller GPUs keep less."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Numbers of mallopt(3)."""
+_EXACT_BLOCK = 128 * 2**10
+"""With which glibc begins; it raises it to the size of whatever block is freed."""
+_LARGEST_THRESHOLD = 32 * 2**20
+"""Up to which it raises it."""
 
 
 class Device(Record):
@@ -122,6 +131,29 @@ def trim_heap() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+@contextmanager
+def exact_heap() -> Iterator[None]:
+    """Let each larger block of memory be one of its own, which is given back when it is freed.
+
+    glibc keeps the places of freed blocks for later ones; where large blocks of many sizes come and
+    go between others that stay, as in a training, the process grows to a multiple of what it uses.
+    Afterwards blocks are kept as glibc does at the most, whose own choice cannot be given back.
+    Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        yield
+        return
+    mallopt(_M_MMAP_THRESHOLD, _EXACT_BLOCK)
+    # Blocks would be put where earlier ones are kept.
+    trim_heap()
+    try:
+        yield
+    finally:
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
+        mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_THRESHOLD)
 
 
 @cache

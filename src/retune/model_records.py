@@ -188,6 +188,9 @@ class StagePlace(Record):
     placement: Placement = "device"
     resident_bytes: int = 0
     """With ``offloaded``: weights that stay on the device."""
+    exact_heap: bool = False
+    """Of a training on a CPU: whether what is freed goes back to the system at once, which is
+    slower."""
 
 
 WHOLE = StagePlace()

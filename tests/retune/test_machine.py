@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+from typing import ClassVar
+
 import psutil
 import pytest
 import torch
 
 from retune import machine
 from retune.errors import ConfigError
-from retune.machine import find_device, find_memory, list_gpu_memories, trim_heap
+from retune.machine import exact_heap, find_device, find_memory, list_gpu_memories, trim_heap
 from retune.modeling.devices import (
     choose_compute_dtype,
     choose_device,
@@ -61,3 +64,39 @@ def test_freed_blocks_between_held_ones_go_back_to_the_system() -> None:
     trim_heap()
 
     assert before - psutil.Process().memory_info().rss > freed // 2
+
+
+class _HeapFigures(ctypes.Structure):
+    """What mallinfo2(3) says; `hblks` blocks of the system's own are in use."""
+
+    _fields_: ClassVar = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
+
+
+def test_in_an_exact_heap_large_blocks_are_the_systems_own() -> None:
+    """A block of 24 MiB is mapped and given back; else it is put where freed ones may lie later."""
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallinfo2"):
+        pytest.skip("this C library is not glibc, or older than 2.33")
+    library.mallinfo2.restype = _HeapFigures
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.free.argtypes = [ctypes.c_void_p]
+
+    def mapped(size: int) -> int:
+        before = library.mallinfo2().hblks
+        block = library.malloc(size)
+        found = library.mallinfo2().hblks - before
+        library.free(block)
+        assert library.mallinfo2().hblks == before
+        return int(found)
+
+    mapped(30 * 2**20)  # freed, it lets glibc keep what is smaller
+    assert mapped(24 * 2**20) == 0
+    with exact_heap():
+        assert mapped(24 * 2**20) == 1
+    assert mapped(24 * 2**20) == 0

@@ -89,15 +89,23 @@ class ModelSlot:
         """Free the memory, before training for example."""
         self._close()
         self._loaded, self._held = None, None
-        gc.collect()
-        # What is loaded next may be mapped, and would come on top of it.
-        trim_heap()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_unused()
 
 
 SLOT = ModelSlot()
 """The process's one slot."""
+
+
+def free_unused() -> None:
+    """Give back what models hold that nothing refers to any more; their parts refer to each other.
+
+    Without it the next one comes on top of the last.
+    """
+    gc.collect()
+    # What is loaded next may be mapped, and would come on top of what the C library keeps.
+    trim_heap()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def load_causal_model(

@@ -11,7 +11,7 @@ import copy
 import logging
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,16 +22,19 @@ from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    GenerationConfig,
     Mxfp4Config,
     PretrainedConfig,
     PreTrainedModel,
 )
 from transformers import __version__ as transformers_version
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from retune.errors import ConfigError
 from retune.model_records import WHOLE, StagePlace
 from retune.modeling.offloading import offload_options, removed_on_error, settle_offloaded
 from retune.modeling.prequantized import MXFP4, PLAIN, quantized_as
+from retune.modeling.read_weights import opened_weights
 from retune.modeling.snapshots import weight_map
 from retune.text_files import read_json_object
 
@@ -44,6 +47,8 @@ _NO_SETTINGS = {
     "attn_implementation",
     "device_map",
     "offload_folder",
+    "state_dict",
+    "generation_config",
 }
 
 
@@ -174,29 +179,44 @@ def open_snapshot(
     options = {"device_map": {"": device}, **found.options, **options}
     if place.placement == "offloaded":
         options |= offload_options(_sketch(found, auto, dtype), device, place)
+    quantizes = found.quantized == PLAIN and options.get("quantization_config") is not None
+    # Files that hold more than the model are meant to.
+    quiet = _quiet() if "config" in options else nullcontext()
+    if quantizes:
+        options.setdefault("config", found.config)
     if "config" in options:
         # With a configuration of its own, `from_pretrained` takes no settings of it.
         for name in set(options) - _NO_SETTINGS:
             setattr(options["config"], name, options.pop(name))
     offloaded = place.placement == "offloaded"
-    with removed_on_error(options["offload_folder"]) if offloaded else nullcontext():
-        # Files that hold more than the model are meant to.
-        with _quiet() if "config" in options else nullcontext():
-            model, info = (found.model_class if found.is_part else auto).from_pretrained(
-                folder,
-                dtype=dtype,
-                local_files_only=True,
-                output_loading_info=True,
-                # They are listed in what is returned; else transformers prints a table of them, and
-                # raises an error that points at it.
-                ignore_mismatched_sizes=True,
-                **options,
-            )
+    with quiet, ExitStack() as while_loading:
+        if offloaded:
+            while_loading.enter_context(removed_on_error(options["offload_folder"]))
+        if quantizes:
+            options |= {"state_dict": while_loading.enter_context(opened_weights(folder))}
+            options |= _generation_options(folder)
+        model, info = (found.model_class if "config" in options else auto).from_pretrained(
+            None if quantizes else folder,
+            dtype=dtype,
+            local_files_only=True,
+            output_loading_info=True,
+            # They are listed in what is returned; else transformers prints a table of them, and
+            # raises an error that points at it.
+            ignore_mismatched_sizes=True,
+            **options,
+        )
         if found.is_part or found.quantized != PLAIN:
             forget_conversions(model)
         if offloaded:
             settle_offloaded(model, device, options["offload_folder"])
     return model, info
+
+
+def _generation_options(folder: Path) -> dict[str, Any]:
+    """Return what `from_pretrained` would read of a folder beside configuration and weights."""
+    if not (folder / GENERATION_CONFIG_NAME).is_file():
+        return {}
+    return {"generation_config": GenerationConfig.from_pretrained(folder)}
 
 
 def _sketch(found: Architecture, auto: Any, dtype: torch.dtype) -> PreTrainedModel:

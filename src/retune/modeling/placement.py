@@ -14,11 +14,12 @@ same as those on the device, later.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 from pydantic import Field
 
-from retune.machine import DeviceName
+from retune.machine import DeviceName, exact_heap
 from retune.model_records import WHOLE, Placement, StagePlace
 from retune.recipe.sections.scoring import Form
 from retune.records import Record
@@ -156,3 +157,14 @@ class StagePlaces(Record):
     def of(self, stage: str) -> StagePlace:
         """Return where a stage holds its model; on the device where the plan does not say."""
         return self.stages.get(stage, WHOLE)
+
+
+def planned_heap(context: Mapping[str, str], stage: str) -> AbstractContextManager[None]:
+    """Return what a stage runs in, so that its heap holds what the plan says.
+
+    Args:
+        context: The stage's.
+        stage: Its name in the plan.
+    """
+    place = StagePlaces.read(context).of(stage)
+    return exact_heap() if place.exact_heap else nullcontext()

@@ -186,6 +186,6 @@ def _notes(recipe: Recipe, device: Device, ratio: float | None) -> Iterator[str]
             "takes less, since nothing is projected to the vocabulary"
         )
     if recipe.dpo is not None:
-        yield "dpo: not counted, supervised fine-tuning is; pairs and a reference take more"
+        yield "dpo: this is the supervised fine-tuning before it; the plan has its own peak"
     if recipe.grpo is not None:
-        yield "grpo: not counted, supervised fine-tuning is; writing answers takes more"
+        yield "grpo: this is the supervised fine-tuning before it; the plan has its own peak"

@@ -22,7 +22,7 @@ from retune.errors import RetuneError
 from retune.machine import Device
 from retune.modeling.context import read_context
 from retune.modeling.devices import pick_compute_dtype, pick_dtype
-from retune.modeling.memory.meta_model import build_meta_model
+from retune.modeling.memory.meta_model import Meta4bit, build_meta_model
 from retune.modeling.memory.model_sizes import Work, measure_model, weigh_modules
 from retune.modeling.memory.stage_sizes import StageSizes
 from retune.modeling.placement import FormSizes
@@ -126,7 +126,14 @@ def size_stages(
         scored=scored,
         reference=measured[stored][REFERENCE],
         checked=measured[torch.float32][CHECKED],
-        written=FormSizes(weights=weights, largest=largest, working=0) if quantized else None,
+        written=FormSizes(
+            weights=weights,
+            largest=largest,
+            working=0,
+            loading=_quantizing(trained, stored, device),
+        )
+        if quantized
+        else None,
         in_four_bits=quantized_as(folder) == NF4,
         block_bytes=_largest_block(trained),
     )
@@ -185,6 +192,22 @@ def _lengths(folder: Path, rows: int | None) -> Shape:
 
 def _config(folder: Path) -> Any:
     return AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config(decoder=True)
+
+
+def _quantizing(model: nn.Module, stored: torch.dtype, device: Device) -> int:
+    """Return what is held of the largest layer that is quantized, while it is.
+
+    Beside the weights themselves bitsandbytes' kernel of a GPU holds the result, half a byte each.
+    What it has for a CPU is made of torch's operations. At their highest moment they hold, of each
+    weight: itself as float32, scaled (4 bytes), its place among the 16 values as an integer (4) and
+    as a byte (1), and half a byte twice, once shifted and once packed.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, Meta4bit)]
+    weights = max((layer.in_features * layer.out_features for layer in layers), default=0)
+    if device.name != "cpu":
+        return weights * stored.itemsize + weights // 2
+    as_float32 = 0 if stored == torch.float32 else 4
+    return weights * (stored.itemsize + as_float32 + 4 + 4 + 1 + 1)
 
 
 def _largest_block(model: nn.Module) -> int:

@@ -66,6 +66,12 @@ class MemoryPlan(Record):
         if elsewhere:
             said = ", ".join(f"{each.stage} {each.place.placement}" for each in elsewhere)
             yield f"memory: not whole on the device, and slower for it: {said}"
+        exact = [each.stage for each in self.stages if each.place.exact_heap]
+        if exact:
+            yield (
+                f"memory: {', '.join(exact)} gives back at once what it frees, and is slower for "
+                "it: kept, it could take more than there is"
+            )
 
     def places(self) -> StagePlaces:
         """Return what the stages are told."""
@@ -123,6 +129,13 @@ def _say_help(plan: MemoryPlan, unfit: list[StagePlan], recipe: Recipe) -> str:
         ways.append("a lower scoring.runtime.devices holds fewer models in RAM")
     if "train_adapter" in names:
         ways.append("retune estimate shows settings that take less for training")
+    if "train_preferences" in names and recipe.dpo is not None and recipe.dpo.batch_size > 1:
+        ways.append("a lower dpo.batch_size takes less for preferences")
+    if "train_rewards" in names:
+        ways.append(
+            "a lower grpo.prompts_per_step, grpo.answers or grpo.max_new_tokens takes less for "
+            "rewards"
+        )
     if names & {*MERGING} and recipe.merge.check_rows > 1:
         ways.append("a lower merge.check_rows takes less for merging")
     if any(each.held.ram_bytes > plan.room.ram for each in unfit) and plan.room.kind == "cuda":

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from retune.errors import ConfigError
 from retune.machine import GPU_CONTEXT_BYTES, Device, find_memory
 from retune.model_records import StagePlace
-from retune.modeling.memory.memory_estimate import MemoryEstimate
+from retune.modeling.memory.memory_estimate import FurtherEstimates, MemoryEstimate
 from retune.modeling.memory.stage_sizes import StageSizes
 from retune.modeling.placement import (
     Candidate,
@@ -26,6 +26,9 @@ from retune.recipe.sections.scoring import Form
 LIBRARIES = 600 * 2**20
 """What a process holds once torch, transformers, peft and trl are imported; see
 `retune.modeling.memory.estimate_memory`."""
+_KEPT_BY_HEAP = 2.6
+"""The most that glibc's heap was measured to make of what a training was counted to hold
+(docs/estimating.md). Where there is room for that, it is let: it is faster."""
 
 
 def find_room(recipe: Recipe, device: Device) -> Room:
@@ -86,6 +89,7 @@ def plan_stages(
     here: int | None = None,
     sharded: bool = False,
     replicas: int = 1,
+    further: FurtherEstimates | None = None,
 ) -> MemoryPlan:
     """Plan every stage of a run.
 
@@ -99,6 +103,7 @@ def plan_stages(
         here: How many of them take this machine's RAM; None for all.
         sharded: Whether each holds a part of weights, gradients and optimizer.
         replicas: Processes that share the batches of scores, each with the whole model.
+        further: What preferences and rewards need, on one device; None where there are none.
 
     Returns:
         The plan; stages that fit no way are marked, with the way that needs least.
@@ -115,6 +120,7 @@ def plan_stages(
     if training is not None:
         of_room = devices if here is None else here
         stages.append(_train(training, sizes, room, devices, of_room, sharded=sharded))
+    stages += _train_further(further, sizes, room)
     learned = training.adapter if training is not None else 0
     over = adapter.model_copy(update={"weights": adapter.weights + learned})
     adapted = {trained_over: over}
@@ -179,14 +185,14 @@ def _look(sizes: FormSizes, found: StageSizes, room: Room) -> StagePlan:
 def _quantize(
     sizes: StageSizes, room: Room, wanted: PlacementChoice, without: str
 ) -> Iterator[StagePlan]:
-    """Measure the plain base, and write it in 4 bits beside the largest of its weights."""
+    """Measure the plain base, and write it in 4 bits beside the largest layer that is quantized."""
     assert sizes.reference is not None
     stage = _plan("quantize_model", {"plain": sizes.reference}, room, wanted, without=without)
     if sizes.written is None:
         yield stage
         return
     # What is read in 4 bits works as in plain weights.
-    four_bits = sizes.written.weights + max(sizes.reference.working, sizes.reference.largest)
+    four_bits = sizes.written.weights + max(sizes.reference.working, sizes.written.loading)
     if room.kind == "cpu":
         peaks = {"ram_bytes": max(stage.held.ram_bytes, room.runtime + four_bits)}
     else:
@@ -216,13 +222,30 @@ def _train(
         in_ram = max(in_ram, memory.weights + memory.adapter)
     # The process that starts those which train waits for them, with its libraries.
     processes = here + 1 if devices > 1 else 1
+    libraries = room.runtime * processes
+    kept = libraries + in_ram * here * _KEPT_BY_HEAP
     held = Candidate(
         form="nf4" if sizes.written is not None else "plain",
         placement="device",
         device_bytes=room.context + needed if on_gpu else 0,
-        ram_bytes=room.runtime * processes + in_ram * here,
+        ram_bytes=libraries + in_ram * here,
     )
-    return StagePlan(stage="train_adapter", held=held, fits=held.fits(room))
+    place = StagePlace(exact_heap=not on_gpu and kept > room.ram)
+    return StagePlan(stage="train_adapter", held=held, fits=held.fits(room), place=place)
+
+
+def _train_further(
+    found: FurtherEstimates | None, sizes: StageSizes, room: Room
+) -> Iterator[StagePlan]:
+    """Plan preferences and rewards, each on one device, whatever the training before was on."""
+    named = (
+        ("train_preferences", found.preferences if found else None),
+        ("train_rewards", found.rewards if found else None),
+    )
+    for stage, memory in named:
+        if memory is not None:
+            one = _train(memory, sizes, room, devices=1, here=1, sharded=False)
+            yield one.model_copy(update={"stage": stage})
 
 
 def _merge(sizes: StageSizes, learned: int, recipe: Recipe, room: Room) -> StagePlan:

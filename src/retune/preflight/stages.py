@@ -7,7 +7,11 @@ from typing import Annotated
 from retune.machine import Device
 from retune.model_records import BaseRef, MethodFit
 from retune.modeling.libraries import ADAPTED
-from retune.modeling.memory.memory_estimate import BatchSearch, TrainingEstimate
+from retune.modeling.memory.memory_estimate import (
+    BatchSearch,
+    FurtherEstimates,
+    TrainingEstimate,
+)
 from retune.modeling.memory.stage_sizes import StageSizes
 from retune.recipe.sections import MethodConfig
 from retune.recipe.sections.model import Attention, Dtype, QuantizationKind
@@ -102,6 +106,47 @@ def estimate_training(
     return estimate_training(inputs, settings, work)
 
 
+class FurtherInputs(Record):
+    """What the memory of preferences and rewards depends on, beside their settings."""
+
+    base: BaseRef
+    pairs: PairsRef | None
+    """None where nothing is preferred."""
+    train: SideRef
+    """Whose prompts are answered."""
+    device: Device
+
+
+class FurtherSettings(Settings):
+    """As `EstimateSettings`, with the batches of preferences and rewards; None without them."""
+
+    dtype: Annotated[Dtype, reads("model.dtype")]
+    attention: Annotated[Attention, reads("model.attention")]
+    quantization: Annotated[QuantizationKind, reads("quantization.kind")]
+    double: Annotated[bool, reads("quantization.double")]
+    compute_dtype: Annotated[Dtype, reads("quantization.compute_dtype")]
+    method: MethodConfig
+    gradient_accumulation: Annotated[int, reads("training.gradient_accumulation")]
+    gradient_checkpointing: Annotated[bool, reads("training.gradient_checkpointing")]
+    optimizer: Annotated[str, reads("training.optimizer")]
+    evaluations: Annotated[int, reads("training.evaluations")]
+    pairs_at_once: Annotated[int | None, reads("dpo.batch_size")]
+    prompts_per_step: Annotated[int | None, reads("grpo.prompts_per_step")]
+    answers: Annotated[int | None, reads("grpo.answers")]
+    max_new_tokens: Annotated[int | None, reads("grpo.max_new_tokens")]
+    beta: Annotated[float | None, reads("grpo.beta")]
+
+
+@stage(FurtherInputs, version=1, libraries=(*ADAPTED, "trl", "pyarrow"), on_device=True)
+def estimate_further(
+    inputs: FurtherInputs, settings: FurtherSettings, work: Workdir
+) -> FurtherEstimates:
+    """Count the memory of preferences and rewards, before a weight is loaded."""
+    from retune.preflight.estimate_further import estimate_further
+
+    return estimate_further(inputs, settings, work)
+
+
 class SizesInputs(Record):
     """What the memory of the stages around a training depends on, beside its settings."""
 
@@ -130,7 +175,7 @@ class SizesSettings(Settings):
 
 @stage(
     SizesInputs,
-    version=2,
+    version=3,
     libraries=("torch", "transformers", "bitsandbytes", "pyarrow", "tokenizers"),
     on_device=True,
 )

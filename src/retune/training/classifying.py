@@ -25,6 +25,7 @@ from retune.inference.batching import pad_sequences
 from retune.inference.head_predictions import class_figures
 from retune.inference.loaded_models import SLOT
 from retune.model_records import AdapterRef
+from retune.modeling.placement import planned_heap
 from retune.preflight.steps import count_steps
 from retune.preflight.training_rows import refuse_unfit_training
 from retune.recipe.sections import TrainingConfig
@@ -69,16 +70,17 @@ def train_classifier(
     set_seed(settings.seed)
     trained = prepare_classifier(inputs, settings)
     trainer = _build_head_trainer(trained, inputs, settings, work, weights)
-    return run_training(
-        trainer,
-        trained,
-        kind=settings.method.kind,
-        training=settings.training,
-        seed=settings.seed,
-        work=work,
-        task_score=make_class_score(trainer, inputs.validation, labels, settings.training),
-        name_row=partial(name_chat, inputs.train),
-    )
+    with planned_heap(work.context, "train_adapter"):
+        return run_training(
+            trainer,
+            trained,
+            kind=settings.method.kind,
+            training=settings.training,
+            seed=settings.seed,
+            work=work,
+            task_score=make_class_score(trainer, inputs.validation, labels, settings.training),
+            name_row=partial(name_chat, inputs.train),
+        )
 
 
 def make_class_score(

@@ -28,6 +28,7 @@ from retune.data.chats.tokenizers import Tokenizer, load_tokenizer
 from retune.inference.loaded_models import SLOT
 from retune.inference.token_losses import score_tokens
 from retune.model_records import AdapterRef
+from retune.modeling.placement import planned_heap
 from retune.preflight.steps import count_steps
 from retune.recipe.sections import TrainingConfig
 from retune.records import LOG_FOLDER
@@ -87,15 +88,16 @@ def train_preferences(
     size = training.rows_per_pass
     before = log_probs(continued, held_back, tokenizer, batch_size=size)
     trainer = _build_dpo_trainer(continued, inputs, settings, training, work)
-    adapter = run_training(
-        trainer,
-        continued,
-        kind=settings.method.kind,
-        training=training,
-        seed=settings.seed,
-        work=work,
-        name_row=lambda place: f"the pair of line {learned[place]['line']}",
-    )
+    with planned_heap(work.context, "train_preferences"):
+        adapter = run_training(
+            trainer,
+            continued,
+            kind=settings.method.kind,
+            training=training,
+            seed=settings.seed,
+            work=work,
+            name_row=lambda place: f"the pair of line {learned[place]['line']}",
+        )
     # The best weights, which need not be those of the last step.
     continued.load(work.artifact)
     after = log_probs(continued, held_back, tokenizer, batch_size=size)

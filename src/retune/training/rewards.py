@@ -31,6 +31,7 @@ from retune.inference.generation import read_answer
 from retune.inference.loaded_models import SLOT
 from retune.inference.token_losses import context_limit
 from retune.model_records import AdapterRef
+from retune.modeling.placement import planned_heap
 from retune.recipe.sections import GrpoConfig, TrainingConfig
 from retune.records import LOG_FOLDER
 from retune.scoring.sql.rows import read_sql_rows
@@ -114,15 +115,16 @@ def train_rewards(inputs: RewardInputs, settings: RewardSettings, work: Workdir)
         _refuse_long(rows, continued, settings.grpo)
         training = _settings_after_sft(settings.training, settings.grpo)
         trainer = _build_grpo_trainer(continued, rows, reward, inputs, settings, training, work)
-        adapter = run_training(
-            trainer,
-            continued,
-            kind=settings.method.kind,
-            training=training,
-            seed=settings.seed,
-            work=work,
-            name_row=lambda place: f"row {rows[place]['row_id']}",
-        )
+        with planned_heap(work.context, "train_rewards"):
+            adapter = run_training(
+                trainer,
+                continued,
+                kind=settings.method.kind,
+                training=training,
+                seed=settings.seed,
+                work=work,
+                name_row=lambda place: f"row {rows[place]['row_id']}",
+            )
     points = read_metrics(work.artifact / LOG_FOLDER / "metrics.jsonl")
     figures = {"rows": float(len(rows)), **measure_rewards(points, settings.grpo.max_steps)}
     if not figures.get("groups_with_signal"):

@@ -18,6 +18,7 @@ from retune.data.tables import ROWS_AT_ONCE, iterate_rows
 from retune.errors import DataError
 from retune.inference.loaded_models import SLOT
 from retune.model_records import AdapterRef
+from retune.modeling.placement import planned_heap
 from retune.preflight.steps import count_steps
 from retune.preflight.training_rows import refuse_unfit_training
 from retune.records import SideRef
@@ -83,16 +84,17 @@ def train_adapter(inputs: TrainInputs, settings: TrainSettings, work: Workdir) -
         tokenizer=inputs.base.folder,
     )
     trainer = _build_sft_trainer(trained, inputs, settings, work)
-    adapter = run_training(
-        trainer,
-        trained,
-        kind=settings.method.kind,
-        training=training,
-        seed=settings.seed,
-        work=work,
-        task_score=task_score,
-        name_row=partial(name_chat, inputs.train),
-    )
+    with planned_heap(work.context, "train_adapter"):
+        adapter = run_training(
+            trainer,
+            trained,
+            kind=settings.method.kind,
+            training=training,
+            seed=settings.seed,
+            work=work,
+            task_score=task_score,
+            name_row=partial(name_chat, inputs.train),
+        )
     return adapter.model_copy(
         update={"started_from": inputs.start.digest if inputs.start else None}
     )

@@ -12,7 +12,7 @@ from retune.data.chats.rendering import render_prompt
 from retune.data.chats.tokenizers import Tokenizer, load_tokenizer
 from retune.digests import digest_folder, digest_json
 from retune.errors import ConfigError
-from retune.inference.loaded_models import load_causal_model
+from retune.inference.loaded_models import free_unused, load_causal_model
 from retune.inference.text_losses import answer_losses
 from retune.model_records import WHOLE, ModelRef
 from retune.modeling.devices import choose_compute_dtype, choose_device, choose_dtype
@@ -66,6 +66,7 @@ def quantize_model(inputs: QuantizeInputs, settings: QuantizeSettings, work: Wor
         base.save_pretrained(work.artifact)
         return _model_ref(work, parameters, (base_bytes,) * 2, (base_perplexity,) * 2)
     del base
+    free_unused()
     if settings.kind == "none":
         return ModelRef(
             digest=digest_json({"base": inputs.base.digest, "quantization": "none"}),

@@ -8,7 +8,7 @@ import pytest
 
 from retune.errors import ConfigError, DoesNotFit
 from retune.machine import Device
-from retune.modeling.memory.memory_estimate import BatchShape, MemoryEstimate
+from retune.modeling.memory.memory_estimate import BatchShape, FurtherEstimates, MemoryEstimate
 from retune.modeling.memory.stage_sizes import StageSizes
 from retune.modeling.placement import FormSizes, Room
 from retune.preflight.memory_plan import MemoryPlan, refuse_unplanned
@@ -190,6 +190,43 @@ def test_without_a_gpu_all_is_counted_in_ram() -> None:
     assert {each.held.device_bytes for each in found.stages} == {0}
     assert held(found)["score base"] == ("plain", "device")
     assert held(plan("6GB", "64GB", CPU))["score base"] == ("plain", "offloaded")
+
+
+def test_a_training_gives_back_what_it_frees_where_keeping_it_might_not_fit() -> None:
+    """3,600 MB above libraries: kept, they may become 2.6 times as much, 9,990 MB in all."""
+    for memory, exact in (("10GB", False), ("9GB", True)):
+        found = plan(memory, "64GB", CPU)
+        stage = found.of("train_adapter")
+        assert stage is not None and stage.fits
+        assert stage.held.ram_bytes == LIBRARIES + 3600 * MB
+        assert stage.place.exact_heap == found.places().of("train_adapter").exact_heap == exact
+        assert any("gives back at once" in note for note in found.notes()) == exact
+    on_gpu = plan("6GB", "4GB").of("train_adapter")
+    assert on_gpu is not None and not on_gpu.place.exact_heap
+
+
+def test_preferences_and_rewards_are_planned_on_one_device() -> None:
+    """Whatever the training before was on; what fits no way is refused with their own settings."""
+    more = training().model_copy(update={"activations": 4000 * MB})
+    further = FurtherEstimates(digest="f", preferences=training(), rewards=more)
+    asked = recipe(
+        device={"memory": "6GB", "ram": "64GB"},
+        dpo={"pairs": "pairs.jsonl"},
+        grpo={"answers": 4},
+        training={"devices": 2},
+    )
+    room = find_room(asked, GPU)
+    found = plan_stages(
+        SIZES, training(), asked, room, ("plain",), devices=2, sharded=True, further=further
+    )
+    names = [each.stage for each in found.stages]
+    at = names.index("train_adapter")
+    assert names[at + 1 : at + 3] == ["train_preferences", "train_rewards"]
+    preferences, rewards = found.stages[at + 1 : at + 3]
+    assert preferences.fits and preferences.held.device_bytes == 3600 * MB
+    assert not rewards.fits and rewards.held.device_bytes == 6600 * MB
+    with pytest.raises(DoesNotFit, match=r"train_rewards needs.*a lower grpo\.prompts_per_step"):
+        refuse_unplanned(found, asked)
 
 
 def test_what_fits_no_way_is_refused_with_what_would_help() -> None:

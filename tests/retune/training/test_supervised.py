@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,10 @@ from safetensors.torch import load_file
 from retune.data.tables import read_rows
 from retune.digests import digest_folder
 from retune.errors import ConfigError, DataError, StageError
-from retune.model_records import AdapterRef, BaseRef, ModelRef
+from retune.machine import exact_heap
+from retune.model_records import AdapterRef, BaseRef, ModelRef, StagePlace
+from retune.modeling import placement
+from retune.modeling.placement import PLACES, StagePlaces
 from retune.preflight.steps import count_steps
 from retune.records import ChatRef
 from retune.spine.stage import Workdir
@@ -98,6 +103,34 @@ def test_the_base_does_not_move(
     assert seen["before"]
     assert all(torch.equal(seen["before"][name], weight) for name, weight in seen["now"].items())
     assert (digest_folder(inputs.model.folder), digest_folder(inputs.base.folder)) == before
+
+
+def test_a_training_that_gives_back_what_it_frees_learns_the_same(
+    trained: tuple[AdapterRef, Workdir], inputs: TrainInputs, work: Workdir
+) -> None:
+    """Where blocks lie is no part of the result: same weights, so the same digest."""
+    places = StagePlaces(stages={"train_adapter": StagePlace(exact_heap=True)})
+    entered: list[str] = []
+    steps = supervised.run_training
+
+    @contextmanager
+    def noted() -> Iterator[None]:
+        entered.append("in")
+        with exact_heap():
+            yield
+        entered.append("out")
+
+    def run(*given: Any, **named: Any) -> AdapterRef:
+        entered.append("trained")
+        return steps(*given, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(placement, "exact_heap", noted)
+        patch.setattr(supervised, "run_training", run)
+        told = replace(work, context={PLACES: places.model_dump_json()})
+        found = train_adapter(inputs, section(), told)
+    assert entered == ["in", "trained", "out"]
+    assert found.digest == trained[0].digest
 
 
 def test_the_loss_falls(trained: tuple[AdapterRef, Workdir], base: BaseRef) -> None:

@@ -98,3 +98,12 @@ class BatchSearch(ContentRecord):
     """By rows; nothing where it cannot be counted."""
     fault: str = ""
     """Why it cannot."""
+
+
+class FurtherEstimates(ContentRecord):
+    """What the trainings need that go on from a first one; None where there is none."""
+
+    preferences: MemoryEstimate | None = None
+    rewards: MemoryEstimate | None = None
+    fault: str = ""
+    """Why one that there is could not be counted."""

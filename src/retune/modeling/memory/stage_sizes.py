@@ -18,7 +18,8 @@ class StageSizes(ContentRecord):
     checked: FormSizes | None = None
     """In float32 over the rows that the released model is compared on with what was trained."""
     written: FormSizes | None = None
-    """As training starts from it; its work is none: what quantizing writes."""
+    """As training starts from it: what quantizing writes, one layer after the other. Its work is
+    none."""
     in_four_bits: bool = False
     """Whether the snapshot itself is in 4 bits, whose layers cannot be offloaded."""
     block_bytes: int = 0
