@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,12 +46,24 @@ class LoadedRecipe:
             The absolute path, from the root where it was relative. It need not exist.
 
         Raises:
-            ConfigError: It names the home folder of a user that this machine does not know.
+            ConfigError: It names the home folder of a user that this machine does not know, or is
+                longer than any file's name can be.
         """
         try:
-            return _absolute(self.root / path.expanduser())
+            absolute = _absolute(self.root / path.expanduser())
         except RuntimeError as error:
             raise ConfigError(f"{self.path}: {path}: {error}; write the folder out") from error
+        try:
+            os.lstat(absolute)
+        except OSError as error:
+            # Whoever looks for the file would get it instead of an answer.
+            if error.errno == errno.ENAMETOOLONG:
+                shown = f"{str(path)[:60]}…"
+                raise ConfigError(
+                    f"{self.path}: {shown}: no file can have a name of {len(str(path)):,} "
+                    "characters; correct the path"
+                ) from error
+        return absolute
 
     def resolve_model(self, model_id: str) -> str:
         """Tell a model's folder from its name on the hub.
