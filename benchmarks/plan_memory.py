@@ -190,13 +190,15 @@ def print_peaks(stages: dict[str, dict[str, Any]], folder: Path) -> None:
     """Print each stage's peak beside its plan; of the training also that with glibc's own heap."""
     print("| stage | planned MB | measured MB | error | not mapped MB | CPU s |")
     print("|---|--:|--:|--:|--:|--:|", flush=True)
-    for name, path in list_requests(folder / "store"):
+    for name, paths in list_requests(folder / "store"):
         if name not in stages:
             continue
         planned = stages[name]["ram_bytes"]
-        print_peak(name, planned, peak_again(path, folder))
+        peaks = [peak_again(path, folder) for path in paths]
+        print_peak(name, planned, max(peaks, key=lambda each: each.all))
         if name == "train_adapter":
-            print_peak(f"{name}, what is freed kept", planned, peak_again(path, folder, told=False))
+            kept = peak_again(paths[0], folder, told=False)
+            print_peak(f"{name}, what is freed kept", planned, kept)
 
 
 def print_peak(name: str, planned: int, found: Peak) -> None:
@@ -297,17 +299,20 @@ def read_plan(recipe: Path, folder: Path) -> dict[str, dict[str, Any]]:
     return {stage["stage"]: stage for stage in plan["stages"]}
 
 
-def list_requests(store: Path) -> list[tuple[str, Path]]:
-    """Return the saved request of each stage that holds a model, by its name in the plan."""
+def list_requests(store: Path) -> list[tuple[str, list[Path]]]:
+    """Return the saved requests of each stage that holds a model, by its name in the plan.
+
+    What is scored has one for each kind of score; the plan is of the largest.
+    """
     order = ("check_method", "quantize_model", "train_adapter", "merge_adapter")
-    found = [(name, path) for name in order for path in (store / "requests" / name).glob("*.json")]
-    for path in sorted((store / "requests" / "score_perplexity").glob("*.json")):
-        model = json.loads(path.read_text("utf-8"))["inputs"]["model"]
-        roles = {"base": "base", "merge_adapter": "merged"}
-        place = Path(model["weights"])
-        role = "adapter" if model["adapter"] else roles.get(place.parent.name, "base")
-        found.append((f"score {role}", path))
-    return found
+    found = {name: sorted((store / "requests" / name).glob("*.json")) for name in order}
+    for scores in ("score_perplexity", "score_general_text", "score_sql"):
+        for path in sorted((store / "requests" / scores).glob("*.json")):
+            model = json.loads(path.read_text("utf-8"))["inputs"]["model"]
+            roles = {"base": "base", "merge_adapter": "merged"}
+            role = "adapter" if model["adapter"] else roles.get(Path(model["weights"]).parent.name)
+            found.setdefault(f"score {role or 'base'}", []).append(path)
+    return [(name, paths) for name, paths in found.items() if paths]
 
 
 @dataclass(frozen=True)
