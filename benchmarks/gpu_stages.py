@@ -245,10 +245,10 @@ def list_requests(store: Path) -> Iterator[tuple[str, Path]]:
     """Yield the saved request of each stage that holds a model, by its name in the plan."""
     from benchmarks.plan_memory import list_requests as list_planned
 
-    yield from list_planned(store)
-    for stage in ("score_sql", "probe_model", "probe_robustness", "decide"):
-        for path in sorted((store / "requests" / stage).glob("*.json")):
-            yield stage, path
+    for name, paths in list_planned(store):
+        yield from ((name, path) for path in paths)
+    for stage in ("probe_model", "probe_robustness", "decide"):
+        yield from ((stage, path) for path in sorted((store / "requests" / stage).glob("*.json")))
 
 
 if __name__ == "__main__":
