@@ -17,7 +17,7 @@ from retune.errors import ConfigError
 T = TypeVar("T")
 
 MOST_SECONDS = 30.0
-"""For one chat. Usual templates take less than a thousandth of a second."""
+"""Of processor time, for one chat. Usual templates take less than a thousandth of a second."""
 MOST_CHARACTERS = 50_000_000
 """Of one chat; rows are shorter by far (`data.max_row_bytes`)."""
 _LOOK_EVERY_S = 0.05
@@ -37,7 +37,8 @@ class _Watch:
 
     def enter(self, seconds: float) -> None:
         with self._lock:
-            self._deadlines[threading.get_ident()] = time.monotonic() + seconds
+            ident = threading.get_ident()
+            self._deadlines[ident] = _spent(ident) + seconds
             # After a fork there is no thread any more, whatever is remembered.
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
@@ -59,12 +60,19 @@ class _Watch:
                 if not self._deadlines:
                     self._thread = None
                     return
-                now = time.monotonic()
-                for ident in [each for each, end in self._deadlines.items() if end <= now]:
+                late = [each for each, end in self._deadlines.items() if end <= _spent(each)]
+                for ident in late:
                     del self._deadlines[ident]
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(
                         ctypes.c_ulong(ident), ctypes.py_object(_Stopped)
                     )
+
+
+def _spent(ident: int) -> float:
+    """Return the processor seconds of a thread: a busy machine makes no template costly."""
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return time.monotonic()
+    return float(time.clock_gettime(time.pthread_getcpuclockid(ident)))
 
 
 _WATCH = _Watch()
@@ -80,7 +88,7 @@ def render_within(
 
     Args:
         render: Renders it; returns a text, or anything else that has a length.
-        seconds: The most that it may take.
+        seconds: Of processor time, the most that it may take.
         characters: The longest that it may write.
 
     Returns:
@@ -97,7 +105,8 @@ def render_within(
             _WATCH.leave()
     except _Stopped:
         raise ConfigError(
-            f"The chat template was stopped: it had not written one chat within {seconds:g} s. Use "
+            f"The chat template was stopped: it had not written one chat within {seconds:g} s "
+            "of processor time. Use "
             "the model's own, or one that comes with retune (prompt.template)."
         ) from None
     if isinstance(written, str) and len(written) > characters:

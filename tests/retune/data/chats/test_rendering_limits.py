@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -40,6 +41,16 @@ def test_a_template_that_never_ends_is_stopped() -> None:
     """Its loops are 10^15 steps, which take years."""
     with pytest.raises(ConfigError, match=r"had not written one chat within 0\.2 s"):
         write(ENDLESS)
+
+
+def test_a_busy_machine_makes_no_template_costly() -> None:
+    """Processor time counts: who waits for a turn, or is stopped for a while, takes none."""
+
+    def wait() -> str:
+        time.sleep(0.5)
+        return "done"
+
+    assert render_within(wait, seconds=0.2) == "done"
 
 
 @pytest.mark.usefixtures("hurried")
