@@ -224,6 +224,7 @@ WITHOUT_EFFECT = {
     "duckdb": "joins rows on disk, with the results that are found in memory",
     "ray": "starts the processes of a training on other nodes; torch computes in them",
     "accelerate": "gives layers their weights for a while; who computes with it declares it",
+    "stdnum": "masks personal data in messages; who writes a masked text declares it",
     "trl": "marks of a template, where more than the answer carries loss; format_chat declares it",
 }
 """What a stage may use without naming it in its key, and why its version changes no result."""

@@ -172,7 +172,7 @@ class EncodeSettings(Settings):
 @stage(
     EncodeInputs,
     version=5,
-    libraries=("pyarrow", "tokenizers", "transformers", "trl"),
+    libraries=("pyarrow", "python-stdnum", "tokenizers", "transformers", "trl"),
     on_device=True,
 )
 def format_chat(inputs: EncodeInputs, settings: EncodeSettings, work: Workdir) -> EncodedRef:
@@ -199,7 +199,11 @@ class ChatSettings(Settings):
     loss_on: Annotated[LossOn, reads("prompt.loss_on")]
 
 
-@stage(ChatInputs, version=4, libraries=("numpy", "pyarrow", "tokenizers", "transformers"))
+@stage(
+    ChatInputs,
+    version=4,
+    libraries=("numpy", "pyarrow", "python-stdnum", "tokenizers", "transformers"),
+)
 def prepare_sides(inputs: ChatInputs, settings: ChatSettings, work: Workdir) -> ChatRef:
     """Gather the chats of each side, and audit every row."""
     from retune.data.chats.preparing import prepare_sides
@@ -258,7 +262,7 @@ class PairsSettings(Settings):
 @stage(
     PairsInputs,
     version=2,
-    libraries=("pyarrow", "tokenizers", "transformers"),
+    libraries=("pyarrow", "python-stdnum", "tokenizers", "transformers"),
     on_device=True,
 )
 def format_pairs(inputs: PairsInputs, settings: PairsSettings, work: Workdir) -> PairsRef:

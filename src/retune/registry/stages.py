@@ -46,7 +46,7 @@ def _is_registered(record: RegisteredRef, context: Mapping[str, str]) -> str | N
 @stage(
     RegisterInputs,
     version=3,
-    libraries=(*ADAPTED, "mlflow"),
+    libraries=(*ADAPTED, "mlflow", "python-stdnum"),
     on_device=True,
     still_true=_is_registered,
 )
