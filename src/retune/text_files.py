@@ -53,7 +53,7 @@ def read_json_object(path: Path, fault: type[RetuneError] = DataError) -> dict[s
     """Read a JSON file that holds one object, such as a model's settings.
 
     Args:
-        path: A file in UTF-8.
+        path: A file in UTF-8; a byte-order mark at its start is left out.
         fault: What to raise.
 
     Returns:
@@ -64,7 +64,7 @@ def read_json_object(path: Path, fault: type[RetuneError] = DataError) -> dict[s
             or holds something else: of the class `fault`.
     """
     try:
-        found = json.loads(path.read_bytes().decode("utf-8"))
+        found = json.loads(path.read_bytes().decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise fault(
             f"{path}: cannot be read as JSON ({error}). Copy or download it again."
