@@ -208,7 +208,8 @@ def test_a_training_gives_back_what_it_frees_where_keeping_it_might_not_fit() ->
 def test_preferences_and_rewards_are_planned_on_one_device() -> None:
     """Whatever the training before was on; what fits no way is refused with their own settings.
 
-    CUDA takes 650 of each."""
+    CUDA takes 650 of each.
+    """
     more = training().model_copy(update={"activations": 4000 * MB})
     further = FurtherEstimates(digest="f", preferences=training(), rewards=more)
     asked = recipe(

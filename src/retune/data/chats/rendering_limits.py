@@ -78,18 +78,11 @@ def _spent(ident: int) -> float:
 _WATCH = _Watch()
 
 
-def render_within(
-    render: Callable[[], T],
-    *,
-    seconds: float = MOST_SECONDS,
-    characters: int = MOST_CHARACTERS,
-) -> T:
+def render_within(render: Callable[[], T]) -> T:
     """Render a chat, for no longer and no larger than a chat can be.
 
     Args:
         render: Renders it; returns a text, or anything else that has a length.
-        seconds: Of processor time, the most that it may take.
-        characters: The longest that it may write.
 
     Returns:
         What it returns.
@@ -99,20 +92,20 @@ def render_within(
     """
     try:
         try:
-            _WATCH.enter(seconds)
+            _WATCH.enter(MOST_SECONDS)
             written = render()
         finally:
             _WATCH.leave()
     except _Stopped:
         raise ConfigError(
-            f"The chat template was stopped: it had not written one chat within {seconds:g} s "
+            f"The chat template was stopped: it had not written one chat within {MOST_SECONDS:g} s "
             "of processor time. Use "
             "the model's own, or one that comes with retune (prompt.template)."
         ) from None
-    if isinstance(written, str) and len(written) > characters:
+    if isinstance(written, str) and len(written) > MOST_CHARACTERS:
         raise ConfigError(
             f"The chat template writes {len(written):,} characters for one chat, and "
-            f"{characters:,} are allowed. Use the model's own, or one that comes with retune "
+            f"{MOST_CHARACTERS:,} are allowed. Use the model's own, or one that comes with retune "
             "(prompt.template)."
         )
     return written

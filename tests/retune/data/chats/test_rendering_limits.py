@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from retune.data.chats import applying
+from retune.data.chats import rendering_limits
 from retune.data.chats.applying import ChatTemplate
 from retune.data.chats.faults import ChatFault
 from retune.data.chats.rendering_limits import render_within
@@ -25,11 +25,8 @@ ENDLESS = (
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a chat take no longer than a fifth of a second."""
-
-    def render(call):
-        return render_within(call, seconds=0.2, characters=100_000)
-
-    monkeypatch.setattr(applying, "render_within", render)
+    monkeypatch.setattr(rendering_limits, "MOST_SECONDS", 0.2)
+    monkeypatch.setattr(rendering_limits, "MOST_CHARACTERS", 100_000)
 
 
 def write(text: str) -> str:
@@ -43,6 +40,7 @@ def test_a_template_that_never_ends_is_stopped() -> None:
         write(ENDLESS)
 
 
+@pytest.mark.usefixtures("hurried")
 def test_a_busy_machine_makes_no_template_costly() -> None:
     """Processor time counts: who waits for a turn, or is stopped for a while, takes none."""
 
@@ -50,7 +48,7 @@ def test_a_busy_machine_makes_no_template_costly() -> None:
         time.sleep(0.5)
         return "done"
 
-    assert render_within(wait, seconds=0.2) == "done"
+    assert render_within(wait) == "done"
 
 
 @pytest.mark.usefixtures("hurried")
