@@ -19,13 +19,14 @@ from retune.data.tables import iterate_rows
 from retune.digests import digest_json
 from retune.errors import RetuneError
 from retune.modeling.devices import pick_dtype
-from retune.modeling.memory.estimate_memory import Plan, estimate_memory
+from retune.modeling.memory.estimate_memory import estimate_memory
 from retune.modeling.memory.memory_estimate import BatchShape, FurtherEstimates, MemoryEstimate
 from retune.modeling.memory.model_sizes import Work, measure_model
 from retune.modeling.prequantized import NF4
+from retune.preflight.estimate_training import plan_training
 from retune.preflight.lengths import largest_batch
 from retune.preflight.stages import FurtherInputs, FurtherSettings
-from retune.recipe.sections import ModelConfig, QuantizationConfig, TrainingConfig
+from retune.recipe.sections import TrainingConfig
 from retune.records import PairsRef, SideRef
 from retune.spine.stage import Workdir
 
@@ -70,7 +71,7 @@ def _preferences(inputs: FurtherInputs, settings: FurtherSettings) -> MemoryEsti
     tokens, answers = pair_lengths(inputs.pairs)
     # Chosen and rejected answers are rows of one batch.
     batch = largest_batch(tokens, answers, rows=2 * training.rows_per_pass)
-    return estimate_memory(_plan(inputs, settings, training, batch))
+    return estimate_memory(plan_training(inputs.base, inputs.device, settings, training, batch))
 
 
 def _rewards(inputs: FurtherInputs, settings: FurtherSettings) -> MemoryEstimate | None:
@@ -86,7 +87,7 @@ def _rewards(inputs: FurtherInputs, settings: FurtherSettings) -> MemoryEstimate
         tokens=prompt + settings.max_new_tokens,
         answer_tokens=rows * settings.max_new_tokens,
     )
-    found = estimate_memory(_plan(inputs, settings, training, batch))
+    found = estimate_memory(plan_training(inputs.base, inputs.device, settings, training, batch))
     if settings.beta:
         found = found.model_copy(update={"weights": found.weights + found.adapter})
     answering = Work(rows=written, tokens=prompt, written=settings.max_new_tokens)
@@ -139,24 +140,4 @@ def _training(settings: FurtherSettings, batch_size: int) -> TrainingConfig:
             "optimizer": settings.optimizer,
             "evaluations": settings.evaluations,
         }
-    )
-
-
-def _plan(
-    inputs: FurtherInputs, settings: FurtherSettings, training: TrainingConfig, batch: BatchShape
-) -> Plan:
-    return Plan(
-        folder=inputs.base.folder,
-        model=ModelConfig(
-            id=inputs.base.model_id, dtype=settings.dtype, attention=settings.attention
-        ),
-        quantization=QuantizationConfig(
-            kind=settings.quantization,
-            double=settings.double,
-            compute_dtype=settings.compute_dtype,
-        ),
-        method=settings.method,
-        training=training,
-        batch=batch,
-        device=inputs.device,
     )

@@ -11,10 +11,17 @@ from dataclasses import replace
 
 from retune.digests import digest_json
 from retune.errors import RetuneError
+from retune.machine import Device
+from retune.model_records import BaseRef
 from retune.modeling.memory.estimate_memory import Plan, estimate_memory
-from retune.modeling.memory.memory_estimate import Alternative, MemoryEstimate, TrainingEstimate
+from retune.modeling.memory.memory_estimate import (
+    Alternative,
+    BatchShape,
+    MemoryEstimate,
+    TrainingEstimate,
+)
 from retune.preflight.lengths import largest_batch, row_lengths
-from retune.preflight.stages import EstimateInputs, EstimateSettings
+from retune.preflight.stages import EstimateInputs, EstimateSettings, TrainedSettings
 from retune.recipe.sections import ModelConfig, QuantizationConfig, TrainingConfig
 from retune.spine.stage import Workdir
 
@@ -43,7 +50,7 @@ def estimate_training(
     Returns:
         Memory by part; none where a step cannot be followed without weights.
     """
-    plan = plan_of(inputs, settings)
+    plan = plan_of(inputs, settings, *row_lengths(inputs.train))
     try:
         memory = estimate_memory(plan)
     except RetuneError as error:
@@ -57,17 +64,43 @@ def estimate_training(
     return _record(memory, alternatives=tuple(changed))
 
 
-def plan_of(inputs: EstimateInputs, settings: EstimateSettings) -> Plan:
-    """Return what is estimated of a training: its largest batch on one of its devices."""
-    tokens, learned = row_lengths(inputs.train)
+def plan_of(
+    inputs: EstimateInputs, settings: EstimateSettings, tokens: list[int], learned: list[int]
+) -> Plan:
+    """Return what is estimated of a training: its largest batch on one of its devices.
+
+    Args:
+        inputs: The base, the rows and the kind of device.
+        settings: What is trained, and how.
+        tokens: Of each row.
+        learned: Of them, those that carry loss.
+    """
     kept = {name: getattr(settings, name) for name in _TAKE_MEMORY}
     training = _on_one(TrainingConfig().model_copy(update=kept), inputs.devices)
     rows, packed = training.rows_per_pass, inputs.packed_to
+    batch = largest_batch(tokens, learned, rows=rows, packed_to=packed)
+    return plan_training(inputs.base, inputs.device, settings, training, batch)
+
+
+def plan_training(
+    base: BaseRef,
+    device: Device,
+    settings: TrainedSettings,
+    training: TrainingConfig,
+    batch: BatchShape,
+) -> Plan:
+    """Return what is estimated of any training.
+
+    Args:
+        base: What is trained over.
+        device: Kind of device.
+        settings: What is trained, and how.
+        training: Its batches and optimizer.
+        batch: The largest that goes through the device.
+    """
     return Plan(
-        folder=inputs.base.folder,
-        model=ModelConfig(
-            id=inputs.base.model_id, dtype=settings.dtype, attention=settings.attention
-        ),
+        folder=base.folder,
+        model=ModelConfig(id=base.model_id, dtype=settings.dtype, attention=settings.attention),
         quantization=QuantizationConfig(
             kind=settings.quantization,
             double=settings.double,
@@ -75,8 +108,8 @@ def plan_of(inputs: EstimateInputs, settings: EstimateSettings) -> Plan:
         ),
         method=settings.method,
         training=training,
-        batch=largest_batch(tokens, learned, rows=rows, packed_to=packed),
-        device=inputs.device,
+        batch=batch,
+        device=device,
     )
 
 

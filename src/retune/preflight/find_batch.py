@@ -28,7 +28,7 @@ def find_batch(inputs: FindBatchInputs, settings: EstimateSettings, work: Workdi
         What was tried; nothing where a step cannot be followed without weights.
     """
     tokens, learned = row_lengths(inputs.train)
-    plan = plan_of(inputs, settings)
+    plan = plan_of(inputs, settings, tokens, learned)
     tried: dict[int, int] = {}
 
     def peak(rows: int) -> int:

@@ -80,8 +80,8 @@ class EstimateInputs(Record):
     """Whether other settings are estimated too."""
 
 
-class EstimateSettings(Settings):
-    """What a training's memory depends on: no rate, no number of steps."""
+class TrainedSettings(Settings):
+    """What the memory of any training depends on: no rate, no number of steps."""
 
     dtype: Annotated[Dtype, reads("model.dtype")]
     attention: Annotated[Attention, reads("model.attention")]
@@ -89,11 +89,16 @@ class EstimateSettings(Settings):
     double: Annotated[bool, reads("quantization.double")]
     compute_dtype: Annotated[Dtype, reads("quantization.compute_dtype")]
     method: MethodConfig
-    batch_size: Annotated[int, reads("training.batch_size")]
     gradient_accumulation: Annotated[int, reads("training.gradient_accumulation")]
     gradient_checkpointing: Annotated[bool, reads("training.gradient_checkpointing")]
     optimizer: Annotated[str, reads("training.optimizer")]
     evaluations: Annotated[int, reads("training.evaluations")]
+
+
+class EstimateSettings(TrainedSettings):
+    """The same of supervised fine-tuning, with its batches."""
+
+    batch_size: Annotated[int, reads("training.batch_size")]
 
 
 @stage(EstimateInputs, version=3, libraries=(*ADAPTED, "trl"), on_device=True)
@@ -117,19 +122,9 @@ class FurtherInputs(Record):
     device: Device
 
 
-class FurtherSettings(Settings):
-    """As `EstimateSettings`, with the batches of preferences and rewards; None without them."""
+class FurtherSettings(TrainedSettings):
+    """The same of preferences and rewards, with their batches; None without them."""
 
-    dtype: Annotated[Dtype, reads("model.dtype")]
-    attention: Annotated[Attention, reads("model.attention")]
-    quantization: Annotated[QuantizationKind, reads("quantization.kind")]
-    double: Annotated[bool, reads("quantization.double")]
-    compute_dtype: Annotated[Dtype, reads("quantization.compute_dtype")]
-    method: MethodConfig
-    gradient_accumulation: Annotated[int, reads("training.gradient_accumulation")]
-    gradient_checkpointing: Annotated[bool, reads("training.gradient_checkpointing")]
-    optimizer: Annotated[str, reads("training.optimizer")]
-    evaluations: Annotated[int, reads("training.evaluations")]
     pairs_at_once: Annotated[int | None, reads("dpo.batch_size")]
     prompts_per_step: Annotated[int | None, reads("grpo.prompts_per_step")]
     answers: Annotated[int | None, reads("grpo.answers")]

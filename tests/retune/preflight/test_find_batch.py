@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import retune.preflight.estimate_training as estimating
 import retune.preflight.find_batch as finding
 from retune.machine import Device
 from retune.model_records import BaseRef
@@ -55,15 +54,15 @@ def test_a_pass_with_one_row_more_would_not_fit(
         method={"kind": "lora", "r": 4},
         training={"batch_size": 8, "gradient_accumulation": 2, "evaluations": 0},
     )
-    monkeypatch.setattr(finding, "row_lengths", lambda _: ([30] * 63 + [64], [8] * 64))
-    monkeypatch.setattr(estimating, "row_lengths", lambda _: ([30] * 63 + [64], [8] * 64))
+    lengths = [30] * 63 + [64], [8] * 64
+    monkeypatch.setattr(finding, "row_lengths", lambda _: lengths)
     inputs = FindBatchInputs(
         base=base,
         train=SideRef(digest="side", folder=tmp_path),
         device=Device(name="cpu", bfloat16=False),
         capacity=0,
     )
-    plan = plan_of(inputs, settings)
+    plan = plan_of(inputs, settings, *lengths)
     five = BatchShape(rows=5, tokens=64, answer_tokens=5 * 8)
     peak = estimate_memory(replace(plan, batch=five)).total
 
