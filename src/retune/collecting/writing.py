@@ -16,7 +16,7 @@ from retune.collecting.records import CollectSettings
 from retune.collecting.rows import Rows
 from retune.errors import ConfigError, DataError
 from retune.records import Record
-from retune.spine.store import disk_error
+from retune.spine.durable_files import disk_error
 from retune.whole_files import replacing
 
 _MOST_NAMED = 20

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from retune.digests import digest_file, list_files
 from retune.errors import ArtifactError, ConfigError
 from retune.publishing.records import EXPORT_FILE, Export, ExportedFile
-from retune.spine.store import disk_error
+from retune.spine.durable_files import disk_error
 
 _SHOWN = 3
 

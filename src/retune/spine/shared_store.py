@@ -35,17 +35,15 @@ from pydantic import ValidationError
 from retune.digests import digest_file, digest_json
 from retune.errors import ArtifactError
 from retune.records import Record
+from retune.spine.durable_files import disk_error, replace_folder, sync_tree
 from retune.spine.leases import hold_lease
 from retune.spine.remote_objects import RemoteObjects
 from retune.spine.store import (
     MANIFEST,
     Manifest,
     Store,
-    disk_error,
     find_fault,
-    replace_folder,
     say_nothing,
-    sync_tree,
 )
 from retune.whole_files import replacing
 

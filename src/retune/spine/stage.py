@@ -25,9 +25,10 @@ from retune.digests import digest_json
 from retune.errors import ConfigError, OutOfMemory, RetuneError, StageError
 from retune.recipe.sections.base import RUNTIME
 from retune.records import ContentRecord, Record
+from retune.spine.durable_files import disk_error
 from retune.spine.opening import open_store
 from retune.spine.provenance import library_versions, machine_provenance
-from retune.spine.store import Store, disk_error
+from retune.spine.store import Store
 from retune.spine.unchanged_inputs import refuse_changed
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)

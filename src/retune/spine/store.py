@@ -14,9 +14,7 @@ The manifest is the truth. An artifact without one, or whose files differ from i
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +36,14 @@ from retune.digests import (
 )
 from retune.errors import ArtifactError, DataError
 from retune.records import ArtifactRecord, Record
+from retune.spine.durable_files import (
+    disk_error,
+    make_folder,
+    replace_folder,
+    sync_files,
+    sync_folders,
+    write_synced,
+)
 
 R = TypeVar("R", bound=Record)
 
@@ -101,7 +107,7 @@ class Store:
             ArtifactError: It cannot be.
         """
         try:
-            _make_folder(self.root)
+            make_folder(self.root)
             with TemporaryFile(dir=self.root):
                 pass
         except OSError as error:
@@ -226,7 +232,7 @@ class Store:
         """
         lock = self._file_lock(key)
         try:
-            _make_folder(lock_folder := self.root / "locks")
+            make_folder(lock_folder := self.root / "locks")
             lock.acquire()
         except OSError as error:
             raise disk_error(lock_folder, error) from error
@@ -277,7 +283,7 @@ class Store:
         """
         path = self.root / "requests" / stage / f"{key}.json"
         try:
-            _make_folder(path.parent)
+            make_folder(path.parent)
             path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise disk_error(path, error) from error
@@ -296,8 +302,8 @@ class Store:
             # What an earlier computation left there would become part of this one's artifact.
             if (work / "artifact").exists():
                 shutil.rmtree(work / "artifact")
-            _make_folder(work / "artifact")
-            _make_folder(work / "scratch")
+            make_folder(work / "artifact")
+            make_folder(work / "scratch")
         except OSError as error:
             raise disk_error(work, error) from error
         free = shutil.disk_usage(work).free
@@ -338,8 +344,8 @@ class Store:
             self._write_manifest(work / "artifact", stage, key, record, key_parts, provenance)
             replace_folder(work / "artifact", self.folder(stage, key))
             known = self.root / "known" / stage
-            _make_folder(known)
-            _write_synced(known / f"{key}.json", json.dumps(key_parts, sort_keys=True))
+            make_folder(known)
+            write_synced(known / f"{key}.json", json.dumps(key_parts, sort_keys=True))
         except OSError as error:
             raise disk_error(work, error) from error
         self._remove_work(stage, key)
@@ -354,7 +360,7 @@ class Store:
         key_parts: Mapping[str, Any],
         provenance: Mapping[str, Any],
     ) -> None:
-        _sync_files(artifact)
+        sync_files(artifact)
         body = record.model_dump(mode="json")
         body.pop("folder", None)
         manifest = Manifest(
@@ -366,8 +372,8 @@ class Store:
             provenance={**provenance, "sealed_at": datetime.now(UTC).isoformat()},
         )
         manifest = manifest.model_copy(update={"checksum": manifest.computed_checksum()})
-        _write_synced(artifact / MANIFEST, manifest.model_dump_json(indent=2))
-        _sync_folders(artifact)
+        write_synced(artifact / MANIFEST, manifest.model_dump_json(indent=2))
+        sync_folders(artifact)
 
     def _located(self, manifest: Manifest, record_type: type[R]) -> R:
         body = dict(manifest.record)
@@ -392,16 +398,6 @@ def find_fault(manifest: Manifest, stage: str, key: str) -> str | None:
     return None
 
 
-def disk_error(path: Path, error: OSError) -> ArtifactError:
-    """Turn an error of writing to the store into advice about its disk."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ArtifactError(
-            f"{path}: no disk space left. Free some, or set store.folder to another disk, and run "
-            "again: finished stages and checkpoints are kept."
-        )
-    return ArtifactError(f"{path}: cannot be written ({error.strerror or error}).")
-
-
 def _first_difference(folder: Path, files: Mapping[str, str], *, afresh: bool) -> str | None:
     for name, digest in files.items():
         path = folder / name
@@ -421,47 +417,3 @@ def _first_difference(folder: Path, files: Mapping[str, str], *, afresh: bool) -
                 raise
             return f"artifact damaged: {name} missing"  # Taken away while it was looked at.
     return None
-
-
-def sync_tree(folder: Path) -> None:
-    """Have a folder's files, and the folders themselves, on the disk."""
-    _sync_files(folder)
-    _sync_folders(folder)
-
-
-def replace_folder(source: Path, target: Path) -> None:
-    """Put a folder in another's place."""
-    # A damaged artifact may still stand at the target; a folder cannot be renamed over it.
-    if target.is_dir() and not target.is_symlink():
-        shutil.rmtree(target)
-    else:
-        target.unlink(missing_ok=True)
-    os.replace(source, target)
-    _sync(target.parent)
-
-
-def _sync_files(folder: Path) -> None:
-    for path in list_files(folder):
-        _sync(folder / path)
-
-
-def _sync_folders(folder: Path) -> None:
-    for each in (*(path for path in folder.rglob("*") if path.is_dir()), folder):
-        _sync(each)
-
-
-def _make_folder(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def _write_synced(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from retune.collecting.records import FetchedPage
 from retune.records import Record
-from retune.spine.store import disk_error
+from retune.spine.durable_files import disk_error
 from retune.whole_files import replacing
 
 
