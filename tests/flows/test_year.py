@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.service]
 NAME = "year"
 TEST_ROWS, MONTHLY_ROWS = 120, 80
 """Rows of one month, and of the test set: enough groups of their own for a level of 0.005."""
-POISONED_IN_APRIL, POISONED_IN_NOVEMBER = 200, 500
+POISONED_IN_APRIL, POISONED_IN_NOVEMBER = 300, 600
 """Nearly as many as are right by then."""
 DECISIONS = 4
 """What the test set is to last."""
@@ -177,15 +177,15 @@ def year(tmp_path_factory: pytest.TempPathFactory) -> Year:
 
     year.live(2)
 
-    add_month(year, 1, rows)
-    add_month(year, 2, rows)
+    for number in range(1, 4):
+        add_month(year, number, rows)
     year.live(3)
 
     add_poison(year, rows, POISONED_IN_APRIL)
     year.live(4)
     remove_poison(year)
 
-    for number in range(3, 8):
+    for number in range(4, 8):
         add_month(year, number, rows)
     tokenizer = year.folder / "base" / "tokenizer.json"
     whole = tokenizer.read_text("utf-8")
@@ -247,7 +247,7 @@ def test_a_month_without_a_new_row_is_skipped(year: Year) -> None:
 
 
 def test_more_rows_make_a_better_model(year: Year) -> None:
-    """March: three times as many, and the challenger is shown to be better than the champion."""
+    """March: four times as many, and the challenger is shown to be better than the champion."""
     told = year.told["01 March"]
     assert told["outcome"] == "promoted"
     assert {each["against"] for each in told["run"]["decision"]["comparisons"]} == {
@@ -274,7 +274,7 @@ def test_a_broken_tokenizer_fails_and_changes_no_champion(year: Year) -> None:
 
 
 def test_the_loop_goes_on_after_a_failure(year: Year) -> None:
-    """June: the tokenizer is whole again, and the rows of five months are new."""
+    """June: the tokenizer is whole again, and the rows of four months are new."""
     assert year.told["01 June"]["outcome"] == "promoted"
 
 
