@@ -23,7 +23,7 @@ from retune.spine.stage import Reporter, Stage, StageRequest, key_parts, run_sta
 from retune.spine.store import Store
 from retune.spine.usage import at_work, mark_used
 from retune.tracking import Mirror, RunStatus, check_tracking
-from retune.tracking.mirror import PARENT_TAG
+from retune.tracking.sending import PARENT_TAG
 from retune.watching import StageLine, Watcher
 from tasks.runs.prefect_api import PrefectApi
 

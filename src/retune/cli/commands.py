@@ -351,6 +351,20 @@ def gc(
     clean_store(recipes or [], store, overrides or [], options, as_json=as_json)
 
 
+def send(
+    recipe: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(help="Recipe whose store and tracking are meant.", metavar="RECIPE"),
+    ] = None,
+    store: Annotated[Path, typer.Option(help="Store folder, without a recipe.")] = Path(".retune"),
+    as_json: JsonOption = False,
+) -> None:
+    """Send what MLflow did not get while it was away, in order and once."""
+    from retune.cli.sending import send_kept
+
+    send_kept(recipe, store, as_json=as_json)
+
+
 def ui(
     recipe: Annotated[
         Optional[Path],  # noqa: UP045
@@ -488,6 +502,7 @@ COMMANDS = (
     doctor,
     verify,
     gc,
+    send,
     ui,
     serve,
     up,

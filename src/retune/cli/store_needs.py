@@ -18,6 +18,7 @@ from retune.spine.opening import open_folder, open_recipe_store
 from retune.spine.stage import Stage, key_parts
 from retune.spine.store import Store
 from retune.stages import STAGES
+from retune.tracking.unsent import UnsentEntries
 from retune.watching import WATCHER, SilentWatcher
 
 RECIPES = Path("conf", "recipes")
@@ -117,7 +118,16 @@ def gather_needs(
         keys = {**named, **keys}
         possible += unknown
     references = _find_references(found, with_rejected=with_rejected)
-    return Needs({**references.keys, **keys}, references.digests, possible)
+    keys = {**_find_unsent(found.store), **references.keys, **keys}
+    return Needs(keys, references.digests, possible)
+
+
+def _find_unsent(store: Store) -> dict[str, str]:
+    """Return the artifacts of which files are still to be sent to MLflow."""
+    unsent = UnsentEntries(store.root)
+    entries = (entry for run_id in unsent.runs() for entry in unsent.entries(run_id))
+    held = [store.holder(Path(str(entry["path"]))) for entry in entries if "path" in entry]
+    return {key: "not sent to MLflow yet" for _, key in filter(None, held)}
 
 
 def _plan(

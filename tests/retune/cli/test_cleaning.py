@@ -13,6 +13,7 @@ import yaml
 from retune.cli.cleaning import CleanOptions, clean_store
 from retune.errors import ConfigError
 from retune.spine.stage import run_stage
+from retune.tracking.unsent import UnsentEntries
 from tests.retune.tiny_stages import request, tiny
 from tests.tiny_models import REPOSITORY
 
@@ -62,6 +63,19 @@ def test_a_look_changes_nothing_and_deleting_does(
     assert not list((project / ".retune" / "tiny").iterdir())
     clean_store([], None, [], LOOK, as_json=False)
     assert "nothing to remove" in capsys.readouterr().out
+
+
+def test_what_mlflow_has_still_to_get_stays(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An entry that was kept while it was away names the file of an artifact."""
+    (artifact,) = (project / ".retune" / "tiny").iterdir()
+    entry = {"kind": "artifact", "path": str(artifact / "manifest.json"), "folder": None}
+    UnsentEntries(project / ".retune").keep("run", entry)
+    clean_store([], None, [], DELETE, as_json=True)
+    stays = json.loads(capsys.readouterr().out)["stays"]
+    assert "not sent to MLflow yet" in {row["reason"] for row in stays}
+    assert artifact.is_dir()
 
 
 def test_a_recipe_that_cannot_be_planned_keeps_what_it_may_need(
