@@ -143,8 +143,9 @@ def _plan(
         train_challenger(run)
     except (ConfigError, DataError) as error:
         # Its rows or its model are not here just now: whatever it made may be needed again.
-        tell(f"{loaded.path}: cannot be planned, so that all that it may need stays: {error}")
-        return {}, list(_list_possible(loaded, STAGES.values(), reason))
+        told = str(error).splitlines()[0]
+        tell(f"{loaded.path}: cannot be planned, so that all that it may need stays: {told}")
+        return {}, list(_list_possible(loaded, STAGES.values(), f"{reason} may need it"))
     named = {line.key: reason for line in run.lines if line.key}
     waiting = {line.name for line in run.lines if not line.key}
     stages = [stage for name, stage in STAGES.items() if name in waiting]

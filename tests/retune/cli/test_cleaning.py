@@ -12,7 +12,11 @@ import yaml
 
 from retune.cli.cleaning import CleanOptions, clean_store
 from retune.errors import ConfigError
-from retune.spine.stage import run_stage
+from retune.recipe.loading import load_recipe
+from retune.records import Record
+from retune.spine.stage import key_parts, run_stage
+from retune.spine.store import Manifest
+from retune.stages import STAGES
 from retune.tracking.unsent import UnsentEntries
 from tests.retune.tiny_stages import request, tiny
 from tests.tiny_models import REPOSITORY
@@ -81,9 +85,31 @@ def test_what_mlflow_has_still_to_get_stays(
 def test_a_recipe_that_cannot_be_planned_keeps_what_it_may_need(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its model is not here: that is told, and no reason to take its stages away."""
-    clean_store([], None, [], LOOK, as_json=False)
-    assert "cannot be planned" in capsys.readouterr().out
+    """Its model is not here: that is told, and no reason to take its stages away.
+
+    One of another version, or of other settings, no run of it would find.
+    """
+    stage = STAGES["merge_adapter"]
+    settings = stage.settings.of(load_recipe(project / "conf/recipes/demo.yaml").recipe)
+    parts = key_parts(stage, Record(), settings)
+    for key, changed in (("a", {}), ("b", {"version": 0}), ("c", {"merge.check_rows": 99})):
+        folder = project / ".retune" / stage.name / (key * 32)
+        (project / ".retune" / "known" / stage.name).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
+        made = {**parts, "input": "merged", **changed}
+        manifest = Manifest(
+            stage=stage.name, key=key * 32, key_parts=made, record={}, files={}, provenance={}
+        )
+        (folder / "manifest.json").write_text(manifest.model_dump_json(), "utf-8")
+        os.utime(folder, (1e9, 1e9))
+    clean_store([], None, [], DELETE, as_json=True)
+    printed = capsys.readouterr()
+    assert "cannot be planned" in printed.err
+    kept = [row for row in json.loads(printed.out)["stays"] if row["stage"] == stage.name]
+    assert [(row["reason"], row["number"]) for row in kept] == [
+        ("recipe text_to_sql_demo may need it", 1)
+    ]
+    assert [path.name for path in (project / ".retune" / stage.name).iterdir()] == ["a" * 32]
 
 
 def test_without_a_recipe_of_the_store_nothing_is_removed(project: Path) -> None:
