@@ -27,6 +27,7 @@ from tasks.champion import (
     settle_champion,
 )
 from tasks.estimating import estimate_training, plan_memory
+from tasks.foreseeing import refuse_unfit_disk
 from tasks.gating import check_gate
 from tasks.modeling import check_method, make_release, quantize_model, train_model
 from tasks.overview import report_overview
@@ -65,6 +66,7 @@ def train_challenger(run: RecipeRun) -> RunSummary | None:
     check_method(job)
     forecast = estimate_training(job)
     job = plan_memory(job, forecast)
+    refuse_unfit_disk(job, forecast)
 
     model = quantize_model(job.run, base=inputs.base, reference_text=inputs.reference_text)
     baselines = score_label_baselines(job)

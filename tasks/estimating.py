@@ -17,6 +17,7 @@ from retune.modeling.memory.memory_estimate import (
     MemoryEstimate,
     TrainingEstimate,
 )
+from retune.modeling.memory.stage_sizes import StageSizes
 from retune.modeling.placement import PLACES
 from retune.modeling.prequantized import quantized_as
 from retune.preflight import stages
@@ -143,6 +144,38 @@ def look_at_plan(job: Job, device: Device, training: MemoryEstimate | None) -> M
     Returns:
         None where rows or sizes are not known.
     """
+    recipe = job.run.recipe
+    sizes = measure_sizes(job, device)
+    if sizes is None:
+        return None
+    if not sizes.scored:
+        job.run.watcher.note(f"memory of the stages is not planned: {sizes.fault}")
+        return None
+    shared = plan_recipe_devices(recipe)
+    return plan_stages(
+        sizes,
+        training,
+        recipe,
+        find_room(recipe, device),
+        list_forms(recipe, device, quantized_as(job.inputs.base.folder)),
+        devices=shared.count,
+        here=shared.here,
+        sharded=shared.sharded,
+        replicas=count_scoring_devices(recipe.scoring.runtime.devices),
+        further=look_further(job, device) if training is not None else None,
+    )
+
+
+def measure_sizes(job: Job, device: Device) -> StageSizes | None:
+    """Count the sizes of the model that the stages around a training work with.
+
+    Args:
+        job: Its run, inputs and rows.
+        device: For which kind of device.
+
+    Returns:
+        None where rows or sizes are not known.
+    """
     recipe, inputs, chat = job.run.recipe, job.inputs, job.data.chat
     if not job.rows_known or not chat.train or not chat.test:
         return None
@@ -157,28 +190,19 @@ def look_at_plan(job: Job, device: Device, training: MemoryEstimate | None) -> M
         forms=tuple(dict.fromkeys((*forms, *_trained_in(recipe)))),
         batch_size=recipe.scoring.runtime.batch_size,
     )
-    if is_pending(sizes):
-        return None
-    if not sizes.scored:
-        job.run.watcher.note(f"memory of the stages is not planned: {sizes.fault}")
-        return None
-    shared = plan_recipe_devices(recipe)
-    return plan_stages(
-        sizes,
-        training,
-        recipe,
-        find_room(recipe, device),
-        forms,
-        devices=shared.count,
-        here=shared.here,
-        sharded=shared.sharded,
-        replicas=count_scoring_devices(recipe.scoring.runtime.devices),
-        further=_look_further(job, device) if training is not None else None,
-    )
+    return None if is_pending(sizes) else sizes
 
 
-def _look_further(job: Job, device: Device) -> FurtherEstimates | None:
-    """Return what preferences and rewards need; None where there are none."""
+def look_further(job: Job, device: Device) -> FurtherEstimates | None:
+    """Count what preferences and rewards need.
+
+    Args:
+        job: Its run, inputs and rows.
+        device: For which kind of device.
+
+    Returns:
+        None where there are none, or their rows are not known.
+    """
     recipe, data = job.run.recipe, job.data
     if recipe.dpo is None and recipe.grpo is None:
         return None

@@ -20,7 +20,7 @@ from retune.spine.process import StageProcess
 from retune.spine.store import Store
 from retune.tracking import Tracking, choose_tracking, default_artifact_root
 from retune.tracking.left_runs import FLOW_RUN_TAG
-from tasks.runs.prefect_api import PrefectApi
+from tasks.runs.prefect_api import PrefectApi, choose_patience
 from tasks.runs.run import RecipeRun, TrackedRun, open_run, stage_log
 from tasks.runs.watchers import current_watcher
 
@@ -107,7 +107,8 @@ def prepare_run(
         planning=planning,
         direct=direct,
         prefect=PrefectApi(
-            needed=shown.on_prefect_lost == "stop", patience=shown.prefect_patience_seconds
+            needed=shown.on_prefect_lost == "stop",
+            patience=choose_patience(shown.prefect_patience_seconds),
         ),
         context={
             "tracking_uri": tracking.uri,

@@ -12,6 +12,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.concurrency._asyncio import ConcurrencySlotAcquisitionError
 from prefect.context import FlowRunContext, SettingsContext, get_settings_context
 from prefect.exceptions import PrefectException
+from prefect.runtime import deployment
 
 from retune.errors import RetuneError, ServiceError
 from retune.recipe.credentials import masked
@@ -74,6 +75,21 @@ class PrefectApi:
             "start the server (prefect server start) and run again to go on from here, or write "
             "tracking.on_prefect_lost: continue to go on without it."
         )
+
+
+def choose_patience(wanted: float) -> float:
+    """Return the seconds for which a run waits for the API between two stages.
+
+    A run of a deployment, at which nobody looks, waits no less long than Prefect's own client tries
+    each of its requests (`PREFECT_CLIENT_MAX_RETRIES`): 2, 4, 8 ... seconds between the tries.
+
+    Args:
+        wanted: What the recipe says.
+    """
+    if deployment.id is None:
+        return wanted
+    retries = get_settings_context().settings.client.max_retries
+    return max(wanted, 2.0 ** (retries + 1) - 2)
 
 
 def is_prefects(error: BaseException) -> bool:

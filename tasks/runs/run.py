@@ -21,8 +21,9 @@ from retune.spine.lookup import Lookup, look_up
 from retune.spine.process import StageProcess
 from retune.spine.stage import Reporter, Stage, StageRequest, key_parts, run_stage, stage_key
 from retune.spine.store import Store
+from retune.spine.usage import at_work, mark_used
 from retune.tracking import Mirror, RunStatus, check_tracking
-from retune.tracking.mirror import PARENT_TAG
+from retune.tracking.sending import PARENT_TAG
 from retune.watching import StageLine, Watcher
 from tasks.runs.prefect_api import PrefectApi
 
@@ -81,9 +82,13 @@ class Run:
         typed = stage.inputs.model_validate(inputs)
         settings = stage.settings.of(self.settings)
         parts = key_parts(stage, typed, settings)
+        key = stage_key(parts)
+        if not self.planning:
+            # Before it is looked at: a clean-up beside this leaves what has been marked.
+            mark_used(self.store, stage.name, key)
         request = StageRequest(
             stage=stage.name,
-            key=stage_key(parts),
+            key=key,
             inputs=typed.model_dump(mode="json"),
             settings=settings.by_name(),
             store=self.store.address,
@@ -167,6 +172,11 @@ def open_run(run: AnyRun, tracked: TrackedRun | None = None) -> Iterator[AnyRun]
     """
     for note in run.store.check_writable():
         run.watcher.note(note)
+    with at_work(run.store.root):
+        yield from _open(run, tracked)
+
+
+def _open(run: AnyRun, tracked: TrackedRun | None) -> Iterator[AnyRun]:
     if tracked is not None:
         run = _track(run, tracked)
     token = CURRENT.set(run)

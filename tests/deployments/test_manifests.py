@@ -177,3 +177,12 @@ def test_what_the_image_copies_is_there_and_sent() -> None:
         for source in [part for part in value.split() if not part.startswith("--")][:-1]:
             assert (REPOSITORY / source).exists(), source
             assert any(Path(source).is_relative_to(each) for each in allowed), source
+
+
+def test_a_prefect_that_is_away_for_a_minute_ends_no_run_of_a_deployment() -> None:
+    """Each of its requests is tried longer, whatever jitter of a fifth takes off the waits."""
+    found = yaml.safe_load((DEPLOYMENTS / "prefect.yaml").read_text("utf-8"))
+    for deployment in found["deployments"]:
+        variables = deployment["work_pool"]["job_variables"]["env"]
+        retries = int(variables["PREFECT_CLIENT_MAX_RETRIES"])
+        assert 0.8 * sum(2**number for number in range(1, retries + 1)) > 60, deployment["name"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,16 +13,16 @@ from rich.text import Text
 
 from retune.cli.consoles import open_console
 from retune.cli.data_tables import print_findings
+from retune.cli.disk_tables import print_disk
 from retune.cli.memory_tables import print_plan
 from retune.cli.runs.terminal_watcher import TerminalWatcher
 from retune.clusters import expect_training_cluster
 from retune.data.chats.templates import name_template
 from retune.data.prepared import PreparedData
-from retune.errors import ArtifactError
 from retune.inputs import Inputs, locate_inputs
 from retune.machine import count_scoring_devices
-from retune.pages.numbers import show_bytes
 from retune.preflight.devices import plan_recipe_devices
+from retune.preflight.disk_plan import refuse_full_disk
 from retune.preflight.forecast import say_fit
 from retune.preflight.steps import count_sequences, count_steps
 from retune.recipe.loading import LoadedRecipe, load_recipe
@@ -32,9 +31,6 @@ from retune.watching import WATCHER
 
 if TYPE_CHECKING:
     from tasks.runs.job import Job
-
-_WEIGHT_COPIES = 3
-"""Quantized, merged and registered: what a run writes at most of a model's weights."""
 
 
 def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
@@ -74,11 +70,10 @@ def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
     _say(console, "report", str(folder / "data.html"))
     _show_rows(console, job, show)
     _say_budget(console, job)
-    _refuse_full_disk(console, job)
     refuse_data(job)
     _refuse_unfit_gate(console, job)
     _refuse_unfit_method(console, job)
-    _refuse_unfit_memory(console, job)
+    _refuse_unfit_machine(console, job)
     console.print(
         Text("Ready:", style="bold green").append(
             " retune run would start.", style="not bold default"
@@ -158,22 +153,6 @@ def _say_budget(console: Console, job: Job) -> None:
         _say(console, "gate", budget.describe())
 
 
-def _refuse_full_disk(console: Console, job: Job) -> None:
-    root, needed = job.run.store.root, job.inputs.base.weight_bytes * _WEIGHT_COPIES
-    free = shutil.disk_usage(root).free
-    _say(
-        console,
-        "disk",
-        f"up to {show_bytes(needed)} of weights to write, {show_bytes(free)} free below {root}",
-    )
-    if needed > free:
-        raise ArtifactError(
-            f"{root}: {show_bytes(free)} free, but a run of this recipe writes up to "
-            f"{show_bytes(needed)} of weights (quantized, merged, registered). Free some, or set "
-            "store.folder to a larger disk."
-        )
-
-
 def _refuse_unfit_gate(console: Console, job: Job) -> None:
     from retune.gate.requirements import describe_power
     from tasks.gating import check_gate
@@ -183,8 +162,9 @@ def _refuse_unfit_gate(console: Console, job: Job) -> None:
         _say(console, "gate", describe_power(found))
 
 
-def _refuse_unfit_memory(console: Console, job: Job) -> None:
+def _refuse_unfit_machine(console: Console, job: Job) -> None:
     from tasks.estimating import estimate_training, plan_memory
+    from tasks.foreseeing import plan_disk
 
     if job.run.recipe.head is not None:
         # What the language model's head would take is no reason to refuse one of a few classes.
@@ -192,10 +172,14 @@ def _refuse_unfit_memory(console: Console, job: Job) -> None:
     with console.status("counting memory"):
         found = estimate_training(job)
         plan = plan_memory(job, found).plan
+        disk = plan_disk(job, found)
     if found is not None:
         _say(console, "memory", f"{say_fit(found)} (retune estimate says more)")
     if plan is not None:
         print_plan(console, plan)
+    if disk is not None:
+        print_disk(console, disk)
+        refuse_full_disk(disk)
 
 
 def _refuse_unfit_method(console: Console, job: Job) -> None:

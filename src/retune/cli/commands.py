@@ -317,6 +317,54 @@ def verify(
     verify_store(recipe, store, overrides or [], stage=stage, as_json=as_json)
 
 
+def gc(
+    recipes: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Argument(
+            help="Recipes in use, whose stages stay; those in conf/recipes unless any is named.",
+            metavar="RECIPE",
+        ),
+    ] = None,
+    store: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Store folder; the one that the recipes name unless given."),
+    ] = None,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Remove what is listed; without it nothing is changed.")
+    ] = False,
+    keep_days: Annotated[
+        float, typer.Option(min=0, help="What was used within so many days stays.")
+    ] = 14,
+    drop_rejected: Annotated[
+        bool,
+        typer.Option(
+            "--drop-rejected", help="Do not keep what only versions that were rejected refer to."
+        ),
+    ] = False,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what no recipe, version or history refers to, bytes by reason; --delete removes it."""
+    from retune.cli.cleaning import CleanOptions, clean_store
+
+    options = CleanOptions(delete, keep_days, drop_rejected)
+    clean_store(recipes or [], store, overrides or [], options, as_json=as_json)
+
+
+def send(
+    recipe: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(help="Recipe whose store and tracking are meant.", metavar="RECIPE"),
+    ] = None,
+    store: Annotated[Path, typer.Option(help="Store folder, without a recipe.")] = Path(".retune"),
+    as_json: JsonOption = False,
+) -> None:
+    """Send what MLflow did not get while it was away, in order and once."""
+    from retune.cli.sending import send_kept
+
+    send_kept(recipe, store, as_json=as_json)
+
+
 def ui(
     recipe: Annotated[
         Optional[Path],  # noqa: UP045
@@ -453,6 +501,8 @@ COMMANDS = (
     *PUBLISHING_COMMANDS,
     doctor,
     verify,
+    gc,
+    send,
     ui,
     serve,
     up,

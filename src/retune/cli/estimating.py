@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from retune.cli.consoles import open_console
+from retune.cli.disk_tables import as_mapping as disk_as_mapping
+from retune.cli.disk_tables import print_disk
 from retune.cli.memory_tables import as_mapping as plan_as_mapping
 from retune.cli.memory_tables import print_plan
 from retune.commands import set_options
@@ -61,6 +63,7 @@ def estimate_recipe(recipe: Path, overrides: Sequence[str], asked: Asked, *, as_
         raise ConfigError(f"--device: {asked.device} is neither cpu nor cuda.")
     from flows.preparing import prepare_job
     from tasks.estimating import find_batch, forecast_training
+    from tasks.foreseeing import plan_disk
     from tasks.runs.opening import prepare_run
     from tasks.starting import choose_start
 
@@ -72,6 +75,7 @@ def estimate_recipe(recipe: Path, overrides: Sequence[str], asked: Asked, *, as_
     with console.status("counting memory" + (", timing a few steps" if asked.timed else "")):
         wanted = cast("DeviceName | None", asked.device)
         found, plan = forecast_training(job, device=wanted, timed=asked.timed)
+    disk = plan_disk(job, found, wanted)
     batches = None
     if asked.find_batch:
         with console.status("looking for the largest batch"):
@@ -79,10 +83,14 @@ def estimate_recipe(recipe: Path, overrides: Sequence[str], asked: Asked, *, as_
     print_estimate(console, found, loaded.recipe)
     if plan is not None:
         print_plan(console, plan)
+    if disk is not None:
+        print_disk(console, disk)
     if batches is not None:
         print_batches(console, batches, found, loaded.recipe)
     if as_json:
         told = {**as_mapping(found, loaded.recipe), "plan": plan_as_mapping(plan)}
+        if disk is not None:
+            told["disk"] = disk_as_mapping(disk)
         if batches is not None:
             told["batches"] = batches.model_dump(mode="json", exclude={"digest"})
         print(json.dumps(told))

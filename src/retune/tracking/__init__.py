@@ -15,7 +15,8 @@ from retune.tracking.connecting import (
     unreachable,
 )
 from retune.tracking.entries import flatten_params
-from retune.tracking.mirror import STAGE_KEY_TAG, Mirror, RunStatus
+from retune.tracking.mirror import Mirror, RunStatus
+from retune.tracking.sending import STAGE_KEY_TAG
 
 __all__ = [
     "STAGE_KEY_TAG",

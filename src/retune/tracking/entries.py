@@ -51,7 +51,8 @@ def apply_entry(
         case "dataset":
             _log_dataset(client, run_id, entry)
         case "status":
-            client.set_terminated(run_id, status=entry["status"])
+            # One that is sent later ended when it was kept.
+            client.set_terminated(run_id, status=entry["status"], end_time=entry.get("at"))
 
 
 def flatten_params(mapping: Mapping[str, Any]) -> dict[str, str]:

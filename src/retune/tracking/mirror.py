@@ -1,8 +1,9 @@
 """MLflow as a mirror: it is written from records and never fails a stage.
 
 What a run says is true in the store; MLflow shows it. So a server that dies in the middle of a run
-costs one warning and a few seconds, and what was not sent is kept as JSON lines that the next
-`close` of the same run sends. Only `check_tracking`, before any expensive work, raises.
+costs one warning and a few seconds, and what was not sent is kept (`retune.tracking.unsent`) until
+this run ends, or the next one, or `retune send`. Only `check_tracking`, before any expensive work,
+raises.
 
 Metrics are keyed by (run, name, step): a step that was logged before is not logged twice, so a
 resumed training may replay all of its figures.
@@ -10,37 +11,32 @@ resumed training may replay all of its figures.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from retune.tracking.connecting import connect, open_experiment, unreachable
 from retune.tracking.entries import Step, apply_entry, flatten_params
+from retune.tracking.sending import (
+    PARENT_TAG,
+    STAGE_KEY_TAG,
+    find_by_tag,
+    is_refusal,
+    send_unsent,
+)
+from retune.tracking.unsent import PREFIX, UnsentEntries, is_unsent
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 T = TypeVar("T")
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
 
-STAGE_KEY_TAG = "retune.stage_key"
-PARENT_TAG = "mlflow.parentRunId"
-
 _BUFFERED_POINTS = 50
 _BUFFER_SECONDS = 1.0
-_REFUSALS = {
-    "BAD_REQUEST",
-    "INVALID_PARAMETER_VALUE",
-    "INVALID_STATE",
-    "PERMISSION_DENIED",
-    "RESOURCE_ALREADY_EXISTS",
-    "RESOURCE_DOES_NOT_EXIST",
-}
-"""Error codes of a server that is well and does not want this one call."""
 
 
 class Mirror:
@@ -61,7 +57,7 @@ class Mirror:
         self.experiment = experiment
         self.warnings: list[str] = []
         self._artifact_root = artifact_root
-        self._unsent = store_root.resolve() / "mlflow" / "unsent"
+        self._unsent = UnsentEntries(store_root)
         self._client: MlflowClient | None = None
         self._experiment_id: str | None = None
         self._reachable = True
@@ -82,7 +78,8 @@ class Mirror:
         Returns:
             The run's id; one that begins with ``unsent-`` when MLflow does not answer.
         """
-        return self._ask(lambda: self._create_run(name, dict(tags))) or _unsent_id()
+        created = self._ask(lambda: self._create_run(name, dict(tags)))
+        return created or self._open_unsent(name, tags)
 
     def open_training(self, parent_id: str, stage_key: str, name: str) -> str:
         """Start a nested run, or go on with the one of the same stage key.
@@ -98,12 +95,14 @@ class Mirror:
         Returns:
             The run's id.
         """
-        return self._ask(lambda: self._find_or_create(parent_id, stage_key, name)) or _unsent_id()
+        tags = {STAGE_KEY_TAG: stage_key, PARENT_TAG: parent_id}
+        found = self._ask(lambda: self._find_or_create(tags, name))
+        return found or self._open_unsent(name, tags)
 
     def find_training(self, stage_key: str) -> str | None:
         """Return the id of the run that a training stage was logged to, if any."""
         found = self._ask(lambda: self._search(stage_key))
-        return found[0] if found else None
+        return str(found.info.run_id) if found else None
 
     def params(self, run_id: str, mapping: Mapping[str, Any]) -> None:
         """Log settings, flattened; a name that the run has keeps its first value."""
@@ -165,14 +164,14 @@ class Mirror:
 
     def address(self, run_id: str) -> str | None:
         """Return where MLflow's UI shows a run; None where no server does, or it is away."""
-        if not self.uri.startswith(("http://", "https://")) or run_id.startswith("unsent-"):
+        if not self.uri.startswith(("http://", "https://")) or is_unsent(run_id):
             return None
         experiment = self._ask(self._opened_experiment)
         shown = self.uri.rstrip("/")
         return experiment and f"{shown}/#/experiments/{experiment}/runs/{run_id}"
 
     def close(self, run_id: str, status: RunStatus) -> None:
-        """End a run, after a last attempt to send what it still owes.
+        """End a run, and try to send what MLflow still has to get, of earlier runs too.
 
         Args:
             run_id: The run.
@@ -180,31 +179,25 @@ class Mirror:
         """
         self.flush()
         self._write(run_id, {"kind": "status", "status": status})
-        self._send_kept(run_id)
+        self._send_kept()
 
     def _create_run(self, name: str, tags: dict[str, str]) -> str:
         client = self._connected()
         run = client.create_run(self._opened_experiment(), run_name=name, tags=tags)
         return str(run.info.run_id)
 
-    def _search(self, stage_key: str) -> tuple[str, str] | None:
-        found = self._connected().search_runs(
-            [self._opened_experiment()],
-            filter_string=f"tags.`{STAGE_KEY_TAG}` = '{stage_key}'",
-            max_results=1,
-            order_by=["attributes.start_time ASC"],
-        )
-        return (str(found[0].info.run_id), str(found[0].info.status)) if found else None
+    def _search(self, stage_key: str) -> Run | None:
+        experiment = self._opened_experiment()
+        return find_by_tag(self._connected(), [experiment], STAGE_KEY_TAG, stage_key)
 
-    def _find_or_create(self, parent_id: str, stage_key: str, name: str) -> str:
-        found = self._search(stage_key)
+    def _find_or_create(self, tags: dict[str, str], name: str) -> str:
+        found = self._search(tags[STAGE_KEY_TAG])
         if found is None:
-            return self._create_run(name, {STAGE_KEY_TAG: stage_key, PARENT_TAG: parent_id})
-        run_id, status = found
-        if status != "FINISHED":
-            self._connected().update_run(run_id, status="RUNNING")
-            self._connected().set_tag(run_id, PARENT_TAG, parent_id)
-        return run_id
+            return self._create_run(name, tags)
+        if found.info.status != "FINISHED":
+            self._connected().update_run(found.info.run_id, status="RUNNING")
+            self._connected().set_tag(found.info.run_id, PARENT_TAG, tags[PARENT_TAG])
+        return str(found.info.run_id)
 
     def _connected(self) -> MlflowClient:
         if self._client is None:
@@ -230,7 +223,7 @@ class Mirror:
 
     def _write(self, run_id: str, entry: dict[str, Any]) -> None:
         with self._lock:
-            if run_id.startswith("unsent-") or not self._send(run_id, entry):
+            if is_unsent(run_id) or not self._send(run_id, entry):
                 self._keep(run_id, entry)
 
     def _send(self, run_id: str, entry: dict[str, Any]) -> bool:
@@ -245,7 +238,7 @@ class Mirror:
 
     def _note_failure(self, error: Exception) -> bool:
         """Return True for a refusal, which sending again would not change."""
-        if _is_refusal(error):
+        if is_refusal(error):
             self._warn(f"MLflow refused an entry ({str(error).splitlines()[0]:.300}).")
             return True
         self._reachable = False
@@ -253,7 +246,7 @@ class Mirror:
             self._failed = True
             self._warn(
                 f"{str(unreachable(self.uri, error)).partition('). ')[0]}). The run goes on "
-                f"without it; what it did not get is kept in {self._unsent}."
+                f"without it; what it did not get is kept in {self._unsent.folder}."
             )
         return False
 
@@ -261,34 +254,39 @@ class Mirror:
         if text not in self.warnings:
             self.warnings.append(text)
 
+    def _open_unsent(self, name: str, tags: Mapping[str, str]) -> str:
+        try:
+            return self._unsent.open_run(self.experiment, name, tags)
+        except OSError as error:
+            return self._lose(error)
+
     def _keep(self, run_id: str, entry: dict[str, Any]) -> None:
         try:
-            self._unsent.mkdir(parents=True, exist_ok=True)
-            with open(self._unsent / f"{run_id}.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            self._unsent.keep(run_id, entry)
         except OSError as error:
-            self._warn(f"{self._unsent}: cannot be written ({error.strerror}); figures are lost.")
+            self._lose(error)
 
-    def _send_kept(self, run_id: str) -> None:
-        path = self._unsent / f"{run_id}.jsonl"
+    def _lose(self, error: OSError) -> str:
+        folder = self._unsent.folder
+        self._warn(f"{folder}: cannot be written ({error.strerror}); figures are lost.")
+        return f"{PREFIX}lost"
+
+    def _send_kept(self) -> None:
         with self._lock:
-            if run_id.startswith("unsent-") or not path.is_file():
+            if not self._unsent.runs():
                 return
             self._reachable = True
-            entries = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
-            # Sending an entry twice does no harm, so the file goes only when all of it is sent.
-            if all(self._send(run_id, entry) for entry in entries):
-                path.unlink()
+            try:
+                sent = list(
+                    send_unsent(self._connected(), self._unsent, self._artifact_root, self._logged)
+                )
+            except Exception as error:  # noqa: BLE001 - a mirror must not end a run that goes well
+                self._note_failure(error)
+                return
+            for each in sent:
+                if each.left:
+                    self._warn(f"What is kept of run {each.kept_as} stays: {each.left}.")
+                for refused in each.refused:
+                    self._warn(f"MLflow refused an entry that was kept ({refused}).")
+            if any(each.run_id for each in sent):
                 self._warn("MLflow answers again and has now got what was kept.")
-
-
-def _unsent_id() -> str:
-    return f"unsent-{uuid.uuid4().hex}"
-
-
-def _is_refusal(error: Exception) -> bool:
-    from mlflow.exceptions import MlflowException
-
-    if isinstance(error, MlflowException):
-        return error.error_code in _REFUSALS
-    return isinstance(error, FileNotFoundError)

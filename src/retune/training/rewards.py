@@ -26,7 +26,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from retune.data.chats.tokenizers import Tokenizer, end_token_ids, load_tokenizer
 from retune.data.tables import iterate_rows
-from retune.errors import DataError
+from retune.errors import DataError, OutOfMemory
+from retune.inference.batching import telling_out_of_memory
 from retune.inference.generation import read_answer
 from retune.inference.loaded_models import SLOT
 from retune.inference.token_losses import context_limit
@@ -75,6 +76,17 @@ class AnswerTrainer(GRPOTrainer):
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         # The ids that the same prompts have in training and scoring; no second begin token.
         return [list(self._ids_of[prompt]) for prompt in prompts], None, {}
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        # All answers of a step are written at once, in however many parts they are learned from.
+        try:
+            with telling_out_of_memory():
+                return super()._generate_and_score_completions(inputs)
+        except OutOfMemory as error:
+            raise OutOfMemory(
+                f"{error} That was while {len(inputs)} answers were written at once: a lower "
+                "grpo.prompts_per_step, grpo.answers or grpo.max_new_tokens needs less."
+            ) from None
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the share of groups whose answers differ in reward."""

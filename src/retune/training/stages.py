@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from typing import Annotated, TypeVar
 
 from pydantic import ValidationInfo, field_validator
 
@@ -139,12 +140,15 @@ def train_preferences(
     inputs: PreferenceInputs, settings: PreferenceSettings, work: Workdir
 ) -> AdapterRef:
     """Train what was trained before to prefer the chosen answers."""
-    from retune.training.distributed.launching import train_on_devices
+    from retune.training.memory_ladder import train_in_memory
     from retune.training.preferences import train_preferences
 
     # TRL gathers figures of a batch from all processes, and aborts where one has fewer pairs.
-    alone = settings.training.model_copy(update={"devices": 1})
-    return train_on_devices(train_preferences, alone, inputs, settings, work)
+    alone = _alone(settings, settings.batch_size)
+    return train_in_memory(train_preferences, inputs, alone, work)
+
+
+Started = TypeVar("Started", bound=StartSettings)
 
 
 class RewardInputs(StartInputs):
@@ -165,9 +169,16 @@ class RewardSettings(StartSettings):
 @stage(RewardInputs, version=3, libraries=(*_TRAINED, "sqlglot"), on_device=True)
 def train_rewards(inputs: RewardInputs, settings: RewardSettings, work: Workdir) -> AdapterRef:
     """Train what was trained before by rewards on its own answers."""
-    from retune.training.distributed.launching import train_on_devices
+    from retune.training.memory_ladder import train_in_memory
     from retune.training.rewards import train_rewards
 
     # Answers are drawn from one generator, which several processes would have to share.
-    alone = settings.training.model_copy(update={"devices": 1})
-    return train_on_devices(train_rewards, alone, inputs, settings, work)
+    alone = _alone(settings, settings.grpo.prompts_per_step * settings.grpo.answers)
+    return train_in_memory(train_rewards, inputs, alone, work)
+
+
+def _alone(settings: Started, rows: int) -> Started:
+    """Return settings of a training after the first: on one device, its own rows in a step."""
+    parts = math.gcd(rows, settings.training.gradient_accumulation)
+    changed = {"devices": 1, "batch_size": rows, "gradient_accumulation": parts}
+    return settings.model_copy(update={"training": settings.training.model_copy(update=changed)})

@@ -24,6 +24,7 @@ from retune.tracking import (
     flatten_params,
     shown_uri,
 )
+from retune.tracking.unsent import UnsentEntries
 from tests.waiting import GUARD_SECONDS, closed_port, free_port
 
 
@@ -328,8 +329,8 @@ def test_a_server_killed_in_the_middle_costs_a_warning_and_nothing_is_lost(
 
     assert time.monotonic() - started < MINUTES
     assert len(mirror.warnings) == 1
-    unsent = tmp_path / "mlflow" / "unsent" / f"{training}.jsonl"
-    kinds = [json.loads(line)["kind"] for line in unsent.read_text().splitlines()]
+    unsent = UnsentEntries(tmp_path)
+    kinds = [entry["kind"] for entry in unsent.entries(training)]
     assert sorted(kinds) == ["metrics", "status", "text"]
 
     server.start()
@@ -337,7 +338,7 @@ def test_a_server_killed_in_the_middle_costs_a_warning_and_nothing_is_lost(
 
     assert steps(mirror, training, "loss") == [(1, 2.0), (2, 1.0)]
     assert connect(mirror.uri).get_run(training).info.status == "FINISHED"
-    assert not unsent.exists()
+    assert unsent.runs() == []
     assert "answers again" in mirror.warnings[-1]
 
 
@@ -354,4 +355,5 @@ def test_a_server_that_never_answers_does_not_hang_a_run(tmp_path: Path) -> None
 
     assert time.monotonic() - started < MINUTES
     assert len(mirror.warnings) == 1
-    assert (tmp_path / "mlflow" / "unsent" / f"{run}.jsonl").is_file()
+    kept = [entry["kind"] for entry in UnsentEntries(tmp_path).entries(run)]
+    assert kept == ["opened", "metrics", "status"]

@@ -19,7 +19,7 @@ from retune.digests import digest_folder
 from retune.model_records import AdapterRef, BaseRef, ModelRef
 from retune.records import ChatRef, PairsRef, Source
 from retune.spine.stage import Workdir
-from retune.training import loop, preferences
+from retune.training import loop, preferences, stages
 from retune.training.metrics import read_metrics
 from retune.training.preferences import measure_preferences, train_preferences
 from retune.training.stages import PreferenceInputs, PreferenceSettings, TrainInputs, TrainSettings
@@ -311,3 +311,45 @@ def test_figures_by_hand() -> None:
         "reward_accuracy": 0.5,
         "reward_margin": 0.25,
     }
+
+
+@pytest.fixture
+def exact_inputs(
+    pairs: PairsRef, chats: ChatRef, base: BaseRef, quantize: Quantize, tmp_path: Path
+) -> PreferenceInputs:
+    """The same over plain weights, where two ways to a sum are equal but for the last digits."""
+    model = quantize("none")
+    before = train_before(chats, base, model, "none", {"dropout": 0.0}, tmp_path / "sft")
+    return PreferenceInputs(pairs=pairs, adapter=before, base=base, model=model)
+
+
+def test_memory_that_runs_out_costs_no_step(
+    exact_inputs: PreferenceInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs out in the fourth step: from the checkpoint of the second on, two pairs at a time.
+
+    Weights and losses are those of an undisturbed training.
+    """
+    settings = section("none", {"dropout": 0.0}).model_copy(update={"compute_dtype": "float32"})
+    whole = train_preferences(exact_inputs, settings, make_workdir(tmp_path / "whole"))
+    seen: list[tuple[int, int]] = []
+    compute = preferences.PairTrainer.compute_loss
+
+    def limited(self: Any, model: Any, batch: Any, *given: Any, **named: Any) -> Any:
+        if self.model.training:
+            count, step = len(batch["input_ids"]) // 2, self.state.global_step
+            seen.append((step, count))
+            if count > 2 and step >= 3:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        return compute(self, model, batch, *given, **named)
+
+    monkeypatch.setattr(preferences.PairTrainer, "compute_loss", limited)
+    work = make_workdir(tmp_path / "lowered")
+    lowered = stages.train_preferences.function(exact_inputs, settings, work)
+    assert seen == [(0, 4), (1, 4), (2, 4), (3, 4)] + [(s, 2) for s in (2, 3, 4, 5) for _ in "ab"]
+    assert (lowered.steps, lowered.resumed_from_step) == (6, 2)
+    assert lowered.memory_rung == "training.gradient_accumulation: 2"
+    assert lowered.figures == pytest.approx(whole.figures, abs=1e-5)
+    expected = load_file(whole.folder / "adapter_model.safetensors")
+    for name, weight in load_file(lowered.folder / "adapter_model.safetensors").items():
+        torch.testing.assert_close(weight, expected[name], rtol=0, atol=1e-6)

@@ -15,14 +15,14 @@ from safetensors.torch import load_file
 from retune.data.schemas import CHAT_SCHEMA
 from retune.data.tables import read_rows, write_table
 from retune.digests import digest_folder
-from retune.errors import ConfigError, DataError
+from retune.errors import ConfigError, DataError, OutOfMemory
 from retune.model_records import AdapterRef, BaseRef, ModelRef
 from retune.recipe.loading import load_recipe
 from retune.records import ChatRef, SideRef
 from retune.spine.stage import Workdir
 from retune.sql.records import SqlLimits, SqlRow
 from retune.sql.sandbox import SqlSandbox
-from retune.training import loop, rewards
+from retune.training import loop, rewards, stages
 from retune.training.resource_record import read_measured
 from retune.training.rewards import measure_rewards, train_rewards
 from retune.training.sql_reward import SqlReward
@@ -272,3 +272,54 @@ def test_a_method_that_cannot_go_on_is_refused_with_the_recipe(name: str) -> Non
     demo = Path(__file__).parents[3] / "conf" / "recipes" / "text_to_sql_demo.yaml"
     with pytest.raises(ConfigError, match=f"is prefix, whose result {name} cannot train further"):
         load_recipe(demo, ["method={kind: prefix}", section])
+
+
+def test_memory_that_runs_out_costs_no_step(
+    inputs: RewardInputs,
+    quantize: Quantize,
+    even_lengths: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It runs out in the fourth step: from the checkpoint of the second on, four answers at a time.
+
+    The same answers are drawn, all eight of a step at once, and the weights are those of an
+    undisturbed training.
+    """
+    inputs = inputs.model_copy(update={"model": quantize("none")})
+    settings = section("none").model_copy(update={"compute_dtype": "float32"})
+    whole = train_rewards(inputs, settings, make_workdir(tmp_path / "whole"))
+    seen: list[tuple[int, int]] = []
+    compute = rewards.AnswerTrainer.compute_loss
+
+    def limited(self: Any, model: Any, batch: Any, *given: Any, **named: Any) -> Any:
+        count, step = len(batch["completion_ids"]), self.state.global_step
+        seen.append((step, count))
+        if count > 4 and step >= 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        return compute(self, model, batch, *given, **named)
+
+    monkeypatch.setattr(rewards.AnswerTrainer, "compute_loss", limited)
+    lowered = stages.train_rewards.function(inputs, settings, make_workdir(tmp_path / "lowered"))
+    assert seen == [(0, 8), (1, 8), (2, 8), (3, 8)] + [(s, 4) for s in (2, 3) for _ in "ab"]
+    assert (lowered.steps, lowered.resumed_from_step) == (4, 2)
+    assert lowered.memory_rung == "training.gradient_accumulation: 2"
+    expected = load_file(whole.folder / "adapter_model.safetensors")
+    for name, weight in load_file(lowered.folder / "adapter_model.safetensors").items():
+        torch.testing.assert_close(weight, expected[name], rtol=0, atol=1e-6)
+
+
+def test_answers_that_cannot_be_written_at_once_are_told(
+    inputs: RewardInputs, even_lengths: None, work: Workdir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fewer rows at a time would write as many: it ends at once, and says what needs less."""
+    tried: list[int] = []
+
+    def run_out(_: Any, prompts: Any) -> Any:
+        tried.append(len(prompts))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr(rewards.GRPOTrainer, "_generate_and_score_completions", run_out)
+    with pytest.raises(OutOfMemory, match=r"while 8 answers were written at once.*grpo\.answers"):
+        stages.train_rewards.function(inputs, section(), work)
+    assert tried == [8]

@@ -13,11 +13,12 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.context import FlowRunContext
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from retune.errors import DataError, ServiceError, StageError
 from retune.spine.stage import SilentReporter
 from tasks.runs import prefect_api
-from tasks.runs.prefect_api import PrefectApi, is_prefects, show
+from tasks.runs.prefect_api import PrefectApi, choose_patience, is_prefects, show
 from tasks.runs.run import CURRENT
 from tasks.runs.stage_task import StageTask
 from tests.tasks.conftest import Told
@@ -249,3 +250,16 @@ def test_a_stage_that_was_done_when_prefect_went_is_not_run_again(
     monkeypatch.setattr(named, "task", SimpleNamespace(with_options=lambda **_: lose))
     assert named(run, source=SOURCE).number == 3
     assert [line.state for line in told.lines] == ["ran"]
+
+
+@pytest.mark.parametrize(
+    ("of_deployment", "wanted", "expected"),
+    [(None, 30.0, 30.0), ("d", 30.0, 126.0), ("d", 600.0, 600.0)],
+)
+def test_a_run_of_a_deployment_waits_as_long_as_prefects_client_does(
+    monkeypatch: pytest.MonkeyPatch, of_deployment: str | None, wanted: float, expected: float
+) -> None:
+    """6 retries wait 2 + 4 + 8 + 16 + 32 + 64 s; in a terminal the recipe's word counts."""
+    monkeypatch.setattr(prefect_api, "deployment", SimpleNamespace(id=of_deployment))
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 6}):
+        assert choose_patience(wanted) == expected
