@@ -9,6 +9,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+
+from retune.cli.services.servers import mlflow_server
 from retune.tracking import default_uri
 from tests.faults.run_faults import IN_TRAINING, TRAINING, a_run
 from tests.faults.running_faults import Fault, restoring
@@ -17,7 +20,7 @@ from tests.faulty_proxy import FaultyProxy, State
 from tests.flows.conftest import environment
 from tests.preloading import start_command
 from tests.serving import prefect_address
-from tests.waiting import GUARD_SECONDS, closed_port
+from tests.waiting import GUARD_SECONDS, closed_port, free_port, wait_until
 
 
 @contextmanager
@@ -43,6 +46,29 @@ def mlflow_is(state: State) -> Iterator[Mapping[str, str]]:
     with closed_port() as port, FaultyProxy(f"http://127.0.0.1:{port}/") as proxy:
         proxy.turn(state)
         yield {"tracking.uri": proxy.address}
+
+
+@contextmanager
+def mlflow_turns(project: Path, state: State, *, delay: float = 0.0) -> Iterator[Mapping[str, str]]:
+    """Serve the project's MLflow, and let it do otherwise once the training has begun."""
+    store = project / ".retune"
+    server = mlflow_server(free_port(), default_uri(store), store)
+    server.start()
+    try:
+        wait_until(lambda: server.ended is not None or answers(server.health), what="MLflow")
+        assert server.ended is None, f"MLflow's server ended with code {server.ended}"
+        with FaultyProxy(server.address, delay=delay) as proxy:
+            proxy.turn_when(lambda: any((store / "train_adapter").glob("*/*")), state)
+            yield {"tracking.uri": proxy.address}
+    finally:
+        server.stop()
+
+
+def answers(address: str) -> bool:
+    try:
+        return httpx.get(address).is_success
+    except httpx.HTTPError:
+        return False
 
 
 @contextmanager
@@ -122,6 +148,24 @@ def services() -> list[Fault]:
             beside=lambda *_: mlflow_is("failing"),
             code=7,
             says="MLflow",
+        ),
+        *(
+            a_run(
+                f"MLflow {what} in training",
+                beside=lambda project, _, state=state: mlflow_turns(project, state),
+                gone=TRAINING,
+                code=7,
+                says="MLflow",
+                # The training has been finished and sealed.
+                again="reused",
+            )
+            for what, state in BROKEN.items()
+        ),
+        a_run(
+            "MLflow is slow from the training on",
+            beside=lambda project, _: mlflow_turns(project, "slow", delay=0.2),
+            gone=TRAINING,
+            again="reused",
         ),
         a_run(
             "MLflow's database is held by another program",
