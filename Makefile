@@ -23,7 +23,7 @@ test-gpu: $(VENV)/installed ## the tests that need a GPU
 fuzz: $(VENV)/installed ## FUZZ damaged inputs of each kind that retune reads; KIND="rows or pages" for some
 	RETUNE_FUZZ_INPUTS=$(FUZZ) $(BIN)/python -m pytest -q tests/fuzz -k "$(KIND)"
 
-faults: $(VENV)/installed ## all that can go wrong, a hundred kills, the store in any order; most of an hour
+faults: $(VENV)/installed ## all that can go wrong, a hundred kills, the store in any order; 40 minutes on two busy cores
 	RETUNE_FAULTS=all $(BIN)/python -m pytest -n 2 --dist loadfile tests/faults
 
 check: $(VENV)/installed ## lint, format, types, layers

@@ -35,7 +35,7 @@ class FaultyProxy:
         self._state: State = "well"
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._leaves: Callable[[], object] | None = None
+        self._turns: tuple[Callable[[], object], State, float | None] | None = None
         # Keeps the port while nobody listens there, so that nobody else is given it.
         self._holder = socket.socket()
         self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -57,13 +57,21 @@ class FaultyProxy:
         self.turn("away")
         self._holder.close()
 
-    def leave_when(self, condition: Callable[[], object]) -> None:
-        """Go away on the first request that finds a condition true, before it is passed on.
+    def turn_when(
+        self,
+        condition: Callable[[], object],
+        state: State = "away",
+        *,
+        well_after: float | None = None,
+    ) -> None:
+        """Turn on the first request that finds a condition true, before it is passed on.
 
         Args:
             condition: Is asked at each piece that a client sends.
+            state: What it does from then on.
+            well_after: Seconds after which all is well again; None for never.
         """
-        self._leaves = condition
+        self._turns = condition, state, well_after
 
     def turn(self, state: State) -> None:
         """Change what it does; what is connected is cut off."""
@@ -117,10 +125,12 @@ class FaultyProxy:
     ) -> None:
         with contextlib.suppress(OSError):
             while piece := source.recv(65536):
-                leaves = self._leaves
-                if asked and leaves is not None and leaves():
-                    self._leaves = None
-                    self.turn("away")
+                turns = self._turns
+                if asked and turns is not None and turns[0]():
+                    self._turns, (_, state, well_after) = None, turns
+                    self.turn(state)
+                    if well_after is not None:
+                        threading.Timer(well_after, self.turn, ("well",)).start()
                     break
                 if self._state == "slow" and not asked:
                     time.sleep(self._delay)

@@ -17,6 +17,7 @@ from retune.errors import Interrupted
 from retune.recipe.loading import LoadedRecipe
 from retune.recipe.recipe import Recipe
 from retune.records import ContentRecord
+from retune.spine.durable_files import explaining_disk
 from retune.spine.lookup import Lookup, look_up
 from retune.spine.process import StageProcess
 from retune.spine.stage import Reporter, Stage, StageRequest, key_parts, run_stage, stage_key
@@ -167,7 +168,7 @@ def open_run(run: AnyRun, tracked: TrackedRun | None = None) -> Iterator[AnyRun]
         The run, with its mirror where it has one.
 
     Raises:
-        ArtifactError: The store cannot be written.
+        ArtifactError: The store cannot be written, at the start or in the block.
         ServiceError: MLflow does not answer.
     """
     for note in run.store.check_writable():
@@ -183,7 +184,9 @@ def _open(run: AnyRun, tracked: TrackedRun | None) -> Iterator[AnyRun]:
     status: RunStatus = "FINISHED"
     try:
         try:
-            yield run
+            # Reports and logs are written beside the stages, which explain their own errors.
+            with explaining_disk(run.store.root):
+                yield run
         finally:
             CURRENT.reset(token)
             run.free_memory()

@@ -9,6 +9,7 @@ folders, or calls of a function.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import importlib
 import io
@@ -17,6 +18,7 @@ import os
 import re
 import resource
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +32,7 @@ from tests.forking import ADDRESS, Forked
 
 PLAN, GROUP = "RETUNE_FAULT", "RETUNE_FAULT_GROUP"
 STAGE_PROCESS = "retune.spine.process"
+_OWN_USERS, _OWN_MOUNTS = 0x10000000, 0x00020000  # CLONE_NEWUSER, CLONE_NEWNS of unshare(2)
 _WRITES = os.O_WRONLY | os.O_RDWR
 _EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "shutil.rmtree")
 
@@ -90,7 +93,8 @@ class _Injected:
             for, None for either; `times`, how often at most over all processes, as counted in the
             file `spent`; `does`, what then happens, a name of `_DEEDS`; `given`, what that needs.
             `from_start` stands in place of a moment, and so do `count`, a file that counts changes
-            of files `below` a folder over all processes, and `at`, how many there are before.
+            of files `below` a folder over all processes, `at`, how many there are before, and
+            `last`, a file that is told which one it was.
         here: Which process this is.
     """
 
@@ -137,6 +141,7 @@ class _Injected:
                 file.write(b".")
                 counted = file.tell()
             if counted >= self._plan["at"]:
+                Path(self._plan["last"]).write_text(os.fsdecode(given[0]), "utf-8")
                 self._happen()
         finally:
             self._busy = False
@@ -207,6 +212,45 @@ def _limit_files(most_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
 
 
+def _mount_small_disk(given: Mapping[str, Any]) -> None:
+    """Give this process alone a disk of so many bytes, in memory, in place of a folder.
+
+    Where `left` is given, another file takes all but so many bytes as the first one is written.
+    """
+    Path(given["folder"]).mkdir(exist_ok=True)
+    user, group = os.getuid(), os.getgid()
+    library = ctypes.CDLL(None, use_errno=True)
+    _refuse_failure(library.unshare(_OWN_USERS | _OWN_MOUNTS))
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+    Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    place, size = given["folder"].encode(), f"size={given['bytes']}".encode()
+    _refuse_failure(library.mount(b"tmpfs", place, b"tmpfs", 0, size))
+    if "left" in given:
+        _fill_at_first_write(Path(given["folder"]), given["left"])
+
+
+def _fill_at_first_write(folder: Path, left_bytes: int) -> None:
+    filled = False
+
+    def hear(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal filled
+        if filled or event != "open" or not (isinstance(args[2], int) and args[2] & _WRITES):
+            return
+        if isinstance(args[0], int) or not Path(os.fsdecode(args[0])).is_relative_to(folder):
+            return
+        filled = True
+        with open(folder / "filler", "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(folder).free - left_bytes)
+
+    sys.addaudithook(hear)
+
+
+def _refuse_failure(result: int) -> None:
+    if result != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
 def _move_clock(seconds: float) -> None:
     now, now_ns = time.time, time.time_ns
     time.time = lambda: now() + seconds
@@ -249,6 +293,7 @@ _DEEDS: dict[str, Callable[[Any], Any]] = {
     "disk": _raise_os_error,
     "raise": _raise_error,
     "limit files": _limit_files,
+    "small disk": _mount_small_disk,
     "move the clock": _move_clock,
     "append": _append,
     "write": _write,

@@ -43,9 +43,10 @@ class Fault:
         first: Whether the stage's artifact is there afterwards.
         lifted: What ends the fault, before the next try.
         again: How the next try ends: with the digests of an undisturbed run, having computed
-            nothing, or with some of its own, which a third then reuses.
+            nothing, or with some of its own.
         told: A part of what the next try says.
         settings: Overrides of the recipe, in both tries.
+        needs: Whether this machine lets it happen.
         often: Whether it is among the few that every run of the tests has.
     """
 
@@ -65,6 +66,7 @@ class Fault:
     again: Again = "same"
     told: str = ""
     settings: tuple[str, ...] = ()
+    needs: Callable[[], bool] = lambda: True
     often: bool = False
 
 
@@ -78,7 +80,7 @@ class Row:
         seconds: Of that try.
         again_seconds: Of the next one.
         again: Stages that the next try computed.
-        kept: Artifacts that were whole after the fault, of so many that were before.
+        kept: Artifacts that were whole once the fault had ended, of so many that were before.
     """
 
     fault: str
@@ -99,6 +101,22 @@ class Row:
             f"{self.seconds:.1f}",
             f"{self.again_seconds:.1f}",
         )
+
+
+def restoring(file: str, instead: bytes | None = None) -> dict[str, Callable[[Path], object]]:
+    """Keep a file before a fault, and put it back afterwards.
+
+    Args:
+        file: In the project.
+        instead: What is written in its place meanwhile; None leaves it to the fault.
+    """
+
+    def keep(project: Path) -> None:
+        shutil.copy2(project / file, project / "kept")
+        if instead is not None:
+            (project / file).write_bytes(instead)
+
+    return {"before": keep, "lifted": lambda project: shutil.move(project / "kept", project / file)}
 
 
 HEADER = ("fault", "code", "kept whole", "computed again", "seconds", "again")
@@ -176,12 +194,12 @@ class _Case:
         flat = " ".join(said.split())
         assert fault.says in flat, flat[-3000:]
         assert "Traceback" not in said and "a bug of retune" not in said, said[-3000:]
+        fault.lifted(self.project)
         after = digests_of(self.store)
         kept = sum(after.get(name) == digest for name, digest in before.items())
         if self.asked is not None:
             assert ("/".join(self.asked) in after) == fault.first
 
-        fault.lifted(self.project)
         code, said, again_seconds = self._try({})
         assert code == 0, said[-3000:]
         assert fault.told in " ".join(said.split()), said[-3000:]

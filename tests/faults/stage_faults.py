@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 from retune.spine.store import MANIFEST
-from tests.faults.running_faults import Fault
+from tests.faults.running_faults import Fault, restoring
 
 KILLED = -signal.SIGKILL
 
@@ -54,15 +54,15 @@ def killed_at_the_seal() -> list[Fault]:
 
 
 TRAINING_MOMENTS = {
-    "before its request is kept": ("open", r"requests/train_adapter/{key}\.json$", 0),
-    "as it begins": ("os.mkdir", r"{key}\.work/artifact$", 0),
-    "in the first checkpoint": ("open", r"checkpoint-\d+/", 0),
-    "before a checkpoint's seal": ("open", r"sealed\.json\.tmp$", 0),
-    "as a checkpoint is sealed": ("os.rename", r"sealed\.json\.tmp$", 0),
-    "in the second checkpoint": ("open", r"checkpoint-2/", 0),
-    "as a curve is written": ("open", r"metrics\.jsonl$", 0),
-    "as the adapter is written": ("os.mkdir", r"{key}\.work/artifact/log$", 0),
-    "before it takes its place": ("os.rename", r"{key}\.work/artifact$", 0),
+    "before its request is kept": ("open", r"requests/train_adapter/{key}\.json$"),
+    "as it begins": ("os.mkdir", r"{key}\.work/artifact$"),
+    "in the first checkpoint": ("open", r"checkpoint-\d+/"),
+    "before a checkpoint's seal": ("open", r"sealed\.json\.tmp$"),
+    "as a checkpoint is sealed": ("os.rename", r"sealed\.json\.tmp$"),
+    "in the second checkpoint": ("open", r"checkpoint-2/"),
+    "as a curve is written": ("open", r"metrics\.jsonl$"),
+    "as the adapter is written": ("os.mkdir", r"{key}\.work/artifact/log$"),
+    "before it takes its place": ("os.rename", r"{key}\.work/artifact$"),
 }
 
 
@@ -70,13 +70,12 @@ def killed_in_training() -> list[Fault]:
     found = [
         Fault(
             f"train_adapter: killed {moment}",
-            at(event, path, "kill all", nth=nth),
+            at(event, path, "kill all"),
             stage="train_adapter",
             code=KILLED,
-            before=lambda project: None,
             often=moment == "before a checkpoint's seal",
         )
-        for moment, (event, path, nth) in TRAINING_MOMENTS.items()
+        for moment, (event, path) in TRAINING_MOMENTS.items()
     ]
     found += [
         Fault(
@@ -91,58 +90,6 @@ def killed_in_training() -> list[Fault]:
         for moment, event, path in (
             ("after it took its place", "open", r"known/train_adapter/{key}\.json$"),
             ("as its work folder is removed", "shutil.rmtree", r"{key}\.work$"),
-        )
-    ]
-    return found
-
-
-def full_disks() -> list[Fault]:
-    written = r"{key}\.work/artifact/(?!manifest)"
-    stages = ("load_rows", "clean_rows", "score_sql", "train_adapter", "merge_adapter")
-    found = [
-        Fault(
-            f"{stage}: disk full as it writes",
-            at("open", written, "disk", "ENOSPC"),
-            stage=stage,
-            code=4,
-            says="no disk space left",
-            often=stage == "score_sql",
-        )
-        for stage in stages
-    ]
-    found += [
-        Fault(
-            f"train_adapter: {what} at its {place}",
-            at(event, path, "disk", number),
-            stage="train_adapter",
-            code=4,
-            says=says,
-            often=number == "EROFS",
-        )
-        for what, number, says in (
-            ("disk full", "ENOSPC", "no disk space left"),
-            ("quota reached", "EDQUOT", "no disk space left"),
-            ("file system read-only", "EROFS", "cannot be written"),
-        )
-        for place, event, path in (
-            ("manifest", *MANIFEST_WRITTEN),
-            ("work folder", "os.mkdir", r"{key}\.work/artifact$"),
-            ("lock", "open", r"locks/{key}\.lock$"),
-        )
-    ]
-    found += [
-        Fault(
-            f"{stage}: no file may grow beyond {most // 1024} KiB",
-            {"from_start": True, "does": "limit files", "given": most},
-            stage=stage,
-            code=4,
-            says="cannot be written",
-            often=stage == "quantize_model",
-        )
-        for stage, most in (
-            ("quantize_model", 200 * 1024),
-            ("train_adapter", 100 * 1024),
-            ("merge_adapter", 200 * 1024),
         )
     ]
     return found
@@ -319,22 +266,6 @@ def clocks() -> list[Fault]:
     ]
 
 
-def restoring(file: str, instead: bytes | None = None) -> dict[str, Callable[[Path], object]]:
-    """Keep a file before a fault, and put it back afterwards.
-
-    Args:
-        file: In the project.
-        instead: What is written in its place meanwhile; None leaves it to the fault.
-    """
-
-    def keep(project: Path) -> None:
-        shutil.copy2(project / file, project / "kept")
-        if instead is not None:
-            (project / file).write_bytes(instead)
-
-    return {"before": keep, "lifted": lambda project: shutil.move(project / "kept", project / file)}
-
-
 def changing_inputs() -> list[Fault]:
     """What a stage reads is no longer what its key says."""
     added = {"path": "{project}/data/train.jsonl", "text": "{}\n"}
@@ -445,7 +376,6 @@ def stage_faults() -> list[Fault]:
     return [
         *killed_at_the_seal(),
         *killed_in_training(),
-        *full_disks(),
         *damaged_artifacts(),
         *damaged_checkpoints(),
         *failing_numbers(),

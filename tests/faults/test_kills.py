@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.service]
 
 KILLS = int(os.environ.get("RETUNE_KILLS", "34"))
 """Of each recipe; three of them make a hundred and two."""
-_KILLS_A_RUN = 8
-"""About so many kills until a run comes to its end."""
+_REACH = 1 / 3
+"""Of a run's changes, so many until the next kill, on average. A run that begins again makes about
+a quarter of them before it comes to anything new: with less, most kills would come before that."""
 
 
 def small(folder: Path) -> Path:
@@ -60,23 +62,26 @@ def test_a_run_killed_at_random_moments_comes_to_the_same_end(
     wanted = digests_of(Store(recipe.parent / ".retune"))
     drawn = random.Random(f"{name} is killed")
     kills, ends, moments = 0, 0, []
+    places: Counter[str] = Counter()
     while kills < KILLS:
         recipe = RECIPES[name](tmp_path / f"disturbed-{ends}" / "project")
         code = None
         while code != 0:
             # Behind the last kill the run has to come to its end.
-            moment = int(drawn.expovariate(_KILLS_A_RUN / changes)) + 1
+            moment = int(drawn.expovariate(1 / (_REACH * changes))) + 1
             code = kill_at(recipe, moment if kills < KILLS else 10 * changes)
             if code != 0:
                 kills += 1
                 moments.append(moment)
+                places[last_place(recipe)] += 1
         ends += 1
         found = digests_of(Store(recipe.parent / ".retune"))
         differing = [key for key, digest in wanted.items() if found.get(key) != digest]
         assert not differing, (moments, differing)
         assert found.keys() == wanted.keys(), moments
         assert not list((recipe.parent / ".retune").glob("*/*.work")), moments
-    record_property("kills", f"{name}: {kills} kills, {ends} ends, each as undisturbed")
+    told = ", ".join(f"{place} {count}" for place, count in places.most_common())
+    record_property("kills", f"{name}: {kills} kills, {ends} ends, each as undisturbed; in {told}")
 
 
 def count_changes(recipe: Path) -> int:
@@ -84,6 +89,12 @@ def count_changes(recipe: Path) -> int:
     counted = recipe.parent / "counted"
     assert kill_at(recipe, 10**9) == 0
     return counted.stat().st_size
+
+
+def last_place(recipe: Path) -> str:
+    """Return the folder of the store, such as a stage's, in which a run was killed."""
+    path = Path((recipe.parent / "last").read_text("utf-8"))
+    return path.relative_to(recipe.parent / ".retune").parts[0]
 
 
 def kill_at(recipe: Path, moment: int) -> int:
@@ -96,6 +107,7 @@ def kill_at(recipe: Path, moment: int) -> int:
         "at": moment,
         "does": "kill all",
         "spent": str(recipe.parent / "spent"),
+        "last": str(recipe.parent / "last"),
     }
     done = run_command(
         "tests.faults.faulty_process",

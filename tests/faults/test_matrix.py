@@ -24,4 +24,7 @@ def test_a_fault_ends_as_it_has_to(
     name: str, bench: Bench, tell_row: Callable[[Row], None]
 ) -> None:
     """Exit code and message are right, nothing whole is lost, and the next run ends undisturbed."""
-    tell_row(bench.run(MATRIX[name]))
+    fault = MATRIX[name]
+    if not fault.needs():
+        pytest.skip("this machine does not let it happen")
+    tell_row(bench.run(fault))

@@ -27,7 +27,7 @@ def run(
     next stage, none of which the run leaves out.
     """
     stage = recipe.parent / ".retune" / lost_in
-    proxy.leave_when(lambda: any(stage.glob("*/*")))
+    proxy.turn_when(lambda: any(stage.glob("*/*")))
     overrides = {**SETTINGS, **settings}
     given = [part for name, value in overrides.items() for part in ("--set", f"{name}={value}")]
     return subprocess.run(

@@ -5,10 +5,36 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from retune.digests import list_files
 from retune.errors import ArtifactError
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+"""Numbers of errors that say that a disk does not take what is written."""
+
+
+@contextmanager
+def explaining_disk(folder: Path) -> Iterator[None]:
+    """Turn errors of writing below a folder, in the block, into advice about its disk.
+
+    Args:
+        folder: The store. An error that names no file, as of a write to an open one, is taken to be
+            of a file there; one that names a file elsewhere is left as it is.
+
+    Raises:
+        ArtifactError: In place of such an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        named = isinstance(error.filename, str | bytes)
+        path = Path(os.fsdecode(error.filename)) if named else folder
+        if error.errno not in DISK_ERRORS or not path.is_relative_to(folder):
+            raise
+        raise disk_error(path, error) from error
 
 
 def disk_error(path: Path, error: OSError) -> ArtifactError:

@@ -25,13 +25,12 @@ from retune.digests import digest_json
 from retune.errors import ConfigError, OutOfMemory, RetuneError, StageError
 from retune.recipe.sections.base import RUNTIME
 from retune.records import ContentRecord, Record
-from retune.spine.durable_files import disk_error
+from retune.spine.durable_files import DISK_ERRORS, disk_error
 from retune.spine.opening import open_store
 from retune.spine.provenance import library_versions, machine_provenance
 from retune.spine.store import Store
 from retune.spine.unchanged_inputs import refuse_changed
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 _NUMBER_TOLD = re.compile(r"\(os error (\d+)\)")
 """How libraries in Rust (safetensors, tokenizers) tell an error of the system, as an own error."""
 _FULL_DISK_BYTES = 1024 * 1024
@@ -379,7 +378,7 @@ def _compute(
 
 def _explain(stage: str, work: Path, error: Exception) -> Exception:
     """Return what to raise for an error that no stage raises on purpose."""
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         return disk_error(Path(str(error.filename or work)), error)
     # torch's own error is known by its name: nothing here imports torch.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -390,7 +389,7 @@ def _explain(stage: str, work: Path, error: Exception) -> Exception:
             "says what each stage needs. Finished stages are kept."
         )
     told = _NUMBER_TOLD.search(str(error))
-    if told is not None and int(told[1]) in _DISK_ERRORS:
+    if told is not None and int(told[1]) in DISK_ERRORS:
         return disk_error(work, OSError(int(told[1]), os.strerror(int(told[1]))))
     if shutil.disk_usage(work).free < _FULL_DISK_BYTES:
         # torch and safetensors report a full disk as errors of their own, without a number.

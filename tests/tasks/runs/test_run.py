@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from contextlib import nullcontext
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 import pytest
 from prefect.exceptions import CancelledRun, TerminationSignal
 
-from retune.errors import Interrupted, StageDied, StageError
+from retune.errors import ArtifactError, Interrupted, StageDied, StageError
 from retune.spine.stage import SilentReporter
 from retune.tracking import connect
 from tasks.runs.run import CURRENT, TrackedRun, ended_as, open_run
@@ -72,6 +75,33 @@ def test_mlflow_says_how_a_run_ended(
     found = connect(run.context["tracking_uri"]).get_run(run.parent_run)
     assert found.info.status == status and found.info.run_name == "shown"
     assert found.data.params["model.id"] == "m" and found.data.tags["retune.recipe"] == "r.yaml"
+
+
+@pytest.mark.parametrize(
+    ("file", "number", "told"),
+    [
+        (None, errno.ENOSPC, "no disk space left. Free some"),
+        ("report.html", errno.EROFS, "report.html: cannot be written"),
+    ],
+)
+def test_a_disk_that_takes_no_report_is_told_as_such(
+    file: str | None, number: int, told: str, make_run: MakeRun
+) -> None:
+    """Advice with the file, or with the store where an error names none, as a write's does not."""
+    run = make_run()
+    named = () if file is None else (str(run.store.root / file),)
+    with pytest.raises(ArtifactError, match=re.escape(told)) as caught, open_run(run):
+        raise OSError(number, os.strerror(number), *named)
+    assert str(run.store.root) in caught.value.message
+
+
+def test_an_error_of_a_file_elsewhere_stays_as_it_is(
+    make_run: MakeRun, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """It may be of reading, and the store has no part in it."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "rows.jsonl"
+    with pytest.raises(PermissionError), open_run(make_run()):
+        raise PermissionError(errno.EACCES, "no", str(elsewhere))
 
 
 @pytest.mark.usefixtures("tracking")

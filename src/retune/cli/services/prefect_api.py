@@ -24,6 +24,7 @@ from retune.cli.services.prefect_settings import read_prefect_settings, say_wher
 from retune.errors import ConfigError, ServiceError
 from retune.proxies import settle_proxies, shown_proxy
 from retune.recipe.credentials import masked
+from retune.spine.children import end_with_this_one
 
 if TYPE_CHECKING:
     from prefect.server.api.server import SubprocessASGIServer
@@ -222,7 +223,10 @@ def _bounded_server() -> SubprocessASGIServer:
             if self.starts == _MOST_STARTS:
                 raise RuntimeError(f"it ended with exit code {_PORT_TAKEN}, {self.starts} times")
             self.starts += 1
-            return super()._run_uvicorn_command()
+            process = super()._run_uvicorn_command()
+            # Prefect stops it as this process leaves, which one that is killed does not come to.
+            end_with_this_one(process.pid)
+            return process
 
     return BoundedServer()
 

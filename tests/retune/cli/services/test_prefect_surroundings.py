@@ -30,6 +30,7 @@ from retune.cli.services import prefect_settings
 from retune.cli.services.prefect_api import prepare_prefect
 from retune.cli.services.prefect_settings import read_prefect_settings, say_where
 from retune.errors import ConfigError, ServiceError
+from tests.waiting import GUARD_SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -239,6 +240,24 @@ def test_a_server_that_ends_at_once_is_not_waited_for(
     said = refused(ServiceError, home=folder, database=f"sqlite+aiosqlite:///{folder}/p.db")
     assert f"ended with exit code {code}" in said
     assert len(started) == (2 if code == 3 else 1)
+
+
+def test_a_server_of_retunes_own_ends_with_a_command_that_is_killed(folder: Path) -> None:
+    """Prefect stops it as the command leaves, which one that is killed alone does not come to."""
+    script = (
+        "import os\n"
+        "from prefect.server.api.server import SubprocessASGIServer\n"
+        "from retune.cli.services.prefect_api import _bounded_server\n"
+        "class Running: pid = int(os.environ['SERVER'])\n"
+        "SubprocessASGIServer._run_uvicorn_command = lambda _: Running()\n"
+        "_bounded_server()._run_uvicorn_command()\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"]) as server:
+        around = {**os.environ, "PREFECT_HOME": str(folder), "SERVER": str(server.pid)}
+        done = subprocess.run([sys.executable, "-c", script], env=around, check=False)
+        assert done.returncode == -9
+        assert server.wait(GUARD_SECONDS) < 0
 
 
 @pytest.mark.parametrize("name", [".env", "prefect.toml", "pyproject.toml"])
