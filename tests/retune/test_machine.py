@@ -103,11 +103,11 @@ def _print_in_a_new_process(code: str) -> str:
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="not glibc, or before 2.33")
 def test_freed_blocks_between_held_ones_go_back_to_the_system() -> None:
-    """639 freed blocks of 100 KiB below one that is held stay with glibc until the heap is trimmed."""
+    """639 blocks of 100 KiB below one that is held stay with glibc until the heap is trimmed."""
     assert int(_print_in_a_new_process(_TRIMMED)) > 639 * 100 * 1024 // 2
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="not glibc, or before 2.33")
 def test_in_an_exact_heap_large_blocks_are_the_systems_own() -> None:
-    """A block of 24 MiB is mapped within, and put where freed ones may lie before and afterwards."""
+    """A block of 24 MiB is mapped there, and lies where freed ones may lie before and after."""
     assert _print_in_a_new_process(_MAPPED).split() == ["0", "1", "0"]
