@@ -360,6 +360,14 @@ def serve(
     without_keys: Annotated[
         bool, typer.Option("--without-keys", help="Let other machines ask without a key.")
     ] = False,
+    key_requests: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Requests a minute of a key whose line names no limit."),
+    ] = None,
+    key_tokens: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Tokens a minute of it, of prompts and answers."),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Most answers computed at a time.")] = 16,
     context: Annotated[int, typer.Option(min=16, help="Most tokens of prompt and answer.")] = 4096,
     default_tokens: Annotated[
@@ -382,6 +390,7 @@ def serve(
 ) -> None:
     """Answer over HTTP as the model was scored; follow the alias when it moves."""
     from retune.cli.services.serving import LogOptions, ServeOptions, serve_model
+    from retune.serving.rates import Rate
     from retune.serving.server import Limits
 
     options = ServeOptions(
@@ -392,6 +401,7 @@ def serve(
         name=name,
         keys=keys,
         without_keys=without_keys,
+        rate=Rate(key_requests, key_tokens),
         batch=batch,
         context=context,
         default_tokens=default_tokens,

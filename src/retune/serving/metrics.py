@@ -52,6 +52,12 @@ class Metrics:
         self.restarts = Counter(
             "retune_serving_worker_restarts", "Processes that died.", registry=registry
         )
+        self.limited = Counter(
+            "retune_serving_limited",
+            "Requests beyond what a key may ask for in a minute.",
+            ["limit"],
+            registry=registry,
+        )
         self.unkept = Counter(
             "retune_serving_unkept",
             "Requests that could not be written to the request log.",

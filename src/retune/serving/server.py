@@ -25,6 +25,7 @@ from retune.serving.messages import (
     ServedModel,
 )
 from retune.serving.metrics import Metrics
+from retune.serving.rates import Rate, SetAside, most_tokens
 from retune.serving.refusals import Refusal, client_gone, not_ready, too_busy
 from retune.serving.request_log import RequestLog
 from retune.serving.worker_process import WorkerProcess
@@ -70,6 +71,7 @@ class Server:
         poll_seconds: How often the alias is looked at.
         log: Keeps what is asked; None keeps nothing.
         hosts: Names that it is asked by where there are no keys; None for any.
+        rate: What a key may ask for that has no limits of its own.
     """
 
     def __init__(
@@ -82,10 +84,11 @@ class Server:
         poll_seconds: float,
         log: RequestLog | None = None,
         hosts: Collection[str] | None = None,
+        rate: Rate = Rate(),  # noqa: B008 - frozen
     ) -> None:
         self._source, self._first, self._engine = source, first, engine
         self.limits, self.keys, self._poll_seconds = limits, keys, poll_seconds
-        self.log, self.hosts = log, hosts
+        self.log, self.hosts, self.rates = log, hosts, keys.rates(rate)
         self.metrics = Metrics()
         self.created = int(time.time())
         self._held = 0
@@ -164,31 +167,47 @@ class Server:
         self.check_limits(ask)
         if self._held >= self.limits.queue:
             raise too_busy(self.limits.queue)
+        aside = self._set_tokens_aside(ask, request)
         self._held += 1
         arrived: _Arrived = asyncio.Queue()
         # A task of its own: whoever reads may be cancelled, and once more while it cleans up.
         writing = asyncio.create_task(_pass_on(worker.answer(ask), arrived))
         gone = asyncio.create_task(_wait_until_gone(request))
         gone.add_done_callback(lambda _: arrived.put_nowait(client_gone()))
-        text, label = "", None
+        text, label, used = "", None, 0
         end = time.monotonic() + self.limits.seconds
         try:
             # No `asyncio.timeout`: a stream begins in one task and goes on in another.
             while (report := await self._next(arrived, end)) is not None:
                 if isinstance(report, Refused):
                     raise _refusal_of(report)
-                self._count(report)
+                used += self._count(report)
                 if isinstance(report, Classified):
                     label = next(iter(report.probabilities))
                 elif not report.choice:
                     text += report.text
                 yield report
+            aside.settle(used)
             await self._keep(ask, worker.model, None if ask.classify else text, label)
+        except Refusal as refusal:
+            # What is broken off by its client, or takes too long, counts as all that it might
+            # have taken: how much was computed is not known.
+            if refusal.code not in ("client_gone", "timeout"):
+                aside.settle(used)
+            raise
         finally:
             gone.cancel()
             writing.cancel()
             self._held -= 1
             await asyncio.wait([writing])
+
+    def _set_tokens_aside(self, ask: Ask, request: Request) -> SetAside:
+        tokens = most_tokens(ask, self._engine.default_tokens)
+        try:
+            return self.rates.set_tokens_aside(request.state.holder, tokens)
+        except Refusal:
+            self.metrics.limited.labels("tokens").inc()
+            raise
 
     async def _keep(
         self, ask: Ask, model: ServedModel, answer: str | None, label: str | None
@@ -214,16 +233,20 @@ class Server:
             raise report
         return report
 
-    def _count(self, report: Delta | Finished | Classified) -> None:
+    def _count(self, report: Delta | Finished | Classified) -> int:
+        """Count the tokens that a report tells of, and return how many; a prompt counts once."""
         if isinstance(report, Delta):
-            return
+            return 0
+        written = 0
         if isinstance(report, Finished):
-            self.metrics.tokens.labels("written").inc(report.tokens)
+            written = report.tokens
+            self.metrics.tokens.labels("written").inc(written)
             if report.first_token_seconds is not None:
                 self.metrics.first_token_seconds.observe(report.first_token_seconds)
             if report.choice:
-                return
+                return written
         self.metrics.tokens.labels("prompt").inc(report.prompt_tokens)
+        return written + report.prompt_tokens
 
     def gauge(self) -> None:
         """Set the gauges to what holds now."""

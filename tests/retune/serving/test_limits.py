@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -54,8 +55,9 @@ class Silent:
 class Client:
     """A connection that stays open until it goes away."""
 
-    def __init__(self) -> None:
+    def __init__(self, holder: str | None = None) -> None:
         self.gone = asyncio.Event()
+        self.state = SimpleNamespace(holder=holder)
 
     async def receive(self) -> dict[str, Any]:
         await self.gone.wait()

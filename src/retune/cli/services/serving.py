@@ -17,6 +17,7 @@ from retune.serving.app import build_app
 from retune.serving.finding import ModelSource
 from retune.serving.keys import VARIABLE, read_keys
 from retune.serving.messages import EngineSettings
+from retune.serving.rates import Rate
 from retune.serving.request_log import RequestLog
 from retune.serving.server import Limits, Server
 
@@ -43,6 +44,7 @@ class ServeOptions:
     name: str | None
     keys: Path | None
     without_keys: bool
+    rate: Rate
     batch: int
     context: int
     default_tokens: int
@@ -72,6 +74,11 @@ def serve_model(text: str, options: ServeOptions) -> None:
             f"file with --keys, set {VARIABLE}, or say --without-keys where something before "
             "this server lets nobody in."
         )
+    if options.rate != Rate() and not keys:
+        raise ConfigError(
+            "--key-requests and --key-tokens bound what a key may ask for, and there is no API "
+            f"key. Name a file with --keys, set {VARIABLE}, or leave the limits out."
+        )
     refuse_taken_port("retune serve", options.port, "--port", options.host)
     source = find_source(text, options)
     server = Server(
@@ -88,6 +95,7 @@ def serve_model(text: str, options: ServeOptions) -> None:
         options.poll_seconds,
         RequestLog(*options.log) if options.log else None,
         _LOOPBACK if options.host in _LOOPBACK else None,
+        options.rate,
     )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     uvicorn.run(
