@@ -368,6 +368,10 @@ def serve(
         Optional[int],  # noqa: UP045
         typer.Option(min=1, help="Tokens a minute of it, of prompts and answers."),
     ] = None,
+    database: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="NAME=FILE: a SQLite file that queries are tried on (validate: true)."),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Most answers computed at a time.")] = 16,
     context: Annotated[int, typer.Option(min=16, help="Most tokens of prompt and answer.")] = 4096,
     default_tokens: Annotated[
@@ -402,6 +406,7 @@ def serve(
         keys=keys,
         without_keys=without_keys,
         rate=Rate(key_requests, key_tokens),
+        databases=database or [],
         batch=batch,
         context=context,
         default_tokens=default_tokens,

@@ -14,8 +14,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
+from retune.data.chats.messages import build_messages
 from retune.serving.guard import Guard, add_handlers
-from retune.serving.messages import Ask, Classified, Finished
+from retune.serving.messages import Ask, Classified, Finished, Tried
 from retune.serving.openai_answers import ChatAnswers, TextAnswers, describe_model
 from retune.serving.refusals import Refusal, client_gone, not_kept, unreadable
 from retune.serving.requests import (
@@ -29,6 +30,7 @@ from retune.serving.requests import (
 from retune.serving.server import Limits, Server
 from retune.serving.streaming import TimedStream, write_events
 from retune.serving.worker_process import WorkerProcess
+from retune.sql.showing import Tables
 
 Body = TypeVar("Body", bound=Strict)
 
@@ -128,7 +130,10 @@ def _add_openai_routes(app: FastAPI, server: Server) -> None:
         ask = body.as_ask(request.state.id, system, effort)
         server.check_limits(ask, body.limit_name)
         answers = ChatAnswers(ask.id, worker.model.name, logprobs=ask.top_logprobs is not None)
-        return await _answer(server, worker, ask, answers, request, usage=body.include_usage)
+        tables = server.validator.tables(body)
+        return await _answer(
+            server, worker, ask, answers, request, usage=body.include_usage, tables=tables
+        )
 
     @app.post("/v1/completions", openapi_extra=_described(TextRequest))
     async def complete_text(request: Request) -> Response:
@@ -153,12 +158,15 @@ async def _answer(
     request: Request,
     *,
     usage: bool,
+    tables: Tables | None = None,
 ) -> Response:
     end = time.monotonic() + server.limits.held_seconds
-    reports = server.reports(worker, ask, request)
+    reports = server.reports(worker, ask, request, tables)
     if not ask.stream:
-        finished = [each async for each in reports if isinstance(each, Finished)]
-        return JSONResponse(answers.whole(finished).model_dump(mode="json"))
+        found = [each async for each in reports]
+        finished = [each for each in found if isinstance(each, Finished)]
+        tried = [each for each in found if isinstance(each, Tried)]
+        return JSONResponse(answers.whole(finished, tried).model_dump(mode="json"))
     # What is refused is refused before the stream begins, with its own status.
     first = await anext(reports, None)
     events = write_events(ask, answers, first, reports, usage=usage)
@@ -171,15 +179,18 @@ def _add_plain_routes(app: FastAPI, server: Server) -> None:
         body = await read_body(request, GenerateRequest, server.limits)
         worker = server.worker(None)
         system, effort = _asked_as_scored(worker)
-        turns = [{"role": "system", "content": system}] if system else []
+        database = server.validator.find(body)
+        schema = body.ddl or (database.schema if database else "")
         ask = Ask(
             id=request.state.id,
-            messages=(*turns, {"role": "user", "content": body.prompt}),
+            messages=tuple(build_messages(question=body.prompt, system=system, schema=schema)),
             reasoning_effort=body.reasoning_effort or effort,
             max_tokens=body.max_tokens,
         )
-        found = [each async for each in server.reports(worker, ask, request)]
+        tables = server.validator.tables(body)
+        found = [each async for each in server.reports(worker, ask, request, tables)]
         [answer] = [each for each in found if isinstance(each, Finished)]
+        tried = [each.shown.model_dump(mode="json") for each in found if isinstance(each, Tried)]
         return {
             "id": ask.id,
             "text": answer.text,
@@ -188,6 +199,7 @@ def _add_plain_routes(app: FastAPI, server: Server) -> None:
             "tokens": answer.tokens,
             "model": worker.model.name,
             "version": worker.model.version,
+            **({"validation": tried[0]} if tried else {}),
         }
 
     @app.post("/classify", openapi_extra=_described(ClassifyRequest))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -23,12 +23,16 @@ from retune.serving.messages import (
     Finished,
     Refused,
     ServedModel,
+    Told,
+    Tried,
 )
 from retune.serving.metrics import Metrics
 from retune.serving.rates import Rate, SetAside, most_tokens
 from retune.serving.refusals import Refusal, client_gone, not_ready, too_busy
 from retune.serving.request_log import RequestLog
+from retune.serving.validating import Database, QueryValidator
 from retune.serving.worker_process import WorkerProcess
+from retune.sql.showing import Tables
 
 LOG = logging.getLogger("retune.serving")
 _GRACE_SECONDS = 5.0
@@ -71,6 +75,7 @@ class Server:
         poll_seconds: How often the alias is looked at.
         log: Keeps what is asked; None keeps nothing.
         hosts: Names that it is asked by where there are no keys; None for any.
+        databases: What clients may have queries tried on, by name.
         rate: What a key may ask for that has no limits of its own.
     """
 
@@ -84,11 +89,13 @@ class Server:
         poll_seconds: float,
         log: RequestLog | None = None,
         hosts: Collection[str] | None = None,
+        databases: Mapping[str, Database] | None = None,
         rate: Rate = Rate(),  # noqa: B008 - frozen
     ) -> None:
         self._source, self._first, self._engine = source, first, engine
         self.limits, self.keys, self._poll_seconds = limits, keys, poll_seconds
         self.log, self.hosts, self.rates = log, hosts, keys.rates(rate)
+        self.validator = QueryValidator(databases or {})
         self.metrics = Metrics()
         self.created = int(time.time())
         self._held = 0
@@ -109,6 +116,7 @@ class Server:
         """End all processes."""
         if self._deployment is not None:
             await self._deployment.stop()
+        await asyncio.to_thread(self.validator.close)
 
     @property
     def deployment(self) -> Deployment:
@@ -156,9 +164,15 @@ class Server:
             )
 
     async def reports(
-        self, worker: WorkerProcess, ask: Ask, request: Request
-    ) -> AsyncGenerator[Delta | Finished | Classified, None]:
+        self, worker: WorkerProcess, ask: Ask, request: Request, tables: Tables | None = None
+    ) -> AsyncGenerator[Told, None]:
         """Yield what comes of an order, in time and while the client is there.
+
+        Args:
+            worker: Who answers.
+            ask: The order.
+            request: Of the client.
+            tables: What the answers are tried on as queries; None where they are not.
 
         Raises:
             Refusal: There is no place for it, the model refuses it, its process dies, it takes too
@@ -174,7 +188,7 @@ class Server:
         writing = asyncio.create_task(_pass_on(worker.answer(ask), arrived))
         gone = asyncio.create_task(_wait_until_gone(request))
         gone.add_done_callback(lambda _: arrived.put_nowait(client_gone()))
-        text, label, used = "", None, 0
+        texts, label, used = [""] * ask.n, None, 0
         end = time.monotonic() + self.limits.seconds
         try:
             # No `asyncio.timeout`: a stream begins in one task and goes on in another.
@@ -184,11 +198,15 @@ class Server:
                 used += self._count(report)
                 if isinstance(report, Classified):
                     label = next(iter(report.probabilities))
-                elif not report.choice:
-                    text += report.text
+                else:
+                    texts[report.choice] += report.text
                 yield report
             aside.settle(used)
-            await self._keep(ask, worker.model, None if ask.classify else text, label)
+            await self._keep(ask, worker.model, None if ask.classify else texts[0], label)
+            if tables is not None:
+                left = end - time.monotonic()
+                for choice, shown in enumerate(await self.validator.check(texts, tables, left)):
+                    yield Tried(choice=choice, shown=shown)
         except Refusal as refusal:
             # What is broken off by its client, or takes too long, counts as all that it might
             # have taken: how much was computed is not known.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,7 @@ from retune.serving.messages import EngineSettings
 from retune.serving.rates import Rate
 from retune.serving.request_log import RequestLog
 from retune.serving.server import Limits, Server
+from retune.serving.validating import read_databases
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -45,6 +47,7 @@ class ServeOptions:
     keys: Path | None
     without_keys: bool
     rate: Rate
+    databases: Sequence[str]
     batch: int
     context: int
     default_tokens: int
@@ -79,6 +82,7 @@ def serve_model(text: str, options: ServeOptions) -> None:
             "--key-requests and --key-tokens bound what a key may ask for, and there is no API "
             f"key. Name a file with --keys, set {VARIABLE}, or leave the limits out."
         )
+    databases = read_databases(options.databases)
     refuse_taken_port("retune serve", options.port, "--port", options.host)
     source = find_source(text, options)
     server = Server(
@@ -95,6 +99,7 @@ def serve_model(text: str, options: ServeOptions) -> None:
         options.poll_seconds,
         RequestLog(*options.log) if options.log else None,
         _LOOPBACK if options.host in _LOOPBACK else None,
+        databases,
         options.rate,
     )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
