@@ -18,6 +18,7 @@ from retune.data.chats.messages import build_messages
 from retune.serving.guard import Guard, add_handlers
 from retune.serving.messages import Ask, Classified, Finished, Tried
 from retune.serving.openai_answers import ChatAnswers, TextAnswers, describe_model
+from retune.serving.page import add_page
 from retune.serving.refusals import Refusal, client_gone, not_kept, unreadable
 from retune.serving.requests import (
     ChatRequest,
@@ -96,6 +97,7 @@ def build_app(server: Server) -> Guard:
     _add_plain_routes(app, server)
     _add_feedback_route(app, server)
     _add_watched_routes(app, server)
+    add_page(app, server)
     return Guard(app, server)
 
 

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from retune.serving.page import PAGE_PATHS
 from retune.serving.rates import KeyRates
 from retune.serving.refusals import Refusal
 from retune.serving.server import Server
@@ -58,7 +59,7 @@ class Guard:
         if not self._server.keys:
             hosts = self._server.hosts
             return None if hosts is None else _foreign(headers, hosts)
-        if scope["path"] in _OPEN:
+        if scope["path"] in (*_OPEN, *PAGE_PATHS):
             return None
         sent = headers.get(b"authorization", b"").decode("latin-1")
         call.holder = scope["state"]["holder"] = self._server.keys.holder(sent)
