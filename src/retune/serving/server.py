@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
+from retune.registry.versions.finding import CHALLENGER
+from retune.serving.challenger import AskOf, Challenger, Order, Trial
 from retune.serving.deployment import Deployment
 from retune.serving.finding import ModelSource
 from retune.serving.keys import ApiKeys
@@ -31,7 +33,6 @@ from retune.serving.rates import Rate, SetAside, most_tokens
 from retune.serving.refusals import Refusal, client_gone, not_ready, too_busy
 from retune.serving.request_log import RequestLog
 from retune.serving.validating import Database, QueryValidator
-from retune.serving.worker_process import WorkerProcess
 from retune.sql.showing import Tables
 
 LOG = logging.getLogger("retune.serving")
@@ -77,6 +78,7 @@ class Server:
         hosts: Names that it is asked by where there are no keys; None for any.
         databases: What clients may have queries tried on, by name.
         rate: What a key may ask for that has no limits of its own.
+        trial: How much the challenger is asked; None where none is served.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Server:
         hosts: Collection[str] | None = None,
         databases: Mapping[str, Database] | None = None,
         rate: Rate = Rate(),  # noqa: B008 - frozen
+        trial: Trial | None = None,
     ) -> None:
         self._source, self._first, self._engine = source, first, engine
         self.limits, self.keys, self._poll_seconds = limits, keys, poll_seconds
@@ -99,7 +102,9 @@ class Server:
         self.metrics = Metrics()
         self.created = int(time.time())
         self._held = 0
+        self._trial = trial
         self._deployment: Deployment | None = None
+        self.challenger: Challenger | None = None
 
     async def start(self) -> None:
         """Start the process of the model; it is loaded while the server answers already."""
@@ -111,9 +116,21 @@ class Server:
             self._poll_seconds,
             drain_seconds=self.limits.held_seconds,
         )
+        if self._trial is not None:
+            self.challenger = Challenger(
+                self._source.beside(CHALLENGER),
+                lambda: self.deployment.model.version,
+                self._engine,
+                self.metrics,
+                self._trial,
+                self._poll_seconds,
+                drain_seconds=self.limits.held_seconds,
+            )
 
     async def stop(self) -> None:
         """End all processes."""
+        if self.challenger is not None:
+            await self.challenger.stop()
         if self._deployment is not None:
             await self._deployment.stop()
         await asyncio.to_thread(self.validator.close)
@@ -124,17 +141,31 @@ class Server:
         assert self._deployment is not None
         return self._deployment
 
-    def worker(self, model: str | None) -> WorkerProcess:
-        """Return the process that answers for a model.
+    @property
+    def models(self) -> list[str]:
+        """Names that clients can ask for now, the champion's first."""
+        name = self.deployment.model.name
+        beside = self.challenger is not None and self.challenger.ready is not None
+        return [name, *([_challenger_of(name)] if beside else [])]
+
+    def order(self, model: str | None, request: str, ask_of: AskOf) -> Order:
+        """Return who answers a request, and what they are asked.
 
         Args:
             model: Name in the request; None where a route has but one model.
+            request: Id of the request.
+            ask_of: The order, as a version is asked.
 
         Raises:
             Refusal: It is not served here, or no model can answer now.
         """
         current = self.deployment.current
         served = current.model
+        challenger = self.challenger
+        if model == _challenger_of(served.name) and challenger is not None:
+            if challenger.ready is None:
+                raise not_ready("no challenger is there, or it is not proved yet")
+            return Order(ask_of, challenger.ready)
         known = (served.name, served.address, self._source.text)
         if model is not None and model not in known:
             raise Refusal(
@@ -145,7 +176,8 @@ class Server:
             )
         if current.state != "ready":
             raise not_ready(current.reason)
-        return current
+        asked = challenger is not None and challenger.trial.answers(request)
+        return Order(ask_of, current, challenger if asked else None)
 
     def check_limits(self, ask: Ask, name: str = "max_tokens") -> None:
         """Refuse an order for more than one may ask for.
@@ -164,13 +196,12 @@ class Server:
             )
 
     async def reports(
-        self, worker: WorkerProcess, ask: Ask, request: Request, tables: Tables | None = None
+        self, order: Order, request: Request, tables: Tables | None = None
     ) -> AsyncGenerator[Told, None]:
         """Yield what comes of an order, in time and while the client is there.
 
         Args:
-            worker: Who answers.
-            ask: The order.
+            order: The order, and who answers it.
             request: Of the client.
             tables: What the answers are tried on as queries; None where they are not.
 
@@ -178,6 +209,7 @@ class Server:
             Refusal: There is no place for it, the model refuses it, its process dies, it takes too
                 long, or nobody waits for it any more.
         """
+        ask = order.ask
         self.check_limits(ask)
         if self._held >= self.limits.queue:
             raise too_busy(self.limits.queue)
@@ -185,7 +217,7 @@ class Server:
         self._held += 1
         arrived: _Arrived = asyncio.Queue()
         # A task of its own: whoever reads may be cancelled, and once more while it cleans up.
-        writing = asyncio.create_task(_pass_on(worker.answer(ask), arrived))
+        writing = asyncio.create_task(_pass_on(order.answer(), arrived))
         gone = asyncio.create_task(_wait_until_gone(request))
         gone.add_done_callback(lambda _: arrived.put_nowait(client_gone()))
         texts, label, used = [""] * ask.n, None, 0
@@ -202,7 +234,8 @@ class Server:
                     texts[report.choice] += report.text
                 yield report
             aside.settle(used)
-            await self._keep(ask, worker.model, None if ask.classify else texts[0], label)
+            await self._keep(order, None if ask.classify else texts[0], label)
+            self._shadow(order, texts[0] if label is None else label)
             if tables is not None:
                 left = end - time.monotonic()
                 for choice, shown in enumerate(await self.validator.check(texts, tables, left)):
@@ -212,6 +245,8 @@ class Server:
             # have taken: how much was computed is not known.
             if refusal.code not in ("client_gone", "timeout"):
                 aside.settle(used)
+            if refusal.code == "timeout":
+                order.late()
             raise
         finally:
             gone.cancel()
@@ -227,17 +262,29 @@ class Server:
             self.metrics.limited.labels("tokens").inc()
             raise
 
-    async def _keep(
-        self, ask: Ask, model: ServedModel, answer: str | None, label: str | None
-    ) -> None:
+    async def _keep(self, order: Order, answer: str | None, label: str | None) -> None:
         if self.log is None:
             return
         try:
-            await asyncio.to_thread(self.log.write, ask, model, answer, label)
+            await asyncio.to_thread(self.log.write, order.ask, order.model, answer, label)
         except OSError as error:
             # A full disk takes the log, and not the answer that is written already.
-            LOG.error("%s is not kept (--log-requests): %s", ask.id, error)
+            LOG.error("%s is not kept (--log-requests): %s", order.ask.id, error)
             self.metrics.unkept.inc()
+
+    def _shadow(self, order: Order, shown: str) -> None:
+        """Ask the challenger too, where the champion has answered and it is its turn."""
+        champion, challenger, log = order.model, self.challenger, self.log
+        if challenger is None or not challenger.trial.shadows(order.ask.id):
+            return
+        if order.worker is challenger.worker:
+            return
+
+        def told(model: ServedModel, answer: str) -> None:
+            if log is not None:
+                log.pair(order.ask, {champion.address: shown, model.address: answer})
+
+        challenger.shadow(order.ask_of, shown, told)
 
     async def _next(self, arrived: _Arrived, end: float) -> Answering | None:
         """Return the next report; None after the last one."""
@@ -274,6 +321,10 @@ class Server:
         self.metrics.waiting.set(current.busy.waiting)
         self.metrics.ready.set(current.state == "ready")
         self.metrics.version.set(current.model.version or 0)
+
+
+def _challenger_of(name: str) -> str:
+    return f"{name}@{CHALLENGER}"
 
 
 def _refusal_of(report: Refused) -> Refusal:

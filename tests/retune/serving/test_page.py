@@ -5,45 +5,25 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
-import uvicorn
 
-from retune.serving.app import build_app
+from retune.serving.challenger import Challenger, Trial
 from retune.serving.keys import ApiKeys
 from retune.serving.page import write_page
 from retune.serving.request_log import RequestLog
-from retune.serving.server import Server
 from tests.driven_browser import DrivenBrowser, drive
-from tests.retune.serving.stand_in import Writer, make_server, talk
-from tests.waiting import free_port, wait_until
+from tests.retune.serving.stand_in import Writer, listening, make_server, talk
 
 SCHEMA = "CREATE TABLE sales (item TEXT); INSERT INTO sales VALUES ('<b>tea</b>');"
 HOSTILE = (
     "SELECT item FROM sales -- <img src=x onerror=alert(1)><script>document.title='!'</script>"
 )
-
-
-@contextmanager
-def listening(server: Server) -> Iterator[str]:
-    """Serve over a port, in a thread."""
-    port = free_port()
-    config = uvicorn.Config(build_app(server), port=port, log_config=None, lifespan="off")
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    wait_until(lambda: running.started, what="the server")
-    try:
-        yield f"http://localhost:{port}/"
-    finally:
-        running.should_exit = True
-        thread.join()
-        server.validator.close()
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +105,33 @@ def test_what_the_server_refuses_is_told_where_the_answer_would_be(browser: Driv
         assert browser.text("[role=alert]") == (
             "max_tokens is 99999; this server writes 4096 at most"
         )
+
+
+def beside(worker: Writer) -> Challenger:
+    """Return a challenger that is ready, and looks for no other."""
+    stood_in: Any = SimpleNamespace(ready=worker, worker=worker, set_aside=None, trial=Trial())
+    return cast(Challenger, stood_in)
+
+
+def test_champion_and_challenger_are_asked_side_by_side(browser: DrivenBrowser) -> None:
+    """One question, two answers, each under its name and with figures of its own."""
+    server = make_server(Writer("SELECT 1"))
+    server.challenger = beside(Writer("SELECT 2"))
+    with listening(server) as address:
+        browser.open(address)
+        browser.wait_for("!document.querySelector('#beside').hidden")
+        browser.write("Which?")
+        browser.press("Enter", control=True)
+        is_answered(browser)
+        shown = "[...document.querySelectorAll('.answers section')].map(one => one.ariaLabel + ': '"
+        assert browser.run(f"{shown} + one.querySelector('.answer').textContent).join()") == (
+            "Answer of m: SELECT 1,Answer of m@challenger: SELECT 2"
+        )
+        browser.tab_to("Ask the challenger too")
+        browser.press(" ")
+        browser.press("Enter", control=True)
+        browser.wait_for("document.querySelectorAll('.answers section').length === 1")
+        is_answered(browser)
 
 
 class Hanging(Writer):
