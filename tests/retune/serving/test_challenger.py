@@ -248,6 +248,18 @@ def test_what_is_answered_in_the_shadow_is_kept_as_a_pair(tmp_path: Path) -> Non
     assert shadows(server, "other") == 1.0
 
 
+def test_what_the_challenger_answered_it_is_not_asked_again() -> None:
+    """Its share and its shadow are all requests: it is asked once."""
+    server, worker = make_server(Writer("a", model=CHAMPION)), Writer("b", model=SECOND)
+
+    async def use(web: httpx.AsyncClient, challenger: Challenger, _: Alias) -> None:
+        await ask(web)
+        await asyncio.gather(*challenger._tasks)
+
+    with_challenger(server, worker, use, canary=1.0, shadow=1.0)
+    assert len(worker.asked) == 1
+
+
 def test_a_challenger_that_fails_in_the_shadow_goes_too() -> None:
     """Three failures that nobody saw."""
     server = make_server(Writer("a", model=CHAMPION))
