@@ -115,7 +115,12 @@ class Browser:
 
 def open_browser(folder: Path, listener: Listener) -> Browser:
     """Return a browser; the test is skipped where this machine has none."""
+    return Browser(find_browser(), folder, listener)
+
+
+def find_browser() -> str:
+    """Return the program; the test is skipped where this machine has none."""
     program = next((found for each in _NAMES if (found := shutil.which(each))), None)
     if program is None:
         pytest.skip(f"no browser to open pages in; expected one of {', '.join(_NAMES)}")
-    return Browser(program, folder, listener)
+    return program

@@ -408,6 +408,27 @@ def serve(
     without_keys: Annotated[
         bool, typer.Option("--without-keys", help="Let other machines ask without a key.")
     ] = False,
+    challenger: Annotated[
+        bool, typer.Option("--challenger", help="Serve the challenger too, as NAME@challenger.")
+    ] = False,
+    canary: Annotated[
+        float, typer.Option(min=0, max=50, help="Percent of requests that it answers.")
+    ] = 0.0,
+    shadow: Annotated[
+        float, typer.Option(min=0, max=100, help="Percent that it is asked too, unseen.")
+    ] = 0.0,
+    key_requests: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Requests a minute of a key whose line names no limit."),
+    ] = None,
+    key_tokens: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Tokens a minute of it, of prompts and answers."),
+    ] = None,
+    database: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="NAME=FILE: a SQLite file that queries are tried on (validate: true)."),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Most answers computed at a time.")] = 16,
     context: Annotated[int, typer.Option(min=16, help="Most tokens of prompt and answer.")] = 4096,
     default_tokens: Annotated[
@@ -430,6 +451,8 @@ def serve(
 ) -> None:
     """Answer over HTTP as the model was scored; follow the alias when it moves."""
     from retune.cli.services.serving import LogOptions, ServeOptions, serve_model
+    from retune.serving.challenger import Trial
+    from retune.serving.rates import Rate
     from retune.serving.server import Limits
 
     options = ServeOptions(
@@ -440,6 +463,9 @@ def serve(
         name=name,
         keys=keys,
         without_keys=without_keys,
+        rate=Rate(key_requests, key_tokens),
+        databases=database or [],
+        trial=Trial(canary / 100, shadow / 100) if challenger or canary or shadow else None,
         batch=batch,
         context=context,
         default_tokens=default_tokens,

@@ -14,9 +14,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
+from retune.data.chats.messages import build_messages
+from retune.serving.challenger import Challenger, Order
 from retune.serving.guard import Guard, add_handlers
-from retune.serving.messages import Ask, Classified, Finished
+from retune.serving.messages import Ask, Classified, Finished, ServedModel, Tried
 from retune.serving.openai_answers import ChatAnswers, TextAnswers, describe_model
+from retune.serving.page import add_page
 from retune.serving.refusals import Refusal, client_gone, not_kept, unreadable
 from retune.serving.requests import (
     ChatRequest,
@@ -28,7 +31,7 @@ from retune.serving.requests import (
 )
 from retune.serving.server import Limits, Server
 from retune.serving.streaming import TimedStream, write_events
-from retune.serving.worker_process import WorkerProcess
+from retune.sql.showing import Tables
 
 Body = TypeVar("Body", bound=Strict)
 
@@ -94,6 +97,7 @@ def build_app(server: Server) -> Guard:
     _add_plain_routes(app, server)
     _add_feedback_route(app, server)
     _add_watched_routes(app, server)
+    add_page(app, server)
     return Guard(app, server)
 
 
@@ -110,58 +114,72 @@ def _described(kind: type[BaseModel]) -> dict[str, Any]:
 def _add_openai_routes(app: FastAPI, server: Server) -> None:
     @app.get("/v1/models")
     async def list_models() -> dict[str, Any]:
-        model = describe_model(server.deployment.model.name, server.created)
-        return {"object": "list", "data": [model.model_dump()]}
+        models = [describe_model(name, server.created) for name in server.models]
+        return {"object": "list", "data": [model.model_dump() for model in models]}
 
     @app.get("/v1/models/{name:path}")
     async def show_model(name: str) -> dict[str, Any]:
-        known = server.deployment.model.name
-        if name != known:
+        if name not in server.models:
             raise Refusal(404, f"the model {name!r:.80} is not served here", "model_not_found")
-        return describe_model(known, server.created).model_dump()
+        return describe_model(name, server.created).model_dump()
 
     @app.post("/v1/chat/completions", openapi_extra=_described(ChatRequest))
     async def complete_chat(request: Request) -> Response:
         body = await read_body(request, ChatRequest, server.limits)
-        worker = server.worker(body.model)
-        system, effort = _asked_as_scored(worker)
-        ask = body.as_ask(request.state.id, system, effort)
-        server.check_limits(ask, body.limit_name)
-        answers = ChatAnswers(ask.id, worker.model.name, logprobs=ask.top_logprobs is not None)
-        return await _answer(server, worker, ask, answers, request, usage=body.include_usage)
+
+        def ask_of(model: ServedModel) -> Ask:
+            return body.as_ask(request.state.id, *_asked_as_scored(model))
+
+        order = server.order(body.model, request.state.id, ask_of)
+        server.check_limits(order.ask, body.limit_name)
+        logprobs = order.ask.top_logprobs is not None
+        answers = ChatAnswers(order.ask.id, _named(body.model, order), logprobs=logprobs)
+        tables = server.validator.tables(body)
+        return await _answer(
+            server, order, answers, request, usage=body.include_usage, tables=tables
+        )
 
     @app.post("/v1/completions", openapi_extra=_described(TextRequest))
     async def complete_text(request: Request) -> Response:
         body = await read_body(request, TextRequest, server.limits)
-        worker = server.worker(body.model)
         ask = body.as_ask(request.state.id)
-        answers = TextAnswers(ask.id, worker.model.name, logprobs=ask.top_logprobs is not None)
-        return await _answer(server, worker, ask, answers, request, usage=body.include_usage)
+        order = server.order(body.model, ask.id, lambda _: ask)
+        logprobs = ask.top_logprobs is not None
+        answers = TextAnswers(ask.id, _named(body.model, order), logprobs=logprobs)
+        return await _answer(server, order, answers, request, usage=body.include_usage)
 
 
-def _asked_as_scored(worker: WorkerProcess) -> tuple[str | None, str | None]:
+def _named(asked: str, order: Order) -> str:
+    """Return the name that an answer bears: the challenger's where it was asked for by name."""
+    name = order.model.name
+    return asked if asked.startswith(f"{name}@") else name
+
+
+def _asked_as_scored(model: ServedModel) -> tuple[str | None, str | None]:
     """Return system message and reasoning effort that the version was scored with."""
-    stored = worker.model.answers
+    stored = model.answers
     return (stored.system, stored.reasoning_effort) if stored else (None, None)
 
 
 async def _answer(
     server: Server,
-    worker: WorkerProcess,
-    ask: Ask,
+    order: Order,
     answers: ChatAnswers | TextAnswers,
     request: Request,
     *,
     usage: bool,
+    tables: Tables | None = None,
 ) -> Response:
     end = time.monotonic() + server.limits.held_seconds
-    reports = server.reports(worker, ask, request)
-    if not ask.stream:
-        finished = [each async for each in reports if isinstance(each, Finished)]
-        return JSONResponse(answers.whole(finished).model_dump(mode="json"))
+    reports = server.reports(order, request, tables)
+    if not order.ask.stream:
+        found = [each async for each in reports]
+        finished = [each for each in found if isinstance(each, Finished)]
+        tried = [each for each in found if isinstance(each, Tried)]
+        return JSONResponse(answers.whole(finished, tried).model_dump(mode="json"))
     # What is refused is refused before the stream begins, with its own status.
     first = await anext(reports, None)
-    events = write_events(ask, answers, first, reports, usage=usage)
+    events = write_events(order.ask, answers, first, reports, usage=usage)
     return TimedStream(events, reports, end - time.monotonic())
 
 
@@ -169,43 +187,53 @@ def _add_plain_routes(app: FastAPI, server: Server) -> None:
     @app.post("/generate", openapi_extra=_described(GenerateRequest))
     async def generate(request: Request) -> dict[str, Any]:
         body = await read_body(request, GenerateRequest, server.limits)
-        worker = server.worker(None)
-        system, effort = _asked_as_scored(worker)
-        turns = [{"role": "system", "content": system}] if system else []
-        ask = Ask(
-            id=request.state.id,
-            messages=(*turns, {"role": "user", "content": body.prompt}),
-            reasoning_effort=body.reasoning_effort or effort,
-            max_tokens=body.max_tokens,
-        )
-        found = [each async for each in server.reports(worker, ask, request)]
+        database = server.validator.find(body)
+        schema = body.ddl or (database.schema if database else "")
+
+        def ask_of(model: ServedModel) -> Ask:
+            system, effort = _asked_as_scored(model)
+            turns = build_messages(question=body.prompt, system=system, schema=schema)
+            return Ask(
+                id=request.state.id,
+                messages=tuple(turns),
+                reasoning_effort=body.reasoning_effort or effort,
+                max_tokens=body.max_tokens,
+            )
+
+        tables = server.validator.tables(body)
+        order = server.order(None, request.state.id, ask_of)
+        found = [each async for each in server.reports(order, request, tables)]
         [answer] = [each for each in found if isinstance(each, Finished)]
+        tried = [each.shown.model_dump(mode="json") for each in found if isinstance(each, Tried)]
         return {
-            "id": ask.id,
+            "id": order.ask.id,
             "text": answer.text,
             "finish_reason": answer.reason,
             "prompt_tokens": answer.prompt_tokens,
             "tokens": answer.tokens,
-            "model": worker.model.name,
-            "version": worker.model.version,
+            "model": order.model.name,
+            "version": order.model.version,
+            **({"validation": tried[0]} if tried else {}),
         }
 
     @app.post("/classify", openapi_extra=_described(ClassifyRequest))
     async def classify(request: Request) -> dict[str, Any]:
         body = await read_body(request, ClassifyRequest, server.limits)
-        worker = server.worker(None)
-        system, _ = _asked_as_scored(worker)
-        turns = [{"role": "system", "content": system}] if system else []
-        messages = (*turns, {"role": "user", "content": body.text})
-        ask = Ask(id=request.state.id, messages=messages, classify=True)
-        found = [each async for each in server.reports(worker, ask, request)]
+
+        def ask_of(model: ServedModel) -> Ask:
+            system, _ = _asked_as_scored(model)
+            turns = build_messages(question=body.text, system=system)
+            return Ask(id=request.state.id, messages=tuple(turns), classify=True)
+
+        order = server.order(None, request.state.id, ask_of)
+        found = [each async for each in server.reports(order, request)]
         [answer] = [each for each in found if isinstance(each, Classified)]
         return {
-            "id": ask.id,
+            "id": order.ask.id,
             "label": next(iter(answer.probabilities)),
             "probabilities": answer.probabilities,
-            "model": worker.model.name,
-            "version": worker.model.version,
+            "model": order.model.name,
+            "version": order.model.version,
         }
 
 
@@ -220,6 +248,17 @@ def _add_feedback_route(app: FastAPI, server: Server) -> None:
         if judged != "kept":
             raise not_kept(judged)
         return {"id": body.request, "rating": body.rating}
+
+
+def _tell_challenger(challenger: Challenger) -> dict[str, Any]:
+    told: dict[str, Any] = {"version": None, "status": "none"}
+    if challenger.worker is not None:
+        worker = challenger.worker
+        told = {"version": worker.model.version, "status": worker.state}
+    elif challenger.set_aside is not None:
+        version, reason = challenger.set_aside
+        told = {"version": version, "status": "set_aside", "reason": reason}
+    return told | {"canary": challenger.trial.canary, "shadow": challenger.trial.shadow}
 
 
 def _add_watched_routes(app: FastAPI, server: Server) -> None:
@@ -251,6 +290,8 @@ def _add_watched_routes(app: FastAPI, server: Server) -> None:
         if deployment.refused is not None:
             version, reason = deployment.refused
             told["refused"] = {"version": version, "reason": reason}
+        if server.challenger is not None:
+            told["challenger"] = _tell_challenger(server.challenger)
         return JSONResponse(told, 200 if current.state == "ready" else 503)
 
     @app.get("/metrics")

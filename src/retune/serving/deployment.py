@@ -133,7 +133,7 @@ class Deployment:
         self._deaths, self._not_before = 0, 0.0
         self._metrics.swaps.labels("done").inc()
         LOG.info("%s answers in place of %s", model.address, before.model.address)
-        task = asyncio.create_task(_drain(before, self._drain_seconds))
+        task = asyncio.create_task(drain(before, self._drain_seconds))
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
 
@@ -145,8 +145,13 @@ class Deployment:
         LOG.error("version %s is refused, %s stays: %s", version, self.model.address, reason)
 
 
-async def _drain(worker: WorkerProcess, seconds: float) -> None:
-    """End a process once it has answered what it was asked, or its time is over."""
+async def drain(worker: WorkerProcess, seconds: float) -> None:
+    """End a process once it has answered what it was asked, or its time is over.
+
+    Args:
+        worker: The process.
+        seconds: How long it may still answer.
+    """
     end = time.monotonic() + seconds
     try:
         while worker.in_flight and time.monotonic() < end:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from retune.recipe.loading import LoadedRecipe
-from retune.registry.versions.finding import alias_target, resolve_version
+from retune.registry.versions.finding import Alias, alias_target, resolve_version
 from retune.registry.versions.proving import ANSWERS_FILE, read_answers
 from retune.resolving import read_address, resolve_model
 from retune.serving.messages import ServedModel
@@ -29,6 +29,12 @@ class ModelSource:
     cache: Path | None = None
     recipe: LoadedRecipe | None = None
     name: str | None = None
+
+    def beside(self, alias: Alias) -> ModelSource:
+        """Return where another version of the same model is looked for, by its alias."""
+        address = read_address(self.text)
+        assert address is not None  # Of a folder there are no aliases; the command refuses that.
+        return replace(self, text=f"models:/{address.name}@{alias}")
 
     def find(self) -> ServedModel:
         """Find the model as it is now.

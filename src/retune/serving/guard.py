@@ -14,6 +14,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from retune.serving.page import PAGE_PATHS
+from retune.serving.rates import KeyRates
 from retune.serving.refusals import Refusal
 from retune.serving.server import Server
 
@@ -40,10 +42,11 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        call = _Call(scope, send)
-        scope.setdefault("state", {})["id"] = call.id
+        call = _Call(send, self._server.rates)
+        state = scope.setdefault("state", {})
+        state["id"], state["holder"] = call.id, None
         try:
-            refusal = self._refusal(scope)
+            refusal = self._refusal(scope, call)
             if refusal is None:
                 await self._app(scope, receive, call.send)
             else:
@@ -51,17 +54,21 @@ class Guard:
         finally:
             self._count(call, scope)
 
-    def _refusal(self, scope: Scope) -> Refusal | None:
+    def _refusal(self, scope: Scope, call: _Call) -> Refusal | None:
         headers = dict(scope["headers"])
         if not self._server.keys:
             hosts = self._server.hosts
             return None if hosts is None else _foreign(headers, hosts)
-        if scope["path"] in _OPEN:
+        if scope["path"] in (*_OPEN, *PAGE_PATHS):
             return None
         sent = headers.get(b"authorization", b"").decode("latin-1")
-        if self._server.keys.holder(sent) is not None:
-            return None
-        return Refusal(401, "no or a wrong API key", "invalid_api_key")
+        call.holder = scope["state"]["holder"] = self._server.keys.holder(sent)
+        if call.holder is None:
+            return Refusal(401, "no or a wrong API key", "invalid_api_key")
+        refusal = self._server.rates.take_request(call.holder)
+        if refusal is not None:
+            self._server.metrics.limited.labels("requests").inc()
+        return refusal
 
     def _count(self, call: _Call, scope: Scope) -> None:
         # The route's pattern, not the path: a client could make as many counters as it likes.
@@ -105,11 +112,12 @@ def _name_of(address: str) -> str | None:
 
 
 class _Call:
-    """One request: its id, and the status that it got (499 where it got none)."""
+    """One request: its id, whose key it has, and the status that it got (499 for none)."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, send: Send, rates: KeyRates) -> None:
         self.id, self.status, self.begun = uuid4().hex, 499, time.monotonic()
-        self._send = send
+        self.holder: str | None = None
+        self._send, self._rates = send, rates
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -119,6 +127,7 @@ class _Call:
                 (b"x-request-id", self.id.encode()),
                 # What a model wrote is never a page, whatever it looks like to a browser.
                 (b"x-content-type-options", b"nosniff"),
+                *self._rates.headers(self.holder),
             ]
         await self._send(message)
 

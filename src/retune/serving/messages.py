@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter
 from retune.model_records import ScoredModel
 from retune.records import Record
 from retune.registry.versions.proving import StoredAnswers
+from retune.sql.showing import ShownQuery
 
 
 class ServedModel(Record):
@@ -147,6 +148,14 @@ class Finished(Record):
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
+class Tried(Record):
+    """Of the server itself: what became of the query that a choice wrote; after all choices."""
+
+    kind: Literal["tried"] = "tried"
+    choice: int
+    shown: ShownQuery
+
+
 class Classified(Record):
     """From the process: the classes of a text, the likeliest first."""
 
@@ -164,6 +173,8 @@ class Busy(Record):
     waiting: int
 
 
+Told = Delta | Finished | Classified | Tried
+"""What a client is told of."""
 Answering = Refused | Delta | Finished | Classified
 Report = Annotated[
     Ready | Unfit | Refused | Delta | Finished | Classified | Busy, Field(discriminator="kind")

@@ -52,6 +52,23 @@ class Metrics:
         self.restarts = Counter(
             "retune_serving_worker_restarts", "Processes that died.", registry=registry
         )
+        self.returns = Counter(
+            "retune_serving_challenger_returns",
+            "Challengers that are asked no more: unfit, or they failed too often.",
+            registry=registry,
+        )
+        self.shadows = Counter(
+            "retune_serving_shadows",
+            "Requests that a challenger was asked in the shadow, by what became of them.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.limited = Counter(
+            "retune_serving_limited",
+            "Requests beyond what a key may ask for in a minute.",
+            ["limit"],
+            registry=registry,
+        )
         self.unkept = Counter(
             "retune_serving_unkept",
             "Requests that could not be written to the request log.",

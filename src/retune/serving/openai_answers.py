@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TypeVar
 
 from openai.types import Completion, CompletionChoice, CompletionUsage, Model
 from openai.types.chat import (
@@ -20,7 +21,7 @@ from openai.types.chat.chat_completion_chunk import ChoiceLogprobs as ChunkLogpr
 from openai.types.chat.chat_completion_token_logprob import TopLogprob
 from openai.types.completion_choice import Logprobs
 
-from retune.serving.messages import Delta, Finished, TokenLogprob
+from retune.serving.messages import Delta, Finished, TokenLogprob, Tried
 
 OWNER = "retune"
 
@@ -52,9 +53,9 @@ class ChatAnswers:
         self._id, self._model, self._logprobs = f"chatcmpl-{request}", model, logprobs
         self._created = int(time.time())
 
-    def whole(self, finished: Sequence[Finished]) -> ChatCompletion:
+    def whole(self, finished: Sequence[Finished], tried: Sequence[Tried] = ()) -> ChatCompletion:
         """Return the answer of a request without a stream."""
-        return ChatCompletion(
+        whole = ChatCompletion(
             id=self._id,
             created=self._created,
             model=self._model,
@@ -72,6 +73,7 @@ class ChatAnswers:
             ],
             usage=count_usage(finished),
         )
+        return _with_validation(whole, tried)
 
     def opening(self, choice: int) -> ChatCompletionChunk:
         """Return the first chunk of a choice, which says whose turn it is."""
@@ -92,6 +94,11 @@ class ChatAnswers:
                 )
             ]
         )
+
+    def tried(self, report: Tried) -> ChatCompletionChunk:
+        """Return the chunk that says what became of the query of a choice."""
+        told = self._chunk([ChunkChoice(index=report.choice, delta=ChoiceDelta())])
+        return _with_validation(told, [report])
 
     def usage(self, finished: Sequence[Finished]) -> ChatCompletionChunk:
         """Return the chunk that ends a stream with what it took."""
@@ -118,10 +125,15 @@ class TextAnswers:
         self._created = int(time.time())
         self._offsets: dict[int, int] = {}
 
-    def whole(self, finished: Sequence[Finished]) -> Completion:
+    def whole(self, finished: Sequence[Finished], tried: Sequence[Tried] = ()) -> Completion:
         """Return the answer of a request without a stream."""
+        assert not tried  # A text is no chat: its request has no `validate`.
         ordered = sorted(finished, key=lambda each: each.choice)
         return self._completion([self._choice(each) for each in ordered], count_usage(finished))
+
+    def tried(self, report: Tried) -> Completion:
+        """Refuse: a text is not tried as a query."""
+        raise AssertionError(report)
 
     def opening(self, choice: int) -> None:
         """Return nothing: a text begins with its first characters."""
@@ -172,6 +184,20 @@ class TextAnswers:
             choices=choices,
             usage=usage,
         )
+
+
+Chat = TypeVar("Chat", ChatCompletion, ChatCompletionChunk)
+
+
+def _with_validation(chat: Chat, tried: Sequence[Tried]) -> Chat:
+    """Put what became of queries beside their choices, as a field that the API does not have."""
+    if not tried:
+        return chat
+    body = chat.model_dump()
+    shown = {report.choice: report.shown.model_dump(mode="json") for report in tried}
+    for choice in body["choices"]:
+        choice["validation"] = shown[choice["index"]]
+    return type(chat).model_validate(body)
 
 
 def _chat_logprobs(tokens: Sequence[TokenLogprob]) -> list[ChatCompletionTokenLogprob]:

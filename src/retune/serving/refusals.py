@@ -70,6 +70,23 @@ def too_busy(limit: int) -> Refusal:
     )
 
 
+def rate_limited(what: Literal["requests", "tokens"], a_minute: int, seconds: int) -> Refusal:
+    """Return what the holder of a key is told who asked for as much as a minute allows.
+
+    Args:
+        what: What there were too many of.
+        a_minute: How many the key has.
+        seconds: Until there is room for this request.
+    """
+    return Refusal(
+        429,
+        f"this key has {a_minute} {what} a minute, and this request goes beyond them. Try again "
+        f"in {seconds} s.",
+        f"{what}_rate_limit_exceeded",
+        retry_after=seconds,
+    )
+
+
 def not_ready(reason: str) -> Refusal:
     """Return what a request is told while no model is loaded and proved."""
     return Refusal(

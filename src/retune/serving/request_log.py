@@ -19,6 +19,7 @@ from retune.serving.messages import Ask, ServedModel
 
 FEEDBACK_FILE = "feedback.jsonl"
 CORRECTIONS_FILE = "corrections.jsonl"
+PAIRS_FILE = "pairs.jsonl"
 _REMEMBERED = 10_000
 """Requests that can still be judged."""
 _REMEMBERED_BYTES = 1 << 26
@@ -91,6 +92,31 @@ class RequestLog:
         with self._lock:
             self._append(self._current(), line)
             self._remember(ask.id, line, asked)
+
+    def pair(self, ask: Ask, answers: dict[str, str]) -> None:
+        """Keep what two versions answered to one request of the sample, while there is room.
+
+        Args:
+            ask: The request.
+            answers: By the address of who answered, a text or a class; the champion's first.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if not self.keeps(ask.id) or (ask.messages is None and ask.prompt is None):
+            return
+        asked = (
+            {"prompt": redact(ask.prompt or "")}
+            if ask.messages is None
+            else {
+                "messages": [{**turn, "content": redact(turn["content"])} for turn in ask.messages]
+            }
+        )
+        told = [{"model": model, "answer": redact(text)} for model, text in answers.items()]
+        with self._lock:
+            path = self._folder / PAIRS_FILE
+            if not self._is_full(path):
+                self._append(path, {"id": ask.id, **asked, "answers": told})
 
     def judge(self, request: str, rating: str, correction: str | None) -> Judged:
         """Keep what a client says of an answer.

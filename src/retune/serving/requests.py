@@ -66,6 +66,30 @@ class StreamOptions(Strict):
     include_obfuscation: Literal[False] = False
 
 
+class Validated(Strict):
+    """Whether the answer is tried as a query, and on what."""
+
+    validates: bool | None = Field(default=None, alias="validate")
+    ddl: Annotated[Text, Field(min_length=1)] | None = Field(default=None, alias="schema")
+    """CREATE statements, with INSERT statements where rows are wanted."""
+    database: Annotated[Text, Field(min_length=1, max_length=64)] | None = None
+    """Name of one that the server was given."""
+
+    @model_validator(mode="after")
+    def _has_one_place_to_run(self) -> Validated:
+        if self.ddl is not None and self.database is not None:
+            raise PydanticCustomError(
+                "tables", "schema and database are two places to run a query; send one of them"
+            )
+        if self.validates and self.ddl is None and self.database is None:
+            raise PydanticCustomError(
+                "tables",
+                "validate: a query is tried on a schema (CREATE statements) or a database that "
+                "the server was given by name; send one of them",
+            )
+        return self
+
+
 class Sampling(Strict):
     """What chat and text have in common."""
 
@@ -147,7 +171,7 @@ def read_chat(messages: list[ChatMessage], system: str | None) -> tuple[dict[str
 Messages = Annotated[list[ChatMessage], Field(min_length=1, max_length=1000)]
 
 
-class ChatRequest(Sampling):
+class ChatRequest(Sampling, Validated):
     """Body of ``/v1/chat/completions``."""
 
     messages: Messages
@@ -168,6 +192,11 @@ class ChatRequest(Sampling):
             raise PydanticCustomError("logprobs", "top_logprobs need logprobs: true")
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             raise PydanticCustomError("limit", "max_tokens and max_completion_tokens are one limit")
+        if not self.validates and (self.ddl or self.database):
+            name = "schema" if self.ddl else "database"
+            raise PydanticCustomError(
+                "tables", "{name} is what a query is tried on: send validate: true", {"name": name}
+            )
         return self
 
     @property
@@ -221,8 +250,11 @@ class TextRequest(Sampling):
         )
 
 
-class GenerateRequest(Strict):
-    """Body of ``/generate``: a question, answered as the model was scored."""
+class GenerateRequest(Validated):
+    """Body of ``/generate``: a question, answered as the model was scored.
+
+    The schema, or that of the database, is put before the question as rows have it.
+    """
 
     prompt: Annotated[Text, Field(min_length=1)]
     reasoning_effort: Effort | None = None

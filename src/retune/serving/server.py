@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from fastapi import Request
 
+from retune.registry.versions.finding import CHALLENGER
+from retune.serving.challenger import AskOf, Challenger, Order, Trial
 from retune.serving.deployment import Deployment
 from retune.serving.finding import ModelSource
 from retune.serving.keys import ApiKeys
@@ -23,11 +25,15 @@ from retune.serving.messages import (
     Finished,
     Refused,
     ServedModel,
+    Told,
+    Tried,
 )
 from retune.serving.metrics import Metrics
+from retune.serving.rates import Rate, SetAside, most_tokens
 from retune.serving.refusals import Refusal, client_gone, not_ready, too_busy
 from retune.serving.request_log import RequestLog
-from retune.serving.worker_process import WorkerProcess
+from retune.serving.validating import Database, QueryValidator
+from retune.sql.showing import Tables
 
 LOG = logging.getLogger("retune.serving")
 _GRACE_SECONDS = 5.0
@@ -70,6 +76,9 @@ class Server:
         poll_seconds: How often the alias is looked at.
         log: Keeps what is asked; None keeps nothing.
         hosts: Names that it is asked by where there are no keys; None for any.
+        databases: What clients may have queries tried on, by name.
+        rate: What a key may ask for that has no limits of its own.
+        trial: How much the challenger is asked; None where none is served.
     """
 
     def __init__(
@@ -82,14 +91,20 @@ class Server:
         poll_seconds: float,
         log: RequestLog | None = None,
         hosts: Collection[str] | None = None,
+        databases: Mapping[str, Database] | None = None,
+        rate: Rate = Rate(),  # noqa: B008 - frozen
+        trial: Trial | None = None,
     ) -> None:
         self._source, self._first, self._engine = source, first, engine
         self.limits, self.keys, self._poll_seconds = limits, keys, poll_seconds
-        self.log, self.hosts = log, hosts
+        self.log, self.hosts, self.rates = log, hosts, keys.rates(rate)
+        self.validator = QueryValidator(databases or {})
         self.metrics = Metrics()
         self.created = int(time.time())
         self._held = 0
+        self._trial = trial
         self._deployment: Deployment | None = None
+        self.challenger: Challenger | None = None
 
     async def start(self) -> None:
         """Start the process of the model; it is loaded while the server answers already."""
@@ -101,11 +116,24 @@ class Server:
             self._poll_seconds,
             drain_seconds=self.limits.held_seconds,
         )
+        if self._trial is not None:
+            self.challenger = Challenger(
+                self._source.beside(CHALLENGER),
+                lambda: self.deployment.model.version,
+                self._engine,
+                self.metrics,
+                self._trial,
+                self._poll_seconds,
+                drain_seconds=self.limits.held_seconds,
+            )
 
     async def stop(self) -> None:
         """End all processes."""
+        if self.challenger is not None:
+            await self.challenger.stop()
         if self._deployment is not None:
             await self._deployment.stop()
+        await asyncio.to_thread(self.validator.close)
 
     @property
     def deployment(self) -> Deployment:
@@ -113,17 +141,31 @@ class Server:
         assert self._deployment is not None
         return self._deployment
 
-    def worker(self, model: str | None) -> WorkerProcess:
-        """Return the process that answers for a model.
+    @property
+    def models(self) -> list[str]:
+        """Names that clients can ask for now, the champion's first."""
+        name = self.deployment.model.name
+        beside = self.challenger is not None and self.challenger.ready is not None
+        return [name, *([_challenger_of(name)] if beside else [])]
+
+    def order(self, model: str | None, request: str, ask_of: AskOf) -> Order:
+        """Return who answers a request, and what they are asked.
 
         Args:
             model: Name in the request; None where a route has but one model.
+            request: Id of the request.
+            ask_of: The order, as a version is asked.
 
         Raises:
             Refusal: It is not served here, or no model can answer now.
         """
         current = self.deployment.current
         served = current.model
+        challenger = self.challenger
+        if model == _challenger_of(served.name) and challenger is not None:
+            if challenger.ready is None:
+                raise not_ready("no challenger is there, or it is not proved yet")
+            return Order(ask_of, challenger.ready)
         known = (served.name, served.address, self._source.text)
         if model is not None and model not in known:
             raise Refusal(
@@ -134,7 +176,8 @@ class Server:
             )
         if current.state != "ready":
             raise not_ready(current.reason)
-        return current
+        asked = challenger is not None and challenger.trial.answers(request)
+        return Order(ask_of, current, challenger if asked else None)
 
     def check_limits(self, ask: Ask, name: str = "max_tokens") -> None:
         """Refuse an order for more than one may ask for.
@@ -153,54 +196,95 @@ class Server:
             )
 
     async def reports(
-        self, worker: WorkerProcess, ask: Ask, request: Request
-    ) -> AsyncGenerator[Delta | Finished | Classified, None]:
+        self, order: Order, request: Request, tables: Tables | None = None
+    ) -> AsyncGenerator[Told, None]:
         """Yield what comes of an order, in time and while the client is there.
+
+        Args:
+            order: The order, and who answers it.
+            request: Of the client.
+            tables: What the answers are tried on as queries; None where they are not.
 
         Raises:
             Refusal: There is no place for it, the model refuses it, its process dies, it takes too
                 long, or nobody waits for it any more.
         """
+        ask = order.ask
         self.check_limits(ask)
         if self._held >= self.limits.queue:
             raise too_busy(self.limits.queue)
+        aside = self._set_tokens_aside(ask, request)
         self._held += 1
         arrived: _Arrived = asyncio.Queue()
         # A task of its own: whoever reads may be cancelled, and once more while it cleans up.
-        writing = asyncio.create_task(_pass_on(worker.answer(ask), arrived))
+        writing = asyncio.create_task(_pass_on(order.answer(), arrived))
         gone = asyncio.create_task(_wait_until_gone(request))
         gone.add_done_callback(lambda _: arrived.put_nowait(client_gone()))
-        text, label = "", None
+        texts, label, used = [""] * ask.n, None, 0
         end = time.monotonic() + self.limits.seconds
         try:
             # No `asyncio.timeout`: a stream begins in one task and goes on in another.
             while (report := await self._next(arrived, end)) is not None:
                 if isinstance(report, Refused):
                     raise _refusal_of(report)
-                self._count(report)
+                used += self._count(report)
                 if isinstance(report, Classified):
                     label = next(iter(report.probabilities))
-                elif not report.choice:
-                    text += report.text
+                else:
+                    texts[report.choice] += report.text
                 yield report
-            await self._keep(ask, worker.model, None if ask.classify else text, label)
+            aside.settle(used)
+            await self._keep(order, None if ask.classify else texts[0], label)
+            self._shadow(order, texts[0] if label is None else label)
+            if tables is not None:
+                left = end - time.monotonic()
+                for choice, shown in enumerate(await self.validator.check(texts, tables, left)):
+                    yield Tried(choice=choice, shown=shown)
+        except Refusal as refusal:
+            # What is broken off by its client, or takes too long, counts as all that it might
+            # have taken: how much was computed is not known.
+            if refusal.code not in ("client_gone", "timeout"):
+                aside.settle(used)
+            if refusal.code == "timeout":
+                order.late()
+            raise
         finally:
             gone.cancel()
             writing.cancel()
             self._held -= 1
             await asyncio.wait([writing])
 
-    async def _keep(
-        self, ask: Ask, model: ServedModel, answer: str | None, label: str | None
-    ) -> None:
+    def _set_tokens_aside(self, ask: Ask, request: Request) -> SetAside:
+        tokens = most_tokens(ask, self._engine.default_tokens)
+        try:
+            return self.rates.set_tokens_aside(request.state.holder, tokens)
+        except Refusal:
+            self.metrics.limited.labels("tokens").inc()
+            raise
+
+    async def _keep(self, order: Order, answer: str | None, label: str | None) -> None:
         if self.log is None:
             return
         try:
-            await asyncio.to_thread(self.log.write, ask, model, answer, label)
+            await asyncio.to_thread(self.log.write, order.ask, order.model, answer, label)
         except OSError as error:
             # A full disk takes the log, and not the answer that is written already.
-            LOG.error("%s is not kept (--log-requests): %s", ask.id, error)
+            LOG.error("%s is not kept (--log-requests): %s", order.ask.id, error)
             self.metrics.unkept.inc()
+
+    def _shadow(self, order: Order, shown: str) -> None:
+        """Ask the challenger too, where the champion has answered and it is its turn."""
+        champion, challenger, log = order.model, self.challenger, self.log
+        if challenger is None or not challenger.trial.shadows(order.ask.id):
+            return
+        if order.worker is challenger.worker:
+            return
+
+        def told(model: ServedModel, answer: str) -> None:
+            if log is not None:
+                log.pair(order.ask, {champion.address: shown, model.address: answer})
+
+        challenger.shadow(order.ask_of, shown, told)
 
     async def _next(self, arrived: _Arrived, end: float) -> Answering | None:
         """Return the next report; None after the last one."""
@@ -214,16 +298,20 @@ class Server:
             raise report
         return report
 
-    def _count(self, report: Delta | Finished | Classified) -> None:
+    def _count(self, report: Delta | Finished | Classified) -> int:
+        """Count the tokens that a report tells of, and return how many; a prompt counts once."""
         if isinstance(report, Delta):
-            return
+            return 0
+        written = 0
         if isinstance(report, Finished):
-            self.metrics.tokens.labels("written").inc(report.tokens)
+            written = report.tokens
+            self.metrics.tokens.labels("written").inc(written)
             if report.first_token_seconds is not None:
                 self.metrics.first_token_seconds.observe(report.first_token_seconds)
             if report.choice:
-                return
+                return written
         self.metrics.tokens.labels("prompt").inc(report.prompt_tokens)
+        return written + report.prompt_tokens
 
     def gauge(self) -> None:
         """Set the gauges to what holds now."""
@@ -233,6 +321,10 @@ class Server:
         self.metrics.waiting.set(current.busy.waiting)
         self.metrics.ready.set(current.state == "ready")
         self.metrics.version.set(current.model.version or 0)
+
+
+def _challenger_of(name: str) -> str:
+    return f"{name}@{CHALLENGER}"
 
 
 def _refusal_of(report: Refused) -> Refusal:

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from retune.serving.messages import Ask, Classified, Delta, Finished
+from retune.serving.messages import Ask, Classified, Finished, Told, Tried
 from retune.serving.openai_answers import ChatAnswers, TextAnswers
 from retune.serving.refusals import Refusal
 
@@ -59,8 +59,8 @@ class TimedStream(StreamingResponse):
 async def write_events(
     ask: Ask,
     answers: ChatAnswers | TextAnswers,
-    first: Delta | Finished | Classified | None,
-    reports: AsyncGenerator[Delta | Finished | Classified, None],
+    first: Told | None,
+    reports: AsyncGenerator[Told, None],
     *,
     usage: bool,
 ) -> AsyncGenerator[str, None]:
@@ -81,7 +81,9 @@ async def write_events(
                 yield _event(opening)
         report = first
         while report is not None:
-            if not isinstance(report, Classified):
+            if isinstance(report, Tried):
+                yield _event(answers.tried(report))
+            elif not isinstance(report, Classified):
                 yield _event(answers.chunk(report))
                 finished += [report] if isinstance(report, Finished) else []
             report = await anext(reports, None)

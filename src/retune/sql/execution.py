@@ -16,24 +16,15 @@ from typing import Any
 
 from retune.sql.lexing import (
     is_deterministic,
-    name_double_quoted,
     orders_rows,
     read_tokens,
     split_statements,
 )
 from retune.sql.parsing import UnreadableError, translate_sql
+from retune.sql.queries import read_query
 from retune.sql.records import SqlLimits, SqlRow
 from retune.sql.sandbox import SqlSandbox
 from retune.sql.ties import tie_probes
-
-_QUERY_WORDS = frozenset({"select", "with", "values"})
-_WRITING_WORDS = frozenset(
-    """
-    alter analyze attach begin commit copy create delete detach drop end execute explain grant
-    insert merge pragma reindex release replace revoke rollback savepoint set truncate update
-    vacuum
-    """.split()  # noqa: SIM905 - a list of sixty lines reads worse
-)
 
 _CREATES_VIEW = re.compile(r"\bcreate\s+(?:temp\w*\s+)?view\b", re.IGNORECASE)
 
@@ -172,27 +163,7 @@ class ExecutionJudge:
 
     def _runnable(self, sql: str) -> str:
         """Return the one query in a text as SQLite is to run it, or refuse it."""
-        if not sql.strip():
-            raise UnreadableError("empty")
-        if len(sql) > self._limits.max_sql_chars:
-            raise UnreadableError("too_long", f"{len(sql)} characters")
-        sql = translate_sql(sql, self._dialect)
-        statements = split_statements(read_tokens(sql))
-        if not statements:
-            raise UnreadableError("empty")
-        if len(statements) > 1:
-            raise UnreadableError("several_statements", f"{len(statements)} statements")
-        return self._checked(sql, statements[0][0].folded)
-
-    def _checked(self, sql: str, first_word: str) -> str:
-        if first_word in _WRITING_WORDS:
-            raise UnreadableError("unsafe", f"starts with {first_word.upper()}")
-        if first_word not in _QUERY_WORDS:
-            raise UnreadableError("not_a_query", f"starts with {first_word[:40]!a}")
-        tokens = read_tokens(sql)
-        if not is_deterministic(tokens):
-            raise UnreadableError("not_deterministic", "reads the clock or draws random numbers")
-        return name_double_quoted(sql, tokens)
+        return read_query(sql, self._limits.max_sql_chars, self._dialect, repeatable=True)
 
 
 def _has_view_of_clock(context: str) -> bool:

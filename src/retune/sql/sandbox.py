@@ -61,7 +61,7 @@ class SqlSandbox:
         """Have the worker do one thing.
 
         Args:
-            op: `open`, `gold`, `probe` or `prediction`.
+            op: `open`, `gold`, `probe`, `prepare`, `show` or `prediction`.
             deadline_s: Seconds of processor time until its answer is late.
             **fields: What the operation needs.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import math
 import os
 import resource
 import signal
@@ -34,6 +35,9 @@ _OPEN_FILES = 16
 _STEPS_BETWEEN_LOOKS = 10_000
 _PAGE_BYTES = 4096
 _DETAIL_CHARS = 300
+_SHOWN_CHARS = 200
+"""Of one value that a person is shown."""
+_SHOWN_CELLS = 1000
 
 
 class _StatementError(Exception):
@@ -59,7 +63,7 @@ class Worker:
         self._deadline = 0.0
 
     def answer(self, request: dict[str, Any]) -> Reply:
-        """Do one request: `open` a database, run the `gold`, a `probe`, `prepare`, or judge."""
+        """Do one request: `open` a database, run `gold` or `probe`, `prepare`, `show`, or judge."""
         seconds = float(request["deadline_s"])
         # Processor time: what a query answers must not depend on what else the machine does.
         self._deadline = time.process_time() + seconds
@@ -83,6 +87,8 @@ class Worker:
             return {"status": "ok", "rows": len(self._gold)}
         if request["op"] == "prepare":
             return self._prepare_alone(request["context"], request["sql"])
+        if request["op"] == "show":
+            return self._show(request["sql"], request["rows"])
         if request["op"] == "probe":  # the gold's rows stay in hand
             return {"status": "ok", "rows": len(self._run(request["sql"], 1, cut=True))}
         # One row more than the gold is enough to know that the prediction is wrong.
@@ -164,20 +170,36 @@ class Worker:
         return {"status": "ok", "has_rows": has_rows}
 
     def _run(self, sql: str, max_rows: int, *, cut: bool = False) -> list[Row]:
+        _, rows = self._fetch(sql, max_rows + (not cut))
+        if self._guard.not_deterministic:
+            raise _StatementError("not_deterministic")
+        if len(rows) > max_rows:
+            raise _StatementError("too_many_rows", f"more than {max_rows} rows")
+        return rows
+
+    def _fetch(self, sql: str, count: int) -> tuple[list[str], list[Row]]:
+        """Return the columns of a query and its first rows."""
         connection = self._connection
         if connection is None:
             raise _StatementError("unreadable", "no database is open")
         self._guard.reset()
         try:
             with contextlib.closing(connection.execute(sql)) as cursor:
-                rows: list[Row] = cursor.fetchmany(max_rows + (not cut))
+                rows: list[Row] = cursor.fetchmany(count)
+                return [column[0] for column in cursor.description or ()], rows
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
             raise self._failure_of(error, self._guard.refused) from error
-        if self._guard.not_deterministic:
-            raise _StatementError("not_deterministic")
-        if len(rows) > max_rows:
-            raise _StatementError("too_many_rows", f"more than {max_rows} rows")
-        return rows
+
+    def _show(self, sql: str, most_rows: int) -> Reply:
+        """Return what a person is shown of a result, as JSON has it; the clock may be read."""
+        columns, rows = self._fetch(sql, most_rows + 1)
+        shown = rows[: min(most_rows, max(1, _SHOWN_CELLS // max(1, len(columns))))]
+        return {
+            "status": "ok",
+            "columns": [_clean(name) for name in columns],
+            "rows": [[_as_json(value) for value in row] for row in shown],
+            "more": len(rows) > len(shown),
+        }
 
     def _failure_of(self, error: Exception, refused: str | None) -> _StatementError:
         if self._guard.not_deterministic:
@@ -187,6 +209,22 @@ class Worker:
         if str(error) == "interrupted":
             return _StatementError("timeout", "the deadline passed")
         return _StatementError("failed", str(error))
+
+
+def _as_json(value: Any) -> str | int | float | None:
+    if isinstance(value, bytes):
+        cut = "..." if len(value) > _SHOWN_CHARS else ""
+        return f"x'{value[:_SHOWN_CHARS].hex()}'{cut}"
+    if isinstance(value, str):
+        return _clean(value)
+    # 9e999 is infinite in SQLite, and no number in JSON.
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _clean(text: str) -> str:
+    cut = text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "..."
+    # Bytes that are no UTF-8 came in as lone surrogates, which nothing could send on.
+    return cut.encode("utf-8", "replace").decode()
 
 
 def _quoted(name: str) -> str:

@@ -6,11 +6,13 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from retune.errors import ConfigError
+from retune.serving.challenger import Order
 from retune.serving.finding import ModelSource
 from retune.serving.keys import ApiKeys, read_keys
 from retune.serving.messages import Ask, EngineSettings, Finished, ServedModel
@@ -54,8 +56,9 @@ class Silent:
 class Client:
     """A connection that stays open until it goes away."""
 
-    def __init__(self) -> None:
+    def __init__(self, holder: str | None = None) -> None:
         self.gone = asyncio.Event()
+        self.state = SimpleNamespace(holder=holder)
 
     async def receive(self) -> dict[str, Any]:
         await self.gone.wait()
@@ -67,7 +70,8 @@ def server(**limits: Any) -> Server:
 
 
 async def read(made: Server, worker: Silent, client: Client) -> list[Any]:
-    return [each async for each in made.reports(worker, ASK, client)]  # type: ignore[arg-type]
+    order = Order(lambda _: ASK, worker)  # type: ignore[arg-type]
+    return [each async for each in made.reports(order, client)]  # type: ignore[arg-type]
 
 
 def test_more_requests_than_the_queue_takes_are_sent_away_for_a_while() -> None:
@@ -132,7 +136,8 @@ def test_a_client_that_does_not_read_its_stream_is_cut_off() -> None:
     async def ask() -> None:
         made, worker, client = server(queue=1), Silent(), Client()
         worker.let.set()
-        reports = made.reports(worker, ASK, client)  # type: ignore[arg-type]
+        order = Order(lambda _: ASK, worker)  # type: ignore[arg-type]
+        reports = made.reports(order, client)  # type: ignore[arg-type]
         first = await anext(reports, None)
         events = write_events(
             ASK, TextAnswers(ASK.id, "m", logprobs=False), first, reports, usage=False

@@ -87,3 +87,42 @@ def test_versions_change_without_a_failed_request_and_a_wrong_one_is_refused(
 def _last(asking: Asking) -> tuple[str, str]:
     status, version = asking.answers[-1]
     return str(status), version
+
+
+def test_a_challenger_answers_its_share_and_no_request_is_lost_with_its_process(
+    bench: Bench, serve: Callable[..., Served]
+) -> None:
+    """Half of the requests; its process is killed while they come, and all are answered."""
+    bench.register("shared", 1)
+    bench.register("shared", 2, promote=False)
+    served = serve(
+        *("models:/shared@champion", "--store", str(bench.root), "--poll", "0.2"),
+        *("--canary", "50"),
+    )
+    served.wait_until_ready()
+
+    def status() -> object:
+        return served.ready()["challenger"]["status"]
+
+    wait_until(lambda: status() == "ready", what="a challenger that is ready", every=0.2)
+    assert [each["id"] for each in served.get("/v1/models").json()["data"]] == [
+        *("shared", "shared@challenger")
+    ]
+    asking = Asking(served)
+    try:
+        wait_until(lambda: ("200", "2") in _all(asking), what="an answer of version 2")
+        # The one that was started last.
+        max(served.workers(), key=lambda each: each.create_time()).kill()
+        wait_until(lambda: status() != "ready", what="its end", every=0.05)
+        seen = len(asking.answers)
+        wait_until(lambda: len(asking.answers) > seen + 3, what="answers behind it")
+        wait_until(lambda: status() == "ready", what="its return", every=0.2)
+    finally:
+        asking.stop()
+
+    assert {status for status, _ in _all(asking)} == {"200"}
+    assert {version for _, version in _all(asking)} == {"1", "2"}
+
+
+def _all(asking: Asking) -> list[tuple[str, str]]:
+    return [(str(status), version) for status, version in asking.answers]

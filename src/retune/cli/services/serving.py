@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,13 +13,17 @@ from retune.cli.services.places import find_registry
 from retune.cli.services.servers import refuse_taken_port
 from retune.errors import ConfigError
 from retune.recipe.loading import load_recipe
+from retune.registry.versions.finding import CHAMPION
 from retune.resolving import read_address
 from retune.serving.app import build_app
+from retune.serving.challenger import Trial
 from retune.serving.finding import ModelSource
 from retune.serving.keys import VARIABLE, read_keys
 from retune.serving.messages import EngineSettings
+from retune.serving.rates import Rate
 from retune.serving.request_log import RequestLog
 from retune.serving.server import Limits, Server
+from retune.serving.validating import read_databases
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -43,6 +48,9 @@ class ServeOptions:
     name: str | None
     keys: Path | None
     without_keys: bool
+    rate: Rate
+    databases: Sequence[str]
+    trial: Trial | None
     batch: int
     context: int
     default_tokens: int
@@ -72,6 +80,17 @@ def serve_model(text: str, options: ServeOptions) -> None:
             f"file with --keys, set {VARIABLE}, or say --without-keys where something before "
             "this server lets nobody in."
         )
+    if options.rate != Rate() and not keys:
+        raise ConfigError(
+            "--key-requests and --key-tokens bound what a key may ask for, and there is no API "
+            f"key. Name a file with --keys, set {VARIABLE}, or leave the limits out."
+        )
+    if options.trial is not None and not _follows_champion(text):
+        raise ConfigError(
+            f"{text}: a challenger (--challenger, --canary, --shadow) is served beside its "
+            "champion. Name the model as models:/NAME@champion."
+        )
+    databases = read_databases(options.databases)
     refuse_taken_port("retune serve", options.port, "--port", options.host)
     source = find_source(text, options)
     server = Server(
@@ -88,6 +107,9 @@ def serve_model(text: str, options: ServeOptions) -> None:
         options.poll_seconds,
         RequestLog(*options.log) if options.log else None,
         _LOOPBACK if options.host in _LOOPBACK else None,
+        databases,
+        options.rate,
+        options.trial,
     )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     uvicorn.run(
@@ -100,6 +122,11 @@ def serve_model(text: str, options: ServeOptions) -> None:
         log_config=None,
         timeout_graceful_shutdown=int(options.limits.seconds),
     )
+
+
+def _follows_champion(text: str) -> bool:
+    address = read_address(text)
+    return address is not None and address.alias == CHAMPION
 
 
 def find_source(text: str, options: ServeOptions) -> ModelSource:
