@@ -31,7 +31,9 @@ Metric = Literal[
     "chrf",
     "bleu",
 ]
-OwnFigure = Annotated[str, Field(pattern=r"^own_(metric|error)\..+$")]
+OwnFigure = Annotated[
+    str, Field(pattern=r"^own_(metric|error)\..+$", examples=["own_metric.house_style"])
+]
 """A metric of the team (`scoring.text_metrics`), such as `own_metric.house_style`."""
 
 _GUARDED = (

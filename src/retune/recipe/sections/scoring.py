@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from retune.recipe.sections.base import (
     Count,
@@ -87,6 +87,18 @@ class OwnMetricConfig(Section):
         return self
 
 
+def _kind_of_metric(value: object) -> str:
+    return OWN_METRIC if isinstance(value, dict | OwnMetricConfig) else "name"
+
+
+OWN_METRIC = "own_metric"
+"""Tag of a team's metric in the locations of errors, which no file has."""
+TextMetric = Annotated[
+    Annotated[TextMetricName, Tag("name")] | Annotated[OwnMetricConfig, Tag(OWN_METRIC)],
+    Discriminator(_kind_of_metric),
+]
+
+
 class ScoringConfig(Section):
     """Generation and metrics on the held-out rows."""
 
@@ -106,7 +118,7 @@ class ScoringConfig(Section):
     """How a model names a class. likelihood: the label whose tokens it finds most likely, which
     also gives probabilities. generation: it writes, and a label is looked for in its text."""
 
-    text_metrics: Annotated[tuple[TextMetricName | OwnMetricConfig, ...], Field(strict=False)] = ()
+    text_metrics: Annotated[tuple[TextMetric, ...], Field(strict=False)] = ()
     """Figures of answers in free text (neither queries nor classes) against their references:
     exact_match, token_f1, rouge_l, chrf, bleu, or a metric of the team ({folder: ...} or {hub: ...,
     revision: ...}). Every held-out row is answered for them."""
