@@ -21,6 +21,13 @@ def test_a_list_of_answers_is_learned_by_its_first_and_accepted_as_a_whole() -> 
     assert fields["references"] == ["Brasília", "Brasília, DF"]
 
 
+def test_a_list_of_one_answer_is_that_answer() -> None:
+    """Also where it is written twice; rows keep a list where there is a choice."""
+    for value in (["Brasília"], ["Brasília", "Brasília"]):
+        fields = read({"question": "Capital?", "answer": value})
+        assert (fields["answer"], fields["references"]) == ("Brasília", None)
+
+
 def test_answers_as_squad_keeps_them_are_accepted_as_a_whole() -> None:
     """An annotator who left the place blank gave no answer."""
     answers = {"text": ["em 1822", " ", "1822"], "answer_start": [4, 0, 7]}

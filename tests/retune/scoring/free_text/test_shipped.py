@@ -37,6 +37,8 @@ EDGES = [
     Text("日本語です", ["日本語"]),
     Text("o avião", ["o aviao", "O avião!"]),
 ]
+NO_LONG_RUN = Text("o gato dorme hoje cedo", ["o gato come bem agora"])
+"""Two words in a row are shared, and neither three nor four of the three and two that there are."""
 ACCENTED = {sign: f"zq{at}q" for at, sign in enumerate("áàâãéêíóôõúüç")}
 
 
@@ -79,7 +81,9 @@ def test_chrf_is_that_of_sacrebleu() -> None:
         assert 100 * chrf(each) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("taken", [[each] for each in EDGES] + [rows(), EDGES, rows()[:3]])
+@pytest.mark.parametrize(
+    "taken", [[each] for each in (*EDGES, NO_LONG_RUN)] + [rows(), EDGES, rows()[:3]]
+)
 def test_bleu_of_the_sums_of_rows_is_sacrebleus_of_the_corpus(taken: list[Text]) -> None:
     """Sums are all that it needs, so that drawn rows need not be counted again."""
     sums = np.array([list(count_ngrams(each).values()) for each in taken], dtype=float).sum(axis=0)
