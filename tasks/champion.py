@@ -22,7 +22,7 @@ from retune.registry.records import TRAINING_HOURS
 from retune.registry.versions.finding import find_opponent
 from retune.release.error_budget import ErrorBudget
 from retune.score_records import GateDecision, ModelScores, RegisteredRef
-from retune.scoring.figures import FIGURES
+from retune.scoring.figures import FIGURES, figure_of
 from retune.training.resource_record import read_measured
 from tasks.data import retokenize_rows
 from tasks.runs.job import Job
@@ -172,7 +172,7 @@ def cases_that_decide(job: Job) -> Source | None:
         job: Its recipe and files.
     """
     metric = job.run.recipe.gate.metric
-    return job.inputs.probes if metric and FIGURES[metric].over == "cases" else None
+    return job.inputs.probes if metric and figure_of(metric).over == "cases" else None
 
 
 def _told_cost(run: RecipeRun, adapter: AdapterRef) -> RecipeRun:

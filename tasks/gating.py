@@ -20,7 +20,7 @@ from retune.gate.requirements import (
     refuse_weak_test,
 )
 from retune.release.spending import find_level
-from retune.scoring.figures import FIGURES
+from retune.scoring.figures import figure_of
 from tasks.runs.job import Job
 
 
@@ -51,7 +51,7 @@ def check_gate(job: Job) -> DetectableGain | None:
     cases = list_categories(job.inputs) if gate.guards else []
     for note in refuse_small_guards(gate, metric, side, cases, level):
         run.watcher.note(note)
-    if FIGURES[metric].over != "rows":
+    if figure_of(metric).over != "rows":
         return None
     earlier = find_earlier(run.store, side.digest, metric)
     base = find_base_figure(run.store, side.digest, job.inputs.base.digest, metric)

@@ -22,6 +22,7 @@ score_sql = StageTask(stages.score_sql)
 score_labels = StageTask(stages.score_labels)
 score_baselines = StageTask(stages.score_baselines)
 sample_answers = StageTask(stages.sample_answers)
+score_text = StageTask(stages.score_text)
 score_general_text = StageTask(stages.score_general_text)
 probe_model = StageTask(stages.probe_model)
 probe_counterfactuals = StageTask(stages.probe_counterfactuals)
@@ -69,6 +70,26 @@ def score_model(
     return combine(lambda found: ModelScores.of(found, form), reports)
 
 
+def score_answers(job: Job, model: ScoredModel, rows: SideRef, role: str) -> ScoreReport:
+    """Score a model's answers in free text by what `scoring.text_metrics` names.
+
+    Args:
+        job: Its recipe names the metrics.
+        model: Where its parts lie.
+        rows: What it is asked.
+        role: Which model it is, as lines name it.
+    """
+    scoring = job.run.recipe.scoring
+    return score_text.of(role)(
+        job.run,
+        model=model,
+        rows=rows,
+        metrics=tuple(one for one in scoring.text_metrics if isinstance(one, str)),
+        own=job.inputs.own_metrics,
+        results={one.figure: one.result for one in scoring.own_metrics if one.result},
+    )
+
+
 def score_label_baselines(job: Job) -> ScoreReport | None:
     """Score what any model of labels has to beat: the largest class, and a plain classifier."""
     if not job.inputs.has_labels:
@@ -91,8 +112,10 @@ def _writer_scorers(job: Job, role: str, model: ScoredModel, rows: SideRef) -> S
         found["sql"] = lambda: score_sql.of(role)(run, model=model, rows=rows)
     if inputs.has_labels:
         found |= _label_scorer(job, role, model, rows)
-    # Queries and classes are answers to show already.
-    written = inputs.asks_sql or inputs.has_labels
+    if run.recipe.scoring.text_metrics:
+        found["text"] = lambda: score_answers(job, model, rows, role)
+    # Queries, classes and answers that are scored are answers to show already.
+    written = inputs.asks_sql or inputs.has_labels or "text" in found
     if inputs.asks_questions and not written and run.recipe.scoring.samples:
         found["answers"] = lambda: sample_answers.of(role)(run, model=model, rows=rows)
     if probes:

@@ -21,7 +21,6 @@ WITH_ANOTHER = {"pydantic_core": "pydantic", "distributed": "prefect-dask", "_ty
 """Modules that come with what is declared: pydantic pins its core, and typeshed is of mypy."""
 
 NEVER_IMPORTED = {
-    "evaluate": "reference metrics, to be scored beside ours",
     "sentencepiece": "transformers' tokenizers import it for a model that has no tokenizer.json",
     "psycopg": "MLflow's server imports it for a database on PostgreSQL",
     "s3fs": "fsspec imports it for a store on S3",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -20,10 +20,13 @@ from retune.modeling.snapshots import locate_base
 from retune.modeling.starting import locate_start
 from retune.recipe.loading import LoadedRecipe
 from retune.recipe.recipe import Recipe
-from retune.recipe.sections import SourceConfig, prompt_fields
+from retune.recipe.sections import FormatName, SourceConfig, prompt_fields
 from retune.records import RowSource, Source
-from retune.scoring.figures import FIGURES, figure_that_decides
+from retune.scoring.figures import FIGURES, figure_of, figure_that_decides
+from retune.scoring.free_text.own_folders import locate_metric
 from retune.scoring.shipped_texts import GENERAL_TEXT
+
+_NO_FREE_TEXT: frozenset[FormatName] = frozenset({"text", "text_label", "text_to_sql"})
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Inputs:
         template: The chat template, when it is not the tokenizer's own.
         pairs: Pairs of answers to learn preferences from.
         start: Folder of the adapter that training goes on from.
+        own_metrics: Folders of the team's metrics of answers, by the name of their figure.
     """
 
     rows: tuple[RowInput, ...]
@@ -77,6 +81,7 @@ class Inputs:
     template: Source | None
     pairs: Source | None = None
     start: Source | None = None
+    own_metrics: dict[str, Source] = field(default_factory=dict)
 
     @property
     def asks_sql(self) -> bool:
@@ -146,6 +151,10 @@ def locate_inputs(loaded: LoadedRecipe, *, with_weights: bool = True) -> Inputs:
                 else None
             )
         ),
+    }
+    found["own_metrics"] = {
+        each.figure: attempts.make(partial(locate_metric, each, resolve))
+        for each in recipe.scoring.own_metrics
     }
     found["start"] = attempts.make(lambda: _located_start(loaded, found["base"]))
     attempts.raise_failures()
@@ -242,16 +251,17 @@ def _refuse_unfit(recipe: Recipe, rows: tuple[RowInput, ...]) -> None:
             "or remove data.labels."
         )
     metric, asks_sql = recipe.gate.metric, "text_to_sql" in formats
-    needed = FIGURES[metric].rows if metric else None
+    needed = figure_of(metric).rows if metric else None
     if needed is not None and needed not in formats:
         lacking = {"text_label": "has labels", "text_to_sql": "is text-to-SQL"}[needed]
         raise ConfigError(
             f"gate.metric is {metric}, but no source of rows {lacking} ({found}). "
             f"Choose another metric, or state format: {needed} for the source."
         )
+    _refuse_unfit_text_metrics(recipe, formats)
     _refuse_unfit_watch(recipe.training.watch, formats)
     decides = metric or figure_that_decides(lambda each: each.rows is None or each.rows in formats)
-    if metric is None and recipe.gate.min_value is not None and FIGURES[decides].lower_is_better:
+    if metric is None and recipe.gate.min_value is not None and figure_of(decides).lower_is_better:
         raise ConfigError(
             f"gate.min_value is {recipe.gate.min_value:g}, but {decides} decides for these rows "
             f"({found}), and is better when lower. Remove it, and use gate.min_gain."
@@ -267,6 +277,27 @@ def _refuse_unfit(recipe: Recipe, rows: tuple[RowInput, ...]) -> None:
         raise ConfigError(
             f"prompt.user has {{schema}}, but no source of rows is text-to-SQL ({found}), so there "
             "is no schema to show. Remove {schema}, or name data.databases."
+        )
+
+
+def _refuse_unfit_text_metrics(recipe: Recipe, formats: Collection[str]) -> None:
+    asked, metric = recipe.scoring.text_figures, recipe.gate.metric
+    found = f"found: {', '.join(sorted(formats))}"
+    if metric and figure_of(metric).of_answers and metric not in asked:
+        named = ", ".join(asked) or "none"
+        raise ConfigError(
+            f"gate.metric is {metric}, but scoring.text_metrics does not ask for it (it names "
+            f"{named}). Add it there, or name another gate.metric."
+        )
+    if asked and recipe.head is not None:
+        raise ConfigError(
+            "scoring.text_metrics compares written answers, but a classification head writes "
+            "none (head). Remove one of the two."
+        )
+    if asked and not set(formats) - _NO_FREE_TEXT:
+        raise ConfigError(
+            f"scoring.text_metrics compares answers in free text, but no source of rows has any "
+            f"({found}). Remove it, or name rows of questions and answers."
         )
 
 

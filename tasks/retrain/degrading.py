@@ -15,7 +15,7 @@ from retune.retraining.degradation import judge_degradation, judge_no_newer_rows
 from retune.retraining.findings import TriggerFinding
 from retune.retraining.known_rows import find_asked
 from retune.score_records import ScoreReport
-from retune.scoring.figures import FIGURES, figure_that_decides
+from retune.scoring.figures import figure_of, figure_that_decides
 from tasks.champion import read_as_champion
 from tasks.data import (
     clean_rows,
@@ -28,7 +28,7 @@ from tasks.estimating import plan_scoring
 from tasks.remembering import history_of
 from tasks.runs.job import Job
 from tasks.runs.stage_task import StageTask, is_pending
-from tasks.scoring import score_labels, score_perplexity, score_sql
+from tasks.scoring import score_answers, score_labels, score_perplexity, score_sql
 
 KEY = "retrain.triggers.degraded.rows"
 """Where the recipe names the newer rows, for messages."""
@@ -89,7 +89,7 @@ def choose_metric(job: Job) -> str:
         job: Its recipe may name a figure; its inputs say which kinds of rows there are.
     """
     named = job.run.recipe.gate.metric
-    if named is not None and FIGURES[named].over == "rows":
+    if named is not None and figure_of(named).over == "rows":
         return named
     kinds = {row.located.format for row in job.inputs.rows}
     return figure_that_decides(lambda each: each.rows is None or each.rows in kinds)
@@ -114,7 +114,7 @@ def load_newer(job: Job, metric: str) -> Job:
         update={"path": config.rows, "hub": None, "max_rows": None, "weight": None}
     )
     located = locate_rows(source, recipe.data, run.loaded.resolve, KEY)
-    needed = FIGURES[metric].rows
+    needed = figure_of(metric).rows
     if needed is not None and located.format != needed:
         raise ConfigError(
             f"{KEY}: {config.rows} is {located.format}, but {metric} decides, which {needed} has. "
@@ -145,11 +145,13 @@ def load_newer(job: Job, metric: str) -> Job:
 
 def _score(job: Job, model: ScoredModel, metric: str, rows: SideRef, role: str) -> ScoreReport:
     """Score the champion by what decides alone, and by the same classes on all rows."""
-    kind = FIGURES[metric].rows
+    kind = figure_of(metric).rows
     if kind == "text_to_sql":
         return score_sql.of(role)(job.run, model=model, rows=rows)
     if kind == "text_label":
         return score_labels.of(role)(job.run, model=model, rows=rows, labels=job.labels)
+    if figure_of(metric).of_answers:
+        return score_answers(job, model, rows, role)
     return score_perplexity.of(role)(job.run, model=model, rows=rows)
 
 

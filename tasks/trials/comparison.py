@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from retune.digests import digest_json
-from retune.scoring.figures import FIGURES
+from retune.scoring.figures import figure_of
 from retune.trials.checking import check_inputs, check_runner
 from retune.trials.choosing import CHOSEN_ON
 from retune.trials.lines import as_stage_line
@@ -159,6 +159,6 @@ def open_study(
         axes=axes,
         search=search,
         trials=trials,
-        higher_is_better=not FIGURES[metric].lower_is_better,
+        higher_is_better=not figure_of(metric).lower_is_better,
         seed=comparison.run.recipe.seed,
     )

@@ -78,6 +78,53 @@ def test_instructions_are_scored_by_perplexity_and_shown_as_samples(tmp_path: Pa
     assert "Perplexity" in summary["decision"]["reasons"][0]
 
 
+OWN_METRIC = """
+import datasets
+import evaluate
+
+
+class Brevity(evaluate.Metric):
+    def _info(self):
+        texts = {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
+        return evaluate.MetricInfo(
+            description="", citation="", inputs_description="", features=datasets.Features(texts)
+        )
+
+    def _compute(self, predictions, references):
+        return {"brevity": 1 / (1 + len(predictions[0]))}
+"""
+
+
+def test_answers_are_gated_by_metrics_of_text_and_a_teams_own_guards(tmp_path: Path) -> None:
+    """The metric of a folder guards where chrF decides; every row's references are kept."""
+    rows = [
+        {"instruction": f"Diga o número {at}", "output": [f"O número é {at}.", f"É {at}."]}
+        for at in range(60)
+    ]
+    metrics = ["chrf", "bleu", {"folder": "metrics/brevity"}]
+    recipe = write_rows_project(
+        tmp_path / "project",
+        rows,
+        probes=None,
+        scoring={"max_new_tokens": 8, "resamples": 200, "text_metrics": metrics},
+        gate={"metric": "chrf", "guards": {"own_metric.brevity": 0.5}},
+    )
+    folder = recipe.parent / "metrics" / "brevity"
+    folder.mkdir(parents=True)
+    (folder / "brevity.py").write_text(OWN_METRIC, "utf-8")
+    summary = last_json(retune(recipe, "--json"))
+    figures = {"perplexity", "general_text_bits_per_byte", "chrf", "bleu", "own_metric.brevity"}
+    assert all(set(metrics) == figures for metrics in summary["models"].values())
+    assert "chrF" in summary["decision"]["reasons"][0]
+    assert [each["metric"] for each in summary["decision"]["guards"]] == ["own_metric.brevity"]
+    assert len(summary["samples"]) == 3
+    reports = (recipe.parent / ".retune" / "score_text").glob("*/rows.jsonl")
+    kept = [json.loads(line) for each in reports for line in each.read_text("utf-8").splitlines()]
+    assert kept and all(len(row["references"]) == 2 for row in kept)
+    page = Path(summary["report"]) / "report.html"
+    assert "Brevity" in page.read_text("utf-8")
+
+
 def test_every_probe_can_be_asked_for(tmp_path: Path) -> None:
     """Cases, counterfactual pairs and perturbed questions, each with its figures for each model."""
     probes = {

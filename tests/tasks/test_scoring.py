@@ -51,6 +51,15 @@ def test_rows_choose_the_scorer_of_answers(
     assert labels_of(job) == ["score_perplexity (x)", "score_general_text (x)", *own]
 
 
+def test_answers_that_are_scored_are_the_samples_too(make_job: MakeJob) -> None:
+    """A model is not asked twice; the metrics are given to the stage, folders by their figure."""
+    own = {"own_metric.house": PROBES}
+    metrics = {"text_metrics": ["chrf", {"folder": "house", "result": "words"}]}
+    job = make_job(locate(format_name="instruction"), given={"own_metrics": own}, scoring=metrics)
+    score_model(job, "x", PENDING)
+    assert labels_of(job)[2:] == ["score_text (x)"]
+
+
 def test_some_reports_can_be_left_out(make_job: MakeJob) -> None:
     """Those that the rows do not have do not matter, and the recipe stays as it is."""
     job = make_job(given={"probes": PROBES, "counterfactuals": PROBES}, **ROBUST)

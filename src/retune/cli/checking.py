@@ -26,6 +26,7 @@ from retune.preflight.disk_plan import refuse_full_disk
 from retune.preflight.forecast import say_fit
 from retune.preflight.steps import count_sequences, count_steps
 from retune.recipe.loading import LoadedRecipe, load_recipe
+from retune.recipe.sections import ScoringConfig
 from retune.tracking import check_tracking
 from retune.watching import WATCHER
 
@@ -60,7 +61,7 @@ def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
             watcher.note(note)
         check_tracking(run.context["tracking_uri"])
         expect_training_cluster(loaded.recipe.training_cluster)
-        _say_sources(console, inputs)
+        _say_sources(console, loaded.recipe.scoring, inputs)
         job = choose_start(prepare_job(run, inputs))
     _say_work(console, loaded, job.data)
     for sentence in job.data.chat.prompts[1:]:  # the first names the template
@@ -81,10 +82,11 @@ def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
     )
 
 
-def _say_sources(console: Console, inputs: Inputs) -> None:
+def _say_sources(console: Console, scoring: ScoringConfig, inputs: Inputs) -> None:
     from retune.scoring.counterfactual import expand_pairs, load_counterfactuals
     from retune.scoring.probes import load_probes
     from retune.scoring.robustness import load_paraphrases
+    from retune.scoring.showing import label_of
 
     _say(console, "model", f"{inputs.base.model_id} ({inputs.base.folder})")
     _say(console, "template", name_template(inputs.template, inputs.base.folder))
@@ -98,6 +100,8 @@ def _say_sources(console: Console, inputs: Inputs) -> None:
     if inputs.counterfactuals:
         pairs = expand_pairs(*load_counterfactuals(inputs.counterfactuals.path))
         _say(console, "pairs", f"{len(pairs)} counterfactual ones of {inputs.counterfactuals.path}")
+    if figures := scoring.text_figures:
+        _say(console, "answers", f"scored by {', '.join(map(label_of, figures))}")
     if inputs.paraphrases:
         questions = load_paraphrases(inputs.paraphrases.path)
         _say(console, "rewordings", f"of {len(questions)} questions")

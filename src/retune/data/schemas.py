@@ -27,6 +27,7 @@ ROW_SCHEMA = pa.schema(
         ("context", pa.string()),  # the text beside the question; empty where there is none
         ("thinking", pa.string()),  # what the answer is preceded by in its own channel, or null
         ("answer", pa.string()),  # empty where the answer is nothing but calls
+        ("references", pa.list_(pa.string())),  # all right answers where there are several
         ("calls", pa.string()),  # JSON list of tool calls that the answer makes, or null
         ("learned", pa.bool_()),  # false: the row says that its answer carries no loss
         ("tools", pa.string()),  # JSON list of the tools that the model may call, or null
@@ -105,6 +106,7 @@ CHAT_SCHEMA = pa.schema(
         ("question", pa.string()),
         ("prompt", pa.string()),
         ("answer", pa.string()),
+        ("references", pa.list_(pa.string())),  # all right answers where there are several, or null
         ("prompt_ids", pa.list_(pa.int32())),
         ("answer_ids", pa.list_(pa.int32())),
         ("loss_mask", pa.list_(pa.bool_())),

@@ -60,7 +60,7 @@ class LoadInputs(Record):
     """What `db_id` has to name; None where rows bring their own, or are not SQL."""
 
 
-@stage(LoadInputs, version=5, libraries=("datasets", "pyarrow"))
+@stage(LoadInputs, version=6, libraries=("datasets", "pyarrow"))
 def load_rows(inputs: LoadInputs, settings: NoSettings, work: Workdir) -> DatasetRef:
     """Read the rows of one source."""
     from retune.data.rows import load_rows
@@ -201,7 +201,7 @@ class ChatSettings(Settings):
 
 @stage(
     ChatInputs,
-    version=4,
+    version=5,
     libraries=("numpy", "pyarrow", "python-stdnum", "tokenizers", "transformers"),
 )
 def prepare_sides(inputs: ChatInputs, settings: ChatSettings, work: Workdir) -> ChatRef:
@@ -228,7 +228,7 @@ class ReplaySettings(Settings):
     seed: int
 
 
-@stage(ReplayInputs, version=1, libraries=("numpy", "pyarrow"))
+@stage(ReplayInputs, version=2, libraries=("numpy", "pyarrow"))
 def replay_rows(inputs: ReplayInputs, settings: ReplaySettings, work: Workdir) -> ChatRef:
     """Choose what a model learns that goes on from a champion."""
     from retune.data.parts.replaying import replay_rows

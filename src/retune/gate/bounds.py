@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from retune.recipe.sections import GateConfig
 from retune.score_records import Metric, ModelScores
-from retune.scoring.figures import FIGURES
+from retune.scoring.figures import figure_of
 from retune.scoring.showing import label_of, show_value
 
 
@@ -41,7 +41,7 @@ def _under_floor(name: str, metric: Metric, gate: GateConfig) -> list[str]:
         return [f"{label_of(name)} could not be scored on any row"]
     if gate.min_value is None:
         return []
-    if FIGURES[name].lower_is_better:
+    if figure_of(name).lower_is_better:
         # The recipe refuses this where it names the metric; here the rows chose it.
         return [
             f"gate.min_value {gate.min_value} cannot bound {label_of(name)}, which is better when "

@@ -21,7 +21,7 @@ from retune.gate.slices import judge_slices
 from retune.gate.stages import DecideInputs, DecideSettings
 from retune.recipe.sections import GateConfig
 from retune.score_records import Comparison, GateDecision, ModelScores
-from retune.scoring.figures import FIGURES, figure_that_decides
+from retune.scoring.figures import all_figures, figure_of, figure_that_decides
 from retune.scoring.showing import label_of
 from retune.scoring.uncertainty.exchanging import fewest_units
 from retune.scoring.uncertainty.resampling import ALPHA, SEED, count_units
@@ -136,7 +136,7 @@ def compare(
     """
     found = []
     same_tokens = count_same_tokens(challenger, opponent)
-    for figure in FIGURES.values():
+    for figure in all_figures(challenger.metrics()):
         if not figure.over or figure.guards_only or (figure.per_token and not same_tokens):
             continue
         ours, theirs = challenger.report_of(figure.name), opponent.report_of(figure.name)
@@ -180,7 +180,7 @@ def choose_metric(gate: GateConfig, inputs: DecideInputs) -> tuple[str, tuple[st
     if champion is None or count_same_tokens(inputs.challenger, champion):
         return metric, ()
     said = "the champion reads other tokens, so that perplexity cannot be compared with it"
-    if not FIGURES[metric].per_token:
+    if not figure_of(metric).per_token:
         return metric, (said,)
     if gate.metric is not None:
         return metric, (f"{said}; name gate.metric: {PER_TEXT}",)
@@ -315,6 +315,6 @@ def _forgot_too_much(comparison: Comparison, bound: float | None) -> str | None:
 
 def _smallest_gain(comparison: Comparison) -> float | None:
     """Return the end of the interval that is worst for the challenger, as a gain."""
-    if not FIGURES[comparison.metric].lower_is_better:
+    if not figure_of(comparison.metric).lower_is_better:
         return comparison.low
     return None if comparison.high is None else -comparison.high

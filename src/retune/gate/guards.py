@@ -30,7 +30,7 @@ from retune.gate.pairing import count_same_tokens, pair_metric, pair_rows
 from retune.gate.stages import DecideInputs
 from retune.recipe.sections import GateConfig
 from retune.score_records import GuardFinding, ModelScores, PairedDifference, ScoreReport
-from retune.scoring.figures import figure_behind
+from retune.scoring.figures import column_of, figure_behind
 from retune.scoring.outcomes import LATENCY_FILE
 from retune.scoring.uncertainty.exchanging import fewest_units
 from retune.scoring.uncertainty.paired import NOT_COMPARED, paired_difference
@@ -133,7 +133,7 @@ def _compare_unscored(
 ) -> PairedDifference:
     rows = pair_rows(metric, ours, theirs)
     figure = figure_behind(metric)
-    field = figure.columns[0] or ("accuracy" if figure.statistic == "macro_f1" else figure.name)
+    field = column_of(figure)
     values = [[float(row[field] is None) for row in side] for side in rows]
     groups = None if figure.over == "cases" else [row["group"] for row in rows[0]]
     return paired_difference(*values, direction="lower_is_better", groups=groups, **shared)

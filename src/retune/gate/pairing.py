@@ -17,11 +17,16 @@ from retune.score_records import ModelScores, PairedDifference, ScoreReport
 from retune.scoring.classification.comparison import compare_classifications
 from retune.scoring.classification.records import ClassificationOutcome
 from retune.scoring.figures import figure_behind
+from retune.scoring.free_text.corpus_bleu import bleu_of_sums
 from retune.scoring.outcomes import read_outcomes
 from retune.scoring.uncertainty.paired import paired_difference
 from retune.scoring.uncertainty.resampling import ALPHA, SEED, bits_of_ratio, exp_of_ratio
 
-_RATIOS = {"exp_of_ratio": exp_of_ratio, "bits_of_ratio": bits_of_ratio}
+_OF_SUMS = {
+    "exp_of_ratio": exp_of_ratio,
+    "bits_of_ratio": bits_of_ratio,
+    "bleu": bleu_of_sums,
+}
 _SHARED_AT_LEAST = 0.95
 """Part of the rows that both models have to have been asked."""
 
@@ -146,10 +151,9 @@ def _compare(metric: str, ours: Rows, theirs: Rows, **shared: Any) -> PairedDiff
     if figure.statistic == "macro_f1" and ours:
         return _pair_macro_f1(ours, theirs, **shared)
     shared |= {"groups": _groups_of(figure.over, ours), "direction": figure.direction}
-    if figure.statistic in _RATIOS:
-        above, below = figure.columns
-        sums = [[(row[above], row[below]) for row in side] for side in (ours, theirs)]
-        return paired_difference(*sums, statistic=_RATIOS[figure.statistic], **shared)
+    if figure.statistic in _OF_SUMS:
+        sums = [[[row[name] for name in figure.columns] for row in side] for side in (ours, theirs)]
+        return paired_difference(*sums, statistic=_OF_SUMS[figure.statistic], **shared)
     values = [[_number(row[figure.name]) for row in side] for side in (ours, theirs)]
     return paired_difference(*values, **shared)
 

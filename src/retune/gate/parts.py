@@ -75,6 +75,11 @@ def _reader(name: SliceName, dialect: str) -> Callable[[Row], str | None]:
     return lambda row: row[name]
 
 
+def is_answered(row: Row) -> bool:
+    """Say whether a row is answered in free text."""
+    return _kind_of(row) == "answer"
+
+
 def _kind_of(row: Row) -> str:
     if row["db_id"] is not None:
         return "query"

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from retune.errors import ConfigError, DataError
-from retune.gate.parts import part_rows, read_parted_rows
+from retune.gate.parts import is_answered, part_rows, read_parted_rows
 from retune.gate.power import DetectableGain, count_rows_needed
 from retune.gate.slices import figure_of_parts
 from retune.inputs import Inputs
 from retune.recipe.recipe import Recipe
 from retune.recipe.sections import GateConfig
 from retune.records import SideRef
-from retune.scoring.figures import FIGURES, figure_behind, figure_that_decides
+from retune.scoring.figures import FIGURES, figure_behind, figure_of, figure_that_decides
 from retune.scoring.probes import load_probes
 from retune.scoring.showing import label_of
 from retune.scoring.uncertainty.exchanging import fewest_units
@@ -43,9 +43,11 @@ def list_scored_figures(recipe: Recipe, inputs: Inputs, *, writes: bool | None =
         each.name
         for each in FIGURES.values()
         if each.over in ("rows", "texts")
+        and not each.of_answers
         and (each.rows in formats or (each.rows is None and writes))
         and (writes or each.rows == "text_label")
     ]
+    found += recipe.scoring.text_figures if writes else ()
     found += _ALWAYS
     if writes and inputs.probes:
         found += ["probe_pass_rate", *_categories(list_categories(inputs))]
@@ -72,7 +74,7 @@ def _categories(names: Sequence[str]) -> list[str]:
 def _writes_answers(recipe: Recipe, inputs: Inputs) -> bool:
     if inputs.asks_sql:
         return True
-    return inputs.asks_questions and recipe.scoring.samples > 0
+    return inputs.asks_questions and bool(recipe.scoring.samples or recipe.scoring.text_metrics)
 
 
 def choose_planned_metric(gate: GateConfig, scored: Collection[str]) -> str:
@@ -115,11 +117,14 @@ def read_scored_groups(metric: str, side: SideRef) -> list[str | None]:
         side: The rows.
     """
     rows = list(read_parted_rows(side))
-    kind = FIGURES[metric].rows
+    figure = figure_of(metric)
+    kind = figure.rows
     if kind == "text_to_sql":
         rows = [row for row in rows if row["db_id"] is not None]
     if kind == "text_label":
         rows = [row for row in rows if row["label"] is not None]
+    if figure.of_answers:
+        rows = [row for row in rows if is_answered(row)]
     return [row["group"] for row in rows]
 
 
@@ -139,7 +144,7 @@ def refuse_unfit_rows(gate: GateConfig, metric: str, side: SideRef, dialect: str
         DataError: There are fewer rows than `gate.min_rows`.
         ConfigError: No row has a property that `gate.slices` parts them by.
     """
-    over_rows = FIGURES[metric].over == "rows"
+    over_rows = figure_of(metric).over == "rows"
     scored = len(read_scored_groups(metric, side)) if over_rows else None
     if scored is not None and scored < gate.min_rows:
         raise DataError(
@@ -152,7 +157,7 @@ def refuse_unfit_rows(gate: GateConfig, metric: str, side: SideRef, dialect: str
     if not over_rows:
         raise ConfigError(
             f"gate.slices parts the held-out rows, but {label_of(metric)} decides, which is over "
-            f"{FIGURES[metric].over}. Remove gate.slices, or name another gate.metric."
+            f"{figure_of(metric).over}. Remove gate.slices, or name another gate.metric."
         )
     parts = part_rows(side, gate.slices, dialect)
     absent = [name for name, found in parts.items() if not found]
@@ -206,6 +211,7 @@ def refuse_small_guards(
         "that only one that gains can pass. Name a larger margin, or hold out more, of more groups"
         for name, groups in known.items()
         if figure_behind(name).unit == "rate"
+        and not figure_behind(name).graded
         and (width := _width_of_equal(groups, level)) > gate.guards[name]
     ]
 
@@ -264,6 +270,6 @@ def describe_power(found: DetectableGain) -> str:
         )
     if found.gain is None:
         return f"no gain of {label} can be shown {where}"
-    rate = FIGURES[found.metric].unit == "rate"
+    rate = figure_of(found.metric).unit == "rate"
     gain = f"{100 * found.gain:.1f} points" if rate else f"{found.gain:.3g}"
     return f"a gain of {gain} of {label} is shown in four of five tries {where}"

@@ -21,7 +21,7 @@ from retune.gate.stages import DecideInputs, DecideSettings
 from retune.recipe.sections import GateConfig
 from retune.records import Record, SideRef
 from retune.score_records import ModelScores
-from retune.scoring.figures import FIGURES
+from retune.scoring.figures import all_figures
 from retune.scoring.uncertainty.resampling import SEED
 
 _SIDES = 2
@@ -146,11 +146,11 @@ def _calls_worse(verdict: str, worse_on_rows: bool) -> bool:
 
 def _list_differences(first: ModelScores, second: ModelScores) -> list[ScoringDifference]:
     found = []
-    for figure in FIGURES.values():
+    for figure in all_figures(first.metrics()):
         ours, theirs = first.report_of(figure.name), second.report_of(figure.name)
         if figure.over is None or ours is None or theirs is None:
             continue
-        columns = [each for each in figure.columns if each] or [figure.name]
+        columns = [*figure.columns] or [figure.name]
         if figure.statistic == "macro_f1":
             columns = ["predicted"]
         pairs = zip(*pair_rows(figure.name, ours, theirs), strict=True)

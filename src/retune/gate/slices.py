@@ -20,7 +20,7 @@ from retune.gate.parts import part_rows
 from retune.gate.stages import DecideInputs, DecideSettings
 from retune.recipe.sections import GateConfig
 from retune.score_records import PairedDifference, SliceFinding, SmallSlice
-from retune.scoring.figures import FIGURES
+from retune.scoring.figures import column_of, figure_of
 from retune.scoring.showing import label_of
 from retune.scoring.uncertainty.resampling import ALPHA
 
@@ -119,7 +119,7 @@ def figure_of_parts(metric: str) -> str:
     Args:
         metric: What decides.
     """
-    return "accuracy" if FIGURES[metric].statistic == "macro_f1" else metric
+    return "accuracy" if figure_of(metric).statistic == "macro_f1" else metric
 
 
 def _describe_part(
@@ -129,7 +129,7 @@ def _describe_part(
     paired: PairedDifference,
     outcomes: Mapping[str, _Outcome],
 ) -> SliceFinding:
-    sign = -1 if FIGURES[metric].lower_is_better else 1
+    sign = -1 if figure_of(metric).lower_is_better else 1
     lost = [row for row in outcomes if row in part.ids and _is_lost(outcomes[row], sign)]
     return SliceFinding(
         **paired.model_dump(),
@@ -156,7 +156,7 @@ def _refusal_of(found: SliceFinding) -> str:
 
 def _pair_outcomes(metric: str, rows: tuple[Rows, Rows]) -> dict[str, _Outcome]:
     """Return both models' numbers of each row that both scored."""
-    field = FIGURES[metric].columns[0] or metric
+    field = column_of(figure_of(metric))
     pairs = zip(*rows, strict=True)
     values = {one["row_id"]: _Outcome(one[field], other[field]) for one, other in pairs}
     return {row: each for row, each in values.items() if None not in each}

@@ -12,6 +12,7 @@ from retune.recipe.fields import expectation, is_known, unknown
 from retune.recipe.problems import KeyPath, Problem, dotted, shown
 from retune.recipe.recipe import Recipe
 from retune.recipe.sections import MethodKind
+from retune.recipe.sections.scoring import OWN_METRIC
 
 # Errors that our own validators raise: their text says it all.
 _OWN = ("secret", "path", "address", "template", "init", "expression", "value_error")
@@ -67,6 +68,8 @@ def path_of(location: KeyPath, values: Any) -> KeyPath:
         if part in _TAGS.get(tuple(path), ()):
             continue
         if isinstance(part, int) and isinstance(values, dict):
+            continue
+        if part == OWN_METRIC and isinstance(values, dict):
             continue
         if path and not isinstance(values, dict | list) and values is not None:
             break

@@ -15,12 +15,11 @@ from retune.release.samples import SideBySide, choose_side_by_side
 from retune.release.side_by_side import PairedComparison, compare_with_first
 from retune.score_records import Metric, ModelScores
 from retune.scoring import showing
-from retune.scoring.figures import FIGURES, figure_of
+from retune.scoring.figures import all_figures, figure_of, is_own
 
 JSON_FILE = "comparison.json"
 PAGES = ("comparison.md", "comparison.html")
 _SHOWN_FILES = (".jsonl", ".json", ".png", ".svg")
-_SHOWN = tuple(name for name, each in FIGURES.items() if each.shown != "further")
 
 
 @dataclass(frozen=True)
@@ -172,11 +171,17 @@ def metric_names(comparison: ModelComparison) -> tuple[list[str], list[str]]:
     Those that count tokens are left out where models have other tokens.
     """
     names = dict.fromkeys(name for model in comparison.models for name in model.metrics)
-    whole = [name for name in names if "." not in name]
+    whole = [name for name in names if "." not in name or is_own(name)]
     if not comparison.comparable_tokens:
         whole = [name for name in whole if not figure_of(name).per_token]
-    figures = [name for name in _SHOWN if name in whole]
+    figures = [
+        each.name for each in all_figures(whole) if _is_shown(each.name) and each.name in whole
+    ]
     return figures, [name for name in whole if name not in figures]
+
+
+def _is_shown(name: str) -> bool:
+    return figure_of(name).shown != "further"
 
 
 def group_parts(models: Sequence[ComparedModel]) -> dict[str, list[tuple[str, str]]]:
@@ -191,7 +196,7 @@ def group_parts(models: Sequence[ComparedModel]) -> dict[str, list[tuple[str, st
     tables: dict[str, list[tuple[str, str]]] = {}
     for name in dict.fromkeys(name for model in models for name in model.metrics):
         kind, dot, rest = name.partition(".")
-        if dot:
+        if dot and not is_own(name):
             figure = figure_of(kind)
             title = f"{figure.label} by {figure.parts}" if kind != "label" else "Figures by class"
             part, _, last = rest.rpartition(".")
@@ -206,7 +211,7 @@ def _describe(candidate: ScoredCandidate, folder: Path) -> ComparedModel:
     for report in reports.values():
         for name, metric in report.metrics.items():
             # Some other figures are over pairs or conditions, whose number is not that of rows.
-            missing = report.rows - metric.n if name in _SHOWN else 0
+            missing = report.rows - metric.n if _is_shown(name) else 0
             metrics[name] = Figure(**metric.model_dump(), unscored=max(0, missing))
     return ComparedModel(
         name=candidate.name,
@@ -258,6 +263,6 @@ def _note_groups(candidates: Sequence[ScoredCandidate]) -> list[str]:
         metric.groups
         for each in candidates
         for name, metric in each.scores.metrics().items()
-        if name in _SHOWN
+        if _is_shown(name)
     )
     return [found] if found else []

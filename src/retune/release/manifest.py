@@ -141,6 +141,7 @@ def list_sources(inputs: Inputs) -> dict[str, str]:
         "pairs": inputs.pairs,
         "template": inputs.template,
         "training.start_from": inputs.start,
+        **inputs.own_metrics,
     }
     return found | {name: each.digest for name, each in others.items() if each is not None}
 

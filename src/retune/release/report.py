@@ -26,7 +26,7 @@ from retune.release.samples import Sample
 from retune.release.summary import RunSummary
 from retune.score_records import GateDecision, Metric, RegisteredRef
 from retune.scoring import showing
-from retune.scoring.figures import HEADLINE
+from retune.scoring.figures import headline_of
 from retune.spine.provenance import library_versions, machine_provenance
 from retune.training.metrics import read_metrics
 from retune.watching import StageLine
@@ -129,7 +129,7 @@ def render(name: str, report: RunReport) -> str:
     fields: dict[str, Any] = {
         "report": report,
         "metrics": metrics,
-        "baseline_metrics": [each for each in HEADLINE if each in _metrics_of(report.baselines)],
+        "baseline_metrics": headline_of(_metrics_of(report.baselines)),
     }
     if name.endswith(".html"):
         fields["curves_svg"] = draw_svg(report.curves)

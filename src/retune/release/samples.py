@@ -109,7 +109,7 @@ def _choose_rows(
 
 
 def _answers_by_row(scores: ModelScores) -> dict[str, Row]:
-    report = scores.first_of("sql", "labels", "answers")
+    report = scores.first_of("sql", "labels", "text", "answers")
     rows = read_outcomes(report) if report else []
     return {row["row_id"]: {"reference": row.get("gold"), **row} for row in rows}
 

@@ -12,7 +12,7 @@ from retune.records import Record
 from retune.release.error_budget import ErrorBudget
 from retune.release.samples import Sample
 from retune.score_records import GateDecision, Metric, ModelScores, RegisteredRef, ScoreReport
-from retune.scoring.figures import HEADLINE
+from retune.scoring.figures import headline_of
 from retune.watching import StageLine
 
 
@@ -40,7 +40,7 @@ class RunSummary(Record):
 def headline(scores: ModelScores) -> dict[str, Metric]:
     """Return the table's metrics of one model."""
     metrics = scores.metrics()
-    return {name: metrics[name] for name in HEADLINE if name in metrics}
+    return {name: metrics[name] for name in headline_of(metrics)}
 
 
 def split_baselines(report: ScoreReport | None) -> dict[str, dict[str, Metric]]:
@@ -55,6 +55,6 @@ def split_baselines(report: ScoreReport | None) -> dict[str, dict[str, Metric]]:
     found: dict[str, dict[str, Metric]] = {}
     for name, metric in (report.metrics if report else {}).items():
         classifier, _, figure = name.partition(".")
-        if figure in HEADLINE:
+        if headline_of([figure]):
             found.setdefault(classifier, {})[figure] = metric
     return found

@@ -16,7 +16,8 @@ from retune.retraining.findings import TriggerFinding
 from retune.retraining.two_samples import Sample, SampleDifference, compare_samples
 from retune.score_records import ScoreReport
 from retune.scoring.classification.counts import macro_f1, number_labels, tabulate_counts
-from retune.scoring.figures import FIGURES, Figure
+from retune.scoring.figures import Figure, column_of, figure_of
+from retune.scoring.free_text.corpus_bleu import bleu_of_sums
 from retune.scoring.outcomes import read_outcomes
 from retune.scoring.uncertainty.exchanging import FEWEST_UNITS
 from retune.scoring.uncertainty.resampling import (
@@ -33,6 +34,7 @@ _STATISTICS: dict[str, Statistic] = {
     "macro_f1": macro_f1,
     "exp_of_ratio": exp_of_ratio,
     "bits_of_ratio": bits_of_ratio,
+    "bleu": bleu_of_sums,
 }
 
 Row = Mapping[str, Any]
@@ -70,7 +72,7 @@ def judge_degradation(
     Returns:
         Whether it fires, and why.
     """
-    figure = FIGURES[metric]
+    figure = figure_of(metric)
     then, now = _read_scored(figure, older, asked_then), _read_scored(figure, newer, None)
     labels = _labels([*then, *now])
     samples = [
@@ -98,9 +100,7 @@ def judge_degradation(
 
 def _read_scored(figure: Figure, report: ScoreReport, ids: Collection[str] | None) -> list[Row]:
     """Return the rows of a report that have the figure, and are among some where those are said."""
-    # What a class is, is told by its rows; whether it was found, by their accuracy.
-    named = "accuracy" if figure.statistic == "macro_f1" else figure.name
-    needed = [name for name in figure.columns if name] or [named]
+    needed = figure.columns or (column_of(figure),)
     return [
         row
         for row in read_outcomes(report)

@@ -12,7 +12,7 @@ choose what decides the first one does. A figure over part of the rows has its n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -35,9 +35,12 @@ class Figure:
         over: What two models are compared on, one by one: held-out rows, texts, cases whose groups
             are subjects and no sources that make answers alike, or changes of rows' questions.
             None: never row by row.
-        statistic: What is made of the rows' values: their mean, the F1 of their classes, or a ratio
-            of the sums of two columns, as its power of e or as bits.
-        columns: The two columns of a ratio, upper and lower.
+        statistic: What is made of the rows' values: their mean, the F1 of their classes, or of the
+            sums of columns a ratio, as its power of e or as bits, or BLEU.
+        columns: The columns that are summed: the two of a ratio, upper and lower, or BLEU's.
+        of_answers: Whether it is of answers in free text, neither queries nor classes, and scored
+            where `scoring.text_metrics` names it.
+        graded: Whether a row of a rate may be partly right.
         shown: Whether it stands in tables of all kinds, in those of several models alone, or only
             among the further figures.
         beside_decision: Whether trials show it beside the figure that decides.
@@ -59,9 +62,11 @@ class Figure:
     direction: Direction = "higher_is_better"
     unit: Literal["rate", "number"] = "rate"
     rows: FormatName | None = None
+    of_answers: bool = False
+    graded: bool = False
     over: Literal["rows", "texts", "cases", "changes"] | None = None
-    statistic: Literal["mean", "macro_f1", "exp_of_ratio", "bits_of_ratio"] = "mean"
-    columns: tuple[str, str] = ("", "")
+    statistic: Literal["mean", "macro_f1", "exp_of_ratio", "bits_of_ratio", "bleu"] = "mean"
+    columns: tuple[str, ...] = ()
     shown: Literal["in_tables", "between_models", "further"] = "further"
     beside_decision: bool = False
     per_token: bool = False
@@ -79,6 +84,13 @@ class Figure:
         return self.direction == "lower_is_better"
 
 
+BLEU_COLUMNS = (
+    *(f"bleu_matches_{length}" for length in range(1, 5)),
+    *(f"bleu_ngrams_{length}" for length in range(1, 5)),
+    "bleu_words",
+    "bleu_reference_words",
+)
+"""What a row gives to BLEU, as `rows.jsonl` names it."""
 _OF_QUERIES = ("max_new_tokens", "sql_dialect", "sql_timeout_seconds")
 
 _ALL = (
@@ -190,6 +202,58 @@ _ALL = (
         parts="what was perturbed",
     ),
     Figure(
+        "exact_match",
+        "Exact match",
+        "answers that are one of their references, after the normalisers of the recipe",
+        over="rows",
+        of_answers=True,
+        shown="in_tables",
+        may_decide=True,
+        judges=True,
+    ),
+    Figure(
+        "token_f1",
+        "Token F1",
+        "words that answer and reference share, of those of both; after the normalisers",
+        over="rows",
+        of_answers=True,
+        graded=True,
+        shown="in_tables",
+        may_decide=True,
+    ),
+    Figure(
+        "rouge_l",
+        "ROUGE-L",
+        "longest run of words, with gaps, that answer and reference share, of those of both",
+        over="rows",
+        of_answers=True,
+        graded=True,
+        shown="in_tables",
+        may_decide=True,
+    ),
+    Figure(
+        "chrf",
+        "chrF",
+        "runs of up to six characters that answer and reference share; mean over rows",
+        over="rows",
+        of_answers=True,
+        graded=True,
+        shown="in_tables",
+        may_decide=True,
+    ),
+    Figure(
+        "bleu",
+        "BLEU",
+        "runs of up to four words that the references have too, of all rows together",
+        over="rows",
+        of_answers=True,
+        graded=True,
+        statistic="bleu",
+        columns=BLEU_COLUMNS,
+        shown="in_tables",
+        may_decide=True,
+    ),
+    Figure(
         "full_sequence_perplexity",
         "Perplexity of prompt and answer",
         direction="lower_is_better",
@@ -243,11 +307,29 @@ _ALL = (
 )
 FIGURES = {each.name: each for each in _ALL}
 """Every figure that has an entry, by name."""
-HEADLINE = tuple(each.name for each in _ALL if each.shown == "in_tables")
-"""The figures of a run's table."""
+OWN: dict[str, Direction] = {
+    "own_metric": "higher_is_better",
+    "own_error": "lower_is_better",
+}
+"""What names of a team's own metrics begin with, before a dot, and which way is good."""
 
 WATCHED = tuple(each for each in _ALL if each.curve)
 """What a training can be watched by, beside its loss."""
+
+
+def is_own(name: str) -> bool:
+    """Say whether a figure is a team's own, such as ``own_metric.house_style``."""
+    kind, _, own = name.partition(".")
+    return kind in OWN and bool(own)
+
+
+def all_figures(names: Iterable[str]) -> list[Figure]:
+    """Return every figure that has an entry, and a team's own among some names behind them.
+
+    Args:
+        names: Of figures that were scored.
+    """
+    return [*_ALL, *(figure_of(name) for name in dict.fromkeys(names) if is_own(name))]
 
 
 def figure_of(name: str) -> Figure:
@@ -256,7 +338,30 @@ def figure_of(name: str) -> Figure:
     Args:
         name: In a report.
     """
+    if is_own(name):
+        kind, _, own = name.partition(".")
+        return Figure(
+            name,
+            own.replace("_", " ").capitalize(),
+            "the team's own metric (scoring.text_metrics), mean over rows",
+            direction=OWN[kind],
+            unit="number",
+            over="rows",
+            of_answers=True,
+            shown="in_tables",
+            may_decide=True,
+        )
     return FIGURES.get(name) or Figure(name, name.replace("_", " ").capitalize())
+
+
+def headline_of(names: Collection[str]) -> list[str]:
+    """Return which of some figures stand in a run's table, in its order.
+
+    Args:
+        names: Of figures that were scored.
+    """
+    shown = (each.name for each in all_figures(names) if each.shown == "in_tables")
+    return [name for name in shown if name in names]
 
 
 def figure_behind(name: str) -> Figure:
@@ -265,7 +370,19 @@ def figure_behind(name: str) -> Figure:
     Args:
         name: Of a figure, or such as ``probe_pass_rate.refusals``.
     """
-    return figure_of(name if name in FIGURES else name.partition(".")[0])
+    return figure_of(name if name in FIGURES or is_own(name) else name.partition(".")[0])
+
+
+def column_of(figure: Figure) -> str:
+    """Return the column of `rows.jsonl` that is empty where a row has no value of a figure.
+
+    Args:
+        figure: Compared row by row.
+    """
+    if figure.columns:
+        return figure.columns[0]
+    # What a class is, is told by its rows; whether it was found, by their accuracy.
+    return "accuracy" if figure.statistic == "macro_f1" else figure.name
 
 
 def figure_that_decides(exists: Callable[[Figure], bool]) -> str:

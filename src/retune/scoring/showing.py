@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from retune.model_records import Role
 from retune.pages.numbers import ABSENT
 from retune.score_records import FigureDifference, GuardFinding, Metric, SmallSlice
-from retune.scoring.figures import FIGURES, figure_of
+from retune.scoring.figures import FIGURES, figure_of, is_own
 from retune.scoring.uncertainty.exchanging import FEWEST_UNITS
 
 _MOST_NAMED = 8
@@ -54,7 +54,7 @@ def explanation_of(metric: str) -> str:
 
 def is_rate(metric: str) -> bool:
     """Tell whether a metric is a part of rows, 0 to 1."""
-    return figure_of(metric.rpartition(".")[2]).unit == "rate"
+    return figure_of(metric if is_own(metric) else metric.rpartition(".")[2]).unit == "rate"
 
 
 def bar_end(metric: str, models: Iterable[Mapping[str, Metric]]) -> float:

@@ -7,7 +7,12 @@ from typing import Annotated
 from retune.model_records import ScoredModel
 from retune.modeling.libraries import ADAPTED
 from retune.recipe.sections.base import Devices
-from retune.recipe.sections.scoring import ClassifyBy, PerturbationKind
+from retune.recipe.sections.scoring import (
+    ClassifyBy,
+    PerturbationKind,
+    TextMetricName,
+    TextNormaliser,
+)
 from retune.records import Record, SideRef, Source
 from retune.score_records import ScoreReport
 from retune.spine.stage import Settings, Workdir, reads, stage
@@ -85,6 +90,39 @@ def sample_answers(inputs: ScoreInputs, settings: SampleSettings, work: Workdir)
     from retune.scoring.samples import sample_answers
 
     return sample_answers(inputs, settings, work)
+
+
+class TextMetricInputs(ScoreInputs):
+    """A model, rows that it answers in free text, and what answers are compared by."""
+
+    metrics: tuple[TextMetricName, ...]
+    """Those that ship."""
+    own: dict[str, Source]
+    """Folders of the team's metrics, by the name of their figure."""
+    results: dict[str, str]
+    """Which of a metric's numbers is the figure, where the recipe says so."""
+
+
+class TextMetricSettings(AnswerSettings):
+    """Settings of `score_text`."""
+
+    text_normalisers: Annotated[tuple[TextNormaliser, ...], reads("scoring.text_normalisers")]
+    resamples: Resamples
+
+
+@stage(
+    TextMetricInputs,
+    version=1,
+    libraries=(*_SCORED, "datasets", "evaluate", "rouge_score", "sacrebleu"),
+    on_device=True,
+)
+def score_text(
+    inputs: TextMetricInputs, settings: TextMetricSettings, work: Workdir
+) -> ScoreReport:
+    """Let a model answer each question in free text, and compare answers with references."""
+    from retune.scoring.free_text.score import score_text
+
+    return score_text(inputs, settings, work)
 
 
 class TextInputs(Record):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from retune.errors import DataError
 from retune.recipe.sections import GateConfig
 from retune.records import ChatRef, Side
-from retune.scoring.figures import FIGURES
+from retune.scoring.figures import figure_of
 
 CHOSEN_ON: Side = "validation"
 """The rows that trials are scored on."""
@@ -23,7 +23,7 @@ def choosing_gate(gate: GateConfig) -> GateConfig:
         gate: Its metric may be over rows, of which there are others to choose on, or over cases of
             probes, of which there are none: then rows choose the figure.
     """
-    over_cases = gate.metric is not None and FIGURES[gate.metric].over == "cases"
+    over_cases = gate.metric is not None and figure_of(gate.metric).over == "cases"
     return gate.model_copy(update={"metric": None}) if over_cases else gate
 
 

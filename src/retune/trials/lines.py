@@ -12,7 +12,7 @@ from retune.records import LOG_FOLDER, SideRef
 from retune.release.methods import describe_training
 from retune.score_records import ModelScores
 from retune.scoring import showing
-from retune.scoring.figures import FIGURES
+from retune.scoring.figures import all_figures
 from retune.spine.store import Store
 from retune.stages import TRAINING_STAGES
 from retune.training.metrics import read_metrics
@@ -160,7 +160,9 @@ def _summarize(result: TrialResult) -> str:
         return f"{result.state}: {result.reason.splitlines()[0] if result.reason else ''}"
     loss = "" if result.validation_loss is None else f", loss {result.validation_loss:.4f}"
     metrics = result.scores.metrics() if result.scores else {}
-    shown = next((name for name in FIGURES if FIGURES[name].over and name in metrics), None)
+    shown = next(
+        (each.name for each in all_figures(metrics) if each.over and each.name in metrics), None
+    )
     figure = (
         f"{showing.label_of(shown)} {showing.show_metric(shown, metrics[shown])}" if shown else ""
     )

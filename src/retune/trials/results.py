@@ -13,7 +13,7 @@ from retune.recipe.recipe import Recipe
 from retune.records import Record
 from retune.release.side_by_side import PairedComparison, compare_with_first
 from retune.score_records import Metric, ModelScores
-from retune.scoring.figures import FIGURES
+from retune.scoring.figures import figure_of
 from retune.training.resource_record import read_measured
 from retune.trials.pareto import pareto_set
 from retune.trials.pruning import Curve
@@ -177,7 +177,7 @@ def order_results(metric: str, results: Sequence[TrialResult]) -> list[TrialResu
 
     Of equal figures the lower held-out loss stands first.
     """
-    sign = 1.0 if FIGURES[metric].lower_is_better else -1.0
+    sign = 1.0 if figure_of(metric).lower_is_better else -1.0
     places = {"finished": 0, "stopped": 2, "failed": 3}
 
     def place(result: TrialResult) -> tuple[int, float, float]:
@@ -213,7 +213,7 @@ def find_pareto(metric: str, results: Sequence[TrialResult]) -> tuple[set[str], 
         "trainable parameters": [_as_float(each.trainable_parameters) for each in scored],
     }
     known = {name: found for name, found in counts.items() if None not in found}
-    sign = 1.0 if FIGURES[metric].lower_is_better else -1.0
+    sign = 1.0 if figure_of(metric).lower_is_better else -1.0
     points = {
         each.name: [
             sign * (value_of(metric, each) or 0.0),

@@ -90,6 +90,7 @@ def test_rows_are_brought_to_one_layout(write_rows: Write, work: Workdir) -> Non
             "steps": [],
             "context": "c",
             "thinking": None,
+            "references": None,
             "answer": "Um.",
             "calls": None,
             "learned": None,

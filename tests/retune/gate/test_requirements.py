@@ -54,6 +54,28 @@ CLASSES = {"macro_f1", "accuracy", "seconds_per_answer"}
 QUERIES = {"sql_execution_match", "sql_exact_match", "seconds_per_answer"}
 
 
+def test_metrics_of_text_are_scored_where_the_recipe_names_them(tmp_path: Path) -> None:
+    """And answers are then written, and timed, even where no samples are shown."""
+    metrics = [{"folder": "metrics/house"}, {"folder": "wer", "lower_is_better": True}, "bleu"]
+    found = scored_by(tmp_path, "instruction", scoring={"text_metrics": metrics, "samples": 0})
+    own = {"own_metric.house", "own_error.wer", "bleu", "seconds_per_answer"}
+    assert found == WRITER | own
+
+
+def test_a_metric_of_text_is_over_the_rows_that_are_answered_in_free_text(tmp_path: Path) -> None:
+    """Not over queries, classes and plain text that stand beside them."""
+    kinds = [{"db_id": "shop"}, {"label": "sim"}, {"question": ""}, {}, {}]
+    side = write_side(
+        tmp_path / "side",
+        [
+            {"row_id": str(at), "question": "Oi?", "group": f"g{at}"} | kind
+            for at, kind in enumerate(kinds)
+        ],
+    )
+    assert read_scored_groups("chrf", side) == ["g3", "g4"]
+    assert len(read_scored_groups("own_error.wer", side)) == 2
+
+
 def test_what_is_scored_depends_on_rows_probes_and_head(tmp_path: Path) -> None:
     """Latency is measured where answers are written and where classes are named."""
     assert scored_by(tmp_path, "text_to_sql") == WRITER | QUERIES

@@ -308,12 +308,12 @@ def test_rows_without_a_score_are_counted_at_each_figure(tmp_path: Path) -> None
 
 def test_a_report_that_no_table_knows_is_shown_all_the_same(tmp_path: Path) -> None:
     """A scorer of one's own: its figure stands among the further ones, and its rows are linked."""
-    other = report(tmp_path / "rouge", [{"row_id": "r0"}], rouge_l=Metric(value=0.25, **WHOLE))
+    other = report(tmp_path / "rouge", [{"row_id": "r0"}], rouge_2=Metric(value=0.25, **WHOLE))
     model = ModelScores.of({**scores(tmp_path / "base", 10).reports, "rouge": other})
     found = compare(tmp_path, candidate("base", model))
     assert "rouge/rows.jsonl" in found.models[0].files
     page = render_comparison("comparison.md", found)
-    assert "| Rouge l | 25.0 %, n = 40 |" in page.partition("## Further figures")[2]
+    assert "| Rouge 2 | 25.0 %, n = 40 |" in page.partition("## Further figures")[2]
 
 
 def test_figures_over_parts_of_the_rows_have_tables_of_their_own(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from retune.model_records import Role
 from retune.recipe.loading import load_recipe
 from retune.release.summary import RunSummary
 from retune.score_records import GateDecision, Metric
-from retune.scoring.figures import HEADLINE
+from retune.scoring.figures import headline_of
 from retune.scoring.showing import (
     ROLE_LABELS,
     is_rate,
@@ -129,18 +129,16 @@ def scores_table(summary: RunSummary) -> Table:
         warn_of_few_groups(
             metric.groups
             for figures in summary.models.values()
-            for name, metric in figures.items()
-            if name in HEADLINE
+            for metric in (figures[name] for name in headline_of(figures))
         )
         or None
     )
     table.add_column("")
     for role in summary.models:
         table.add_column(ROLE_LABELS[role].lower(), justify="right")
-    for name in HEADLINE:
+    for name in headline_of({name for metrics in summary.models.values() for name in metrics}):
         figures = [metrics.get(name) for metrics in summary.models.values()]
-        if any(figures):
-            table.add_row(name.replace("_", " "), *(_cell(name, figure) for figure in figures))
+        table.add_row(name.replace("_", " "), *(_cell(name, figure) for figure in figures))
     return table
 
 

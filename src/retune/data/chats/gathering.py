@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from retune.data.tables import ROWS_AT_ONCE, RowTaker
 
 _INDEX_COLUMNS = ["source", "row", "row_id", "group", "db_id", "label"]
-_TEXT_COLUMNS = ["question", "context", "history", "steps", "learned", "answer"]
+_TEXT_COLUMNS = ["question", "context", "history", "steps", "learned", "answer", "references"]
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,12 @@ _KINDS = {
 }
 _SHOWN_KEYS = 20
 _SHOWN_NAMES = 4
-TEXT_ROLES = ("question", "context", "answer", "messages", "system", "history", "thinking", "tools")
+TEXT_ROLES = (
+    *("question", "context", "answer", "references", "messages", "system", "history"),
+    *("thinking", "tools"),
+)
 """Roles of what a model reads or writes: no key has two of them."""
-_BESIDE_ROLES = ("system", "history", "thinking", "tools")
+_BESIDE_ROLES = ("system", "history", "thinking", "tools", "references")
 _NOTHING = frozenset({"[]", "{}", "null", "none", "nan"})
 _LONGEST_LITERAL = 1_000_000
 
@@ -269,21 +272,22 @@ def as_text(key: str, value: Any) -> str:
     return value
 
 
-def first_of_answers(value: Any) -> Any:
-    """Return the text of an answer that is kept as SQuAD does, the first one of several.
+def answers_of(value: Any) -> Any:
+    """Return an answer, or the list of several that are right, also as SQuAD keeps them.
 
     Args:
-        value: ``{"text": [...], "answer_start": [...]}``, also as a text; or anything else.
+        value: A text; a list; ``{"text": [...], "answer_start": [...]}``, also in a
+            text; or anything else.
 
     Returns:
-        The answer; null where the question has none, and what is kept otherwise as it stands.
+        The list; what is none, as it stands.
     """
     if isinstance(value, str) and value.lstrip().startswith("{") and "answer_start" in value:
         value = python_value(value.strip()) or value
-    texts = value.get("text") if isinstance(value, Mapping) and "answer_start" in value else None
-    if not isinstance(texts, list):
-        return value
-    return next((text for text in texts if not is_blank(text)), None)
+    if isinstance(value, Mapping) and "answer_start" in value:
+        texts = value.get("text")
+        return texts if isinstance(texts, list) else value
+    return value
 
 
 def as_list(value: Any) -> Any:

@@ -46,9 +46,15 @@ TOOL_NAMES = split_names(
     "tool_list tools_list apis api_list ferramentas funcoes"
 )
 
+REFERENCE_NAMES = split_names(
+    "reference_answers acceptable_answers accepted_answers alternative_answers gold_answers "
+    "respostas_de_referencia respostas_aceitas"
+)
+"""Not `references`, which mostly names sources of a text; a recipe may state it."""
+
 _TURNS = ("messages", "turns", "chat", "dialogue", "dialog")
 _BESIDE: Names = {"system": SYSTEM_NAMES, "history": HISTORY_NAMES, "thinking": THINKING_NAMES}
-_BESIDE_CALLS: Names = {**_BESIDE, "tools": TOOL_NAMES}
+_BESIDE_CALLS: Names = {**_BESIDE, "tools": TOOL_NAMES, "references": REFERENCE_NAMES}
 
 LABEL_NAMES = split_names("label labels gold_label label_name label_text rotulo rotulos etiqueta")
 """Names that say themselves that they hold the class: the first goes before all others."""

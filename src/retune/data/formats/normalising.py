@@ -17,6 +17,7 @@ from retune.data.formats.pairs import (
     read_text_label,
     read_text_to_sql,
 )
+from retune.data.formats.references import read_references
 from retune.data.formats.turns import (
     read_harmony,
     read_messages,
@@ -101,6 +102,7 @@ class Layout:
             role: self.cells.text(row, role) if getattr(self.columns, role) else None
             for role in ("row_id", "group")
         }
+        fields["references"] = read_references(row, self.cells, fields)
         empty: dict[str, Any] = {
             "history": [],
             "context": "",

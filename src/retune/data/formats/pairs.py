@@ -7,8 +7,9 @@ import hashlib
 from typing import Any
 
 from retune.data.formats.beside import read_beside
-from retune.data.formats.cells import Cells, Row, as_text, ascii_of, first_of_answers
+from retune.data.formats.cells import Cells, Row, answers_of, as_text, ascii_of, is_blank
 from retune.data.formats.labels import label_name
+from retune.data.formats.references import texts_of
 from retune.data.formats.tool_calls import are_calls, read_calls, write_calls
 from retune.errors import DataError
 
@@ -20,7 +21,8 @@ def read_instruction(row: Row, cells: Cells) -> Fields:
 
     Example:
         `{"instruction": "Translate.", "input": "bom dia", "output": "good morning"}` has the
-        question `Translate.`, the context `bom dia` and the answer `good morning`.
+        question `Translate.`, the context `bom dia` and the answer `good morning`. Of a list of
+        answers the first one is learned, and all are right.
     """
     beside = read_beside(row, cells)
     asked = {
@@ -32,7 +34,11 @@ def read_instruction(row: Row, cells: Cells) -> Fields:
     if beside.tools is not None and are_calls(value):
         # Rows of one question, its tools and the calls that answer it (xLAM) have no words.
         return {**asked, "answer": "", "calls": write_calls(read_calls(value, 2), 2)}
-    return {**asked, "answer": as_text(key, first_of_answers(value))}
+    right = answers_of(value)
+    if isinstance(right, list):
+        texts = texts_of(key, [each for each in right if not is_blank(each)])
+        return {**asked, "answer": as_text(key, texts[0] if texts else None), "references": texts}
+    return {**asked, "answer": as_text(key, right)}
 
 
 def read_text(row: Row, cells: Cells) -> Fields:

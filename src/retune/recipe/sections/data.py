@@ -51,6 +51,11 @@ class ColumnsConfig(Section):
     answer: Text | None = None
     """Key of the text that the model shall give (of a classification: the label)."""
 
+    references: Text | None = None
+    """Key of a list of texts that are right answers too; the answer alone is learned, and
+    `scoring.text_metrics` accept all. null: `reference_answers`, `accepted_answers` or the like
+    (docs/data.md), where a row has it."""
+
     messages: Text | None = None
     """Key of the list of turns, for the formats messages and conversations."""
 

@@ -25,7 +25,16 @@ Metric = Literal[
     "perplexity",
     "bits_per_byte",
     "probe_pass_rate",
+    "exact_match",
+    "token_f1",
+    "rouge_l",
+    "chrf",
+    "bleu",
 ]
+OwnFigure = Annotated[
+    str, Field(pattern=r"^own_(metric|error)\..+$", examples=["own_metric.house_style"])
+]
+"""A metric of the team (`scoring.text_metrics`), such as `own_metric.house_style`."""
 
 _GUARDED = (
     "sql_execution_match",
@@ -36,12 +45,20 @@ _GUARDED = (
     "bits_per_byte",
     "general_text_bits_per_byte",
     "probe_pass_rate",
+    "exact_match",
+    "token_f1",
+    "rouge_l",
+    "chrf",
+    "bleu",
     "flip_rate",
     "unscored_rate",
     "seconds_per_answer",
     "release_bytes",
 )
 _CATEGORY = "probe_pass_rate."
+_OWN = ("own_metric.", "own_error.")
+_FAMILIES = (_CATEGORY, *_OWN)
+_KINDS = "|".join(each.rstrip(".") for each in _FAMILIES)
 Guarded = str
 """Figures that two models can be compared by, and the pass rate of one category of probes, such as
 `probe_pass_rate.refusals`."""
@@ -54,10 +71,12 @@ SliceName = Literal["group", "kind", "hardness", "language", "label"]
 class GateConfig(Section):
     """What a tuned model must show to become champion."""
 
-    metric: Metric | None = None
-    """Figure that decides. perplexity and bits_per_byte are better when lower, the others when
-    higher. null: sql_execution_match where the rows are text-to-SQL, macro_f1 where they have
-    labels, else perplexity (bits_per_byte where the champion has other tokens)."""
+    metric: Metric | OwnFigure | None = None
+    """Figure that decides. perplexity, bits_per_byte and own_error.NAME are better when lower, the
+    others when higher. exact_match, token_f1, rouge_l, chrf, bleu, own_metric.NAME and
+    own_error.NAME are those of `scoring.text_metrics`. null: sql_execution_match where the rows are
+    text-to-SQL, macro_f1 where they have labels, else perplexity (bits_per_byte where the champion
+    has other tokens)."""
 
     min_gain: float = 0.0
     """The lower bound of the paired interval of the gain must exceed this; in units of the metric
@@ -82,7 +101,7 @@ class GateConfig(Section):
         default_factory=dict,
         # Not a pattern of the type, whose error would not name the choices.
         json_schema_extra={
-            "propertyNames": {"pattern": rf"^({'|'.join(_GUARDED)}|probe_pass_rate\..+)$"}
+            "propertyNames": {"pattern": rf"^({'|'.join(_GUARDED)}|({_KINDS})\..+)$"}
         },
     )
     """Other figures that must be shown not to have become worse than the champion (or the base,
@@ -118,8 +137,8 @@ class GateConfig(Section):
     def _bounds_fit_the_metric(self) -> GateConfig:
         found = []
         for name in self.guards:
-            if name not in _GUARDED and not (name.startswith(_CATEGORY) and name != _CATEGORY):
-                expected = f"{', '.join(_GUARDED)}, {_CATEGORY}CATEGORY"
+            if name not in _GUARDED and not (name.startswith(_FAMILIES) and name not in _FAMILIES):
+                expected = f"{', '.join(_GUARDED)}, {_CATEGORY}CATEGORY, {_OWN[0]}NAME"
                 found.append(("guards", f"{name} is no figure; expected one of {expected}"))
         if self.error / self.decisions_per_test_set < _SMALLEST_SHARE * (1 - 1e-9):
             reason = (
@@ -127,11 +146,13 @@ class GateConfig(Section):
                 f"{_SMALLEST_SHARE:g} for each, which no sampled test shows"
             )
             found.append(("error", f"{reason}; expected more, or fewer decisions_per_test_set"))
-        falls = self.metric in ("perplexity", "bits_per_byte")
+        named = str(self.metric)
+        own = named.startswith(_OWN)
+        falls = named in ("perplexity", "bits_per_byte") or named.startswith(_OWN[1])
         if falls and self.min_value is not None:
             reason = f"cannot bound {self.metric}, which is better when lower"
             found.append(("min_value", f"{reason}; remove it and use min_gain"))
-        if not falls and not -1 <= self.min_gain < 1:
+        if not falls and not own and not -1 <= self.min_gain < 1:
             reason = f"{self.min_gain:g} is out of reach: {self.metric} lies between 0 and 1"
             found.append(("min_gain", f"{reason}; expected -1 to under 1 (0.02 is two points)"))
         if found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from retune.recipe.sections.base import (
     Count,
@@ -20,6 +20,8 @@ from retune.recipe.sections.base import (
 PerturbationKind = Literal[
     "upper", "lower", "title", "no_accents", "typos", "double_space", "paraphrase", "injection"
 ]
+TextMetricName = Literal["exact_match", "token_f1", "rouge_l", "chrf", "bleu"]
+TextNormaliser = Literal["case", "numbers", "accents", "punctuation", "articles_pt", "articles_en"]
 ClassifyBy = Literal["likelihood", "generation"]
 Form = Literal["plain", "nf4"]
 """In which form a model is scored: ``plain`` as it is stored, MXFP4 dequantized; ``nf4`` in 4 bits
@@ -37,6 +39,64 @@ class ScoringRuntime(Section):
     """Devices that share the batches, each with the whole model. auto: all GPUs that the scoring
     may see; a CPU is one. On a CPU, a number is that of its processes. Batches and their order are
     those of one device."""
+
+
+class OwnMetricConfig(Section):
+    """A metric of the team: an `evaluate.Metric` in a folder of this machine, or on the hub."""
+
+    folder: RecipePath | None = None
+    """Folder NAME with NAME.py, whose class derives from `evaluate.Metric`. null: it is on the
+    hub."""
+
+    hub: Text | None = None
+    """Id of a space on the hub that holds a metric, such as `evaluate-metric/wer`; its code is run.
+    null: it is in a folder."""
+
+    revision: Text | None = None
+    """Commit of the space, needed with `hub`: other code would give other figures."""
+
+    result: Text | None = None
+    """Which of the numbers that it returns is the figure. null: the one of its own name, or the
+    only one."""
+
+    lower_is_better: bool = False
+    """Whether a smaller value is the better one, as of an error rate."""
+
+    @property
+    def name(self) -> str:
+        """What it is called: its folder's name, or the last part of its id."""
+        return (self.folder.name if self.folder else str(self.hub)).rpartition("/")[2]
+
+    @property
+    def figure(self) -> str:
+        """The name of its figure, which `gate` may name."""
+        return f"{'own_error' if self.lower_is_better else 'own_metric'}.{self.name}"
+
+    @model_validator(mode="after")
+    def _one_place(self) -> OwnMetricConfig:
+        if (self.folder is None) == (self.hub is None):
+            found = "both" if self.folder else "neither"
+            reason = f"expected either folder or hub, found {found}"
+            raise conflict(("folder", reason))
+        if self.hub is not None and self.revision is None:
+            reason = f"is null, but {self.hub} may change; name the commit whose code is meant"
+            raise conflict(("revision", reason))
+        if not self.name.isidentifier():
+            reason = f"{self.name} is no name of a Python module; expected letters, digits and _"
+            raise conflict(("folder" if self.folder else "hub", reason))
+        return self
+
+
+def _kind_of_metric(value: object) -> str:
+    return OWN_METRIC if isinstance(value, dict | OwnMetricConfig) else "name"
+
+
+OWN_METRIC = "own_metric"
+"""Tag of a team's metric in the locations of errors, which no file has."""
+TextMetric = Annotated[
+    Annotated[TextMetricName, Tag("name")] | Annotated[OwnMetricConfig, Tag(OWN_METRIC)],
+    Discriminator(_kind_of_metric),
+]
 
 
 class ScoringConfig(Section):
@@ -58,6 +118,19 @@ class ScoringConfig(Section):
     """How a model names a class. likelihood: the label whose tokens it finds most likely, which
     also gives probabilities. generation: it writes, and a label is looked for in its text."""
 
+    text_metrics: Annotated[tuple[TextMetric, ...], Field(strict=False)] = ()
+    """Figures of answers in free text (neither queries nor classes) against their references:
+    exact_match, token_f1, rouge_l, chrf, bleu, or a metric of the team ({folder: ...} or {hub: ...,
+    revision: ...}). Every held-out row is answered for them."""
+
+    text_normalisers: Annotated[tuple[TextNormaliser, ...], Field(strict=False)] = (
+        "case",
+        "punctuation",
+    )
+    """What exact_match and token_f1 do not look at: case, numbers (1.234,50 is 1234.5), accents,
+    punctuation, articles_pt (o, a, os, as, um, uma, uns, umas), articles_en (a, an, the). The
+    other metrics are as their papers have them."""
+
     general_text: RecipePath | None = None
     """File of texts, one JSON object with "text" per line, on which every model's bits per byte are
     measured: what fine-tuning made it forget. null: a few paragraphs in Portuguese and English that
@@ -77,6 +150,24 @@ class ScoringConfig(Section):
 
     runtime: ScoringRuntime = Field(default_factory=ScoringRuntime)
     """What cannot change a score."""
+
+    @property
+    def text_figures(self) -> tuple[str, ...]:
+        """The names of the figures that `text_metrics` asks for."""
+        return tuple(one if isinstance(one, str) else one.figure for one in self.text_metrics)
+
+    @property
+    def own_metrics(self) -> tuple[OwnMetricConfig, ...]:
+        """The metrics of the team among `text_metrics`."""
+        return tuple(one for one in self.text_metrics if isinstance(one, OwnMetricConfig))
+
+    @model_validator(mode="after")
+    def _names_once(self) -> ScoringConfig:
+        names = [one if isinstance(one, str) else one.name for one in self.text_metrics]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise conflict(("text_metrics", f"names {', '.join(twice)} twice; expected each once"))
+        return self
 
 
 class RobustnessConfig(Section):

@@ -122,15 +122,42 @@ def estimate_ratio(
     table = as_table(numerators, denominators)
     if not len(table) or not table[:, 1].sum():
         return Estimate(value=None, low=None, high=None, n=0)
+    limits = (0.0, math.inf) if statistic is exp_of_ratio else UNBOUNDED
+    return estimate_table(table, statistic, groups=groups, resamples=resamples, limits=limits)
+
+
+def estimate_table(
+    table: ArrayLike,
+    statistic: Statistic,
+    *,
+    groups: Sequence[str | None] | None = None,
+    resamples: int = RESAMPLES,
+    limits: tuple[float, float] = UNBOUNDED,
+) -> Estimate:
+    """Estimate a figure that is made of sums over rows, such as corpus BLEU.
+
+    Args:
+        table: Numbers of rows, shape ``(rows, columns)``.
+        statistic: Makes the figure of the sums.
+        groups: What each row shares with others; None stands for itself.
+        resamples: Bootstrap draws.
+        limits: What the figure can be.
+
+    Returns:
+        The figure; value None when there are no rows. A single row has no interval: nothing says
+        how another would be.
+
+    Raises:
+        ScoringError: A number is not finite.
+    """
+    table = as_table(table)
+    if not len(table):
+        return Estimate(value=None, low=None, high=None, n=0)
     value = float(statistic(sum_exactly(table)))
     if len(table) == 1:
         return Estimate(value=value, low=None, high=None, n=1)
     low, high = bootstrap_interval(
-        table,
-        statistic=statistic,
-        groups=groups,
-        resamples=resamples,
-        limits=(0.0, math.inf) if statistic is exp_of_ratio else UNBOUNDED,
+        table, statistic=statistic, groups=groups, resamples=resamples, limits=limits
     )
     shared = count_groups(len(table), groups)
     return Estimate(value=value, low=low, high=high, n=len(table), groups=shared)
