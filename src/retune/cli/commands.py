@@ -9,18 +9,14 @@ from typing import Annotated, Literal, Optional
 import typer
 
 import retune
+from retune.cli.options import JsonOption, SetOption
 from retune.cli.registered.publishing_commands import PUBLISHING_COMMANDS
 from retune.cli.registered.registry_commands import REGISTRY_COMMANDS
+from retune.cli.services.service_commands import SERVICE_COMMANDS
+from retune.cli.stores.store_commands import STORE_COMMANDS
 from retune.collecting.choices import ProviderName, RowKind
 
 RecipeArgument = Annotated[Path, typer.Argument(help="The recipe's YAML file.", metavar="RECIPE")]
-SetOption = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads annotations at run time
-    typer.Option(
-        "--set", "-s", metavar="KEY=VALUE", help="Override a setting: training.learning_rate=1.0e-4"
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object last, on stdout.")]
 StopOption = Annotated[
     bool,
     typer.Option(
@@ -298,207 +294,6 @@ def doctor() -> None:
     examine()
 
 
-def verify(
-    recipe: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Argument(help="Recipe whose store is read.", metavar="RECIPE"),
-    ] = None,
-    stage: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Read the artifacts of one stage; without it all."),
-    ] = None,
-    store: Annotated[Path, typer.Option(help="Store folder, without a recipe.")] = Path(".retune"),
-    overrides: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Read every stored byte through: a run takes large files that nobody wrote to as they are."""
-    from retune.cli.verifying import verify_store
-
-    verify_store(recipe, store, overrides or [], stage=stage, as_json=as_json)
-
-
-def gc(
-    recipes: Annotated[
-        Optional[list[Path]],  # noqa: UP045
-        typer.Argument(
-            help="Recipes in use, whose stages stay; those in conf/recipes unless any is named.",
-            metavar="RECIPE",
-        ),
-    ] = None,
-    store: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Store folder; the one that the recipes name unless given."),
-    ] = None,
-    delete: Annotated[
-        bool, typer.Option("--delete", help="Remove what is listed; without it nothing is changed.")
-    ] = False,
-    keep_days: Annotated[
-        float, typer.Option(min=0, help="What was used within so many days stays.")
-    ] = 14,
-    drop_rejected: Annotated[
-        bool,
-        typer.Option(
-            "--drop-rejected", help="Do not keep what only versions that were rejected refer to."
-        ),
-    ] = False,
-    overrides: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List what no recipe, version or history refers to, bytes by reason; --delete removes it."""
-    from retune.cli.cleaning import CleanOptions, clean_store
-
-    options = CleanOptions(delete, keep_days, drop_rejected)
-    clean_store(recipes or [], store, overrides or [], options, as_json=as_json)
-
-
-def send(
-    recipe: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Argument(help="Recipe whose store and tracking are meant.", metavar="RECIPE"),
-    ] = None,
-    store: Annotated[Path, typer.Option(help="Store folder, without a recipe.")] = Path(".retune"),
-    as_json: JsonOption = False,
-) -> None:
-    """Send what MLflow did not get while it was away, in order and once."""
-    from retune.cli.sending import send_kept
-
-    send_kept(recipe, store, as_json=as_json)
-
-
-def ui(
-    recipe: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Recipe whose store and tracking are shown."),
-    ] = None,
-    store: Annotated[Path, typer.Option(help="Store folder, without a recipe.")] = Path(".retune"),
-) -> None:
-    """Open the Prefect dashboard and MLflow on free ports, until Ctrl-C."""
-    from retune.cli.services.dashboards import serve_dashboards
-
-    serve_dashboards(recipe, store)
-
-
-DeploymentsOption = Annotated[
-    Path, typer.Option(help="File of deployments; automations.yaml stands beside it.")
-]
-
-
-def serve(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="models:/NAME@ALIAS, models:/NAME/VERSION, a folder, a hub id.", metavar="MODEL"
-        ),
-    ],
-    recipe: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Recipe whose registry is meant, and whose base an adapter is put on."),
-    ] = None,
-    store: Annotated[Path, typer.Option(help="Store folder, without a recipe.")] = Path(".retune"),
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
-    name: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="What clients call the model; its own name unless given."),
-    ] = None,
-    keys: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="File of API keys, NAME:SHA256 a line; see docs/serving.md."),
-    ] = None,
-    without_keys: Annotated[
-        bool, typer.Option("--without-keys", help="Let other machines ask without a key.")
-    ] = False,
-    challenger: Annotated[
-        bool, typer.Option("--challenger", help="Serve the challenger too, as NAME@challenger.")
-    ] = False,
-    canary: Annotated[
-        float, typer.Option(min=0, max=50, help="Percent of requests that it answers.")
-    ] = 0.0,
-    shadow: Annotated[
-        float, typer.Option(min=0, max=100, help="Percent that it is asked too, unseen.")
-    ] = 0.0,
-    key_requests: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="Requests a minute of a key whose line names no limit."),
-    ] = None,
-    key_tokens: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option(min=1, help="Tokens a minute of it, of prompts and answers."),
-    ] = None,
-    database: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="NAME=FILE: a SQLite file that queries are tried on (validate: true)."),
-    ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Most answers computed at a time.")] = 16,
-    context: Annotated[int, typer.Option(min=16, help="Most tokens of prompt and answer.")] = 4096,
-    default_tokens: Annotated[
-        int, typer.Option(min=1, help="Tokens of an answer whose request names no limit.")
-    ] = 256,
-    most_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of one answer.")] = 4096,
-    queue: Annotated[int, typer.Option(min=1, help="Most requests at a time; more get 429.")] = 256,
-    body_bytes: Annotated[int, typer.Option(min=1024, help="Longest body.")] = 1 << 20,
-    timeout: Annotated[float, typer.Option(min=1, help="Most seconds for an answer.")] = 300.0,
-    log_requests: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Folder that keeps what is asked and answered; nothing is kept unless."),
-    ] = None,
-    log_share: Annotated[float, typer.Option(min=0, max=1, help="Part that is kept.")] = 1.0,
-    log_bytes: Annotated[int, typer.Option(min=1024, help="Size of one file of it.")] = 1 << 26,
-    log_files: Annotated[int, typer.Option(min=1, help="Most files; the oldest goes.")] = 10,
-    poll: Annotated[
-        float, typer.Option(min=0.1, help="Seconds between two looks at the alias.")
-    ] = 15.0,
-) -> None:
-    """Answer over HTTP as the model was scored; follow the alias when it moves."""
-    from retune.cli.services.serving import LogOptions, ServeOptions, serve_model
-    from retune.serving.challenger import Trial
-    from retune.serving.rates import Rate
-    from retune.serving.server import Limits
-
-    options = ServeOptions(
-        host=host,
-        port=port,
-        recipe=recipe,
-        store=store,
-        name=name,
-        keys=keys,
-        without_keys=without_keys,
-        rate=Rate(key_requests, key_tokens),
-        databases=database or [],
-        trial=Trial(canary / 100, shadow / 100) if challenger or canary or shadow else None,
-        batch=batch,
-        context=context,
-        default_tokens=default_tokens,
-        limits=Limits(body_bytes, queue, most_tokens, timeout),
-        poll_seconds=poll,
-        log=LogOptions(log_requests, log_share, log_bytes, log_files) if log_requests else None,
-    )
-    serve_model(model, options)
-
-
-def up(
-    deployments: DeploymentsOption = Path("deployments/prefect.yaml"),
-    recipe: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Recipe whose store and tracking MLflow shows."),
-    ] = None,
-    store: Annotated[Path, typer.Option(help="Store folder, without a recipe.")] = Path(".retune"),
-    port_prefect: Annotated[int, typer.Option(min=1, max=65535)] = 4200,
-    port_mlflow: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
-) -> None:
-    """Run the loop on this machine: Prefect, MLflow, a worker, deployments, until Ctrl-C."""
-    from retune.cli.services.up import bring_up
-
-    bring_up(deployments, recipe, store, prefect_port=port_prefect, mlflow_port=port_mlflow)
-
-
-def deploy(deployments: DeploymentsOption = Path("deployments/prefect.yaml")) -> None:
-    """Bring deployments and automations to the Prefect server that is set, as `up` does."""
-    from retune.cli.services.deploying import deploy_project
-
-    deploy_project(deployments)
-
-
 def schema() -> None:
     """Print the JSON schema of a recipe, for editors and forms."""
     from retune.recipe import recipe_schema_text
@@ -526,13 +321,8 @@ COMMANDS = (
     *REGISTRY_COMMANDS,
     *PUBLISHING_COMMANDS,
     doctor,
-    verify,
-    gc,
-    send,
-    ui,
-    serve,
-    up,
-    deploy,
+    *STORE_COMMANDS,
+    *SERVICE_COMMANDS,
     schema,
     version,
 )

@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from retune.cli.sending import send_kept
+from retune.cli.stores.sending import send_kept
 from retune.errors import ArtifactError, ServiceError
 from retune.tracking import Mirror, connect, default_artifact_root, default_uri, sending
 from retune.tracking.sending import PARENT_TAG, SentRun, send_unsent

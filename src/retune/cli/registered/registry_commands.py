@@ -7,12 +7,13 @@ from typing import Annotated, Optional
 
 import typer
 
+from retune.cli.options import STORE, StoreOption
+
 NameArgument = Annotated[str, typer.Argument(help="The registered model.", metavar="NAME")]
 RecipeOption = Annotated[
     Optional[Path],  # noqa: UP045 - typer reads annotations at run time
     typer.Option(help="Recipe whose store and tracking are meant."),
 ]
-StoreOption = Annotated[Path, typer.Option(help="Store folder, without a recipe.")]
 ReasonOption = Annotated[
     str, typer.Option(help="Why, for whoever reads the history later.", metavar="TEXT")
 ]
@@ -20,7 +21,6 @@ AllowOption = Annotated[
     bool, typer.Option("--allow", help="Even where that model was withdrawn by a rollback.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout.")]
-STORE = Path(".retune")
 
 
 def history(

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from retune.cli.consoles import open_console
-from retune.cli.store_needs import find_recipes, gather_needs
+from retune.cli.stores.store_needs import find_recipes, gather_needs
 from retune.errors import ConfigError
 from retune.pages.numbers import count, show_bytes
 from retune.spine.deleting import delete_items

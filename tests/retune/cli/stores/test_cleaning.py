@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from retune.cli.cleaning import CleanOptions, clean_store
+from retune.cli.stores.cleaning import CleanOptions, clean_store
 from retune.errors import ConfigError
 from retune.recipe.loading import load_recipe
 from retune.records import Record

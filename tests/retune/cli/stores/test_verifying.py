@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from retune.cli.verifying import verify_store
+from retune.cli.stores.verifying import verify_store
 from retune.errors import ArtifactError, ConfigError
 from retune.spine.stage import run_stage
 from tests.retune.tiny_stages import request, tiny
@@ -56,7 +56,7 @@ def test_the_recipe_names_the_store_and_the_healing(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An override is part of the command that heals: it may be what names the store."""
-    recipe = Path(__file__).parents[3] / "conf" / "recipes" / "text_to_sql_demo.yaml"
+    recipe = Path(__file__).parents[4] / "conf" / "recipes" / "text_to_sql_demo.yaml"
     with pytest.raises(ArtifactError) as caught:
         verify_store(recipe, Path("elsewhere"), [f"store.folder={store}"], stage=None, as_json=True)
     healing = f"retune run {recipe} --set store.folder={store}"
