@@ -15,6 +15,7 @@ from retune.records import Source
 from retune.text_files import MARK, read_json_object, read_text_file
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from jinja2.nodes import Template
     from transformers import PreTrainedTokenizerBase
 
@@ -154,22 +155,30 @@ def _refuse_broken(text: str, place: str) -> None:
     from jinja2 import TemplateSyntaxError
 
     try:
-        _parse(text)
+        # Filters and tests that there are not are found as it is compiled, not as it is parsed.
+        _environment().compile(_without_marks(text), raw=True)
     except TemplateSyntaxError as error:
         raise ConfigError(f"{place}:{error.lineno}: no valid Jinja template ({error}).") from error
     except RecursionError as error:
         raise ConfigError(f"{place}: is nested deeper than Jinja can read.") from error
-    if not _MARK_TAGS.sub("", text).strip():
+    if not _without_marks(text).strip():
         raise ConfigError(f"{place}: is empty; expected a chat template.")
     refuse_costly(text, place)
 
 
 def _parse(text: str) -> Template:
+    return _environment().parse(_without_marks(text))
+
+
+def _environment() -> Environment:
     from jinja2 import Environment
 
+    return Environment(extensions=["jinja2.ext.loopcontrols"])
+
+
+def _without_marks(text: str) -> str:
     # The marks are an extension of transformers, not of Jinja.
-    plain = _MARK_TAGS.sub("", text)
-    return Environment(extensions=["jinja2.ext.loopcontrols"]).parse(plain)
+    return _MARK_TAGS.sub("", text)
 
 
 def refuse_costly(text: str, place: str) -> None:
@@ -229,11 +238,11 @@ def list_switches(template: str) -> tuple[str, ...]:
     from jinja2 import TemplateError, meta
 
     try:
-        parsed = _parse(template)
+        found = meta.find_undeclared_variables(_parse(template))
     except (TemplateError, RecursionError):
         return ()  # rows will say what is wrong with it
+    found -= {"raise_exception", "namespace", "range"}
     known = re.compile(r"messages|tools|documents|add_generation_prompt|\w+_tokens?|\w*strftime\w*")
-    found = meta.find_undeclared_variables(parsed) - {"raise_exception", "namespace", "range"}
     return tuple(sorted(name for name in found if not known.fullmatch(name)))
 
 

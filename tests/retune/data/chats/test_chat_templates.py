@@ -102,6 +102,14 @@ def test_a_file_is_a_template(tmp_path: Path) -> None:
         locate(template=str(path))
 
 
+def test_a_filter_that_there_is_not_is_told_with_its_line(tmp_path: Path) -> None:
+    """Jinja reads such a template, and fails wherever its variables are asked for."""
+    path = tmp_path / "mine.jinja"
+    path.write_text("{% for message in messages %}\n{{ message.content | tojson0 }}{% endfor %}")
+    with pytest.raises(ConfigError, match=r"mine.jinja:2: .*No filter named 'tojson0'"):
+        locate(template=str(path))
+
+
 def test_an_unknown_name_lists_the_known_ones() -> None:
     """It may be a slip of the pen."""
     with pytest.raises(ConfigError, match=r"instruction_en, instruction_pt\) nor a file"):
