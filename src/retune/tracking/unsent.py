@@ -72,9 +72,12 @@ class UnsentEntries:
         Raises:
             OSError: The disk does not take it.
         """
-        line = json.dumps({**entry, "at": int(time.time() * 1000)}, ensure_ascii=False)
         path = self._path(run_id)
         with self._writing():
+            # A run and a training below it begin within one millisecond.
+            now = time.time_ns()
+            kept = {**entry, "at": now // 1_000_000, "at_ns": now}
+            line = json.dumps(kept, ensure_ascii=False)
             torn = path.is_file() and path.read_bytes()[-1:] != b"\n"
             with open(path, "a", encoding="utf-8", newline="\n") as file:
                 file.write(f"\n{line}\n" if torn else f"{line}\n")
@@ -82,10 +85,7 @@ class UnsentEntries:
     def runs(self) -> list[str]:
         """Return the runs that something is kept of, in the order in which that began."""
         names = {path.name.partition(".")[0] for path in self.folder.glob("*.jsonl")}
-        begun = {name: self.entries(name)[:1] for name in names}
-        return sorted(
-            begun, key=lambda name: (begun[name][0].get("at", 0) if begun[name] else 0, name)
-        )
+        return sorted(names, key=lambda name: (self._begun(name), name))
 
     def entries(self, run_id: str) -> list[Entry]:
         """Return the entries of a run in their order; one that was cut short is left out."""
@@ -150,6 +150,11 @@ class UnsentEntries:
                     part.write_text(both, "utf-8")
                 path.unlink()
             return _parse(self._read(run_id, _SENDING))
+
+    def _begun(self, run_id: str) -> int:
+        """Return when something was first kept of a run, in nanoseconds since 1970."""
+        first = next(iter(self.entries(run_id)), {})
+        return int(first.get("at_ns", first.get("at", 0) * 1_000_000))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

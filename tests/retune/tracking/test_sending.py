@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,16 @@ def test_a_run_that_mlflow_never_heard_of_is_made_when_it_is_back(
     assert made.info.start_time <= made.info.end_time
     assert send(root) == []
     assert {path.name for path in UnsentEntries(root).folder.iterdir()} <= {".lock"}
+
+
+def test_runs_of_one_millisecond_are_sent_in_their_order(
+    unsent: UnsentEntries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty of them, a microsecond apart; their names are drawn."""
+    clock = count(1_700_000_000_000_000_000, 1000)
+    monkeypatch.setattr(time, "time_ns", lambda: next(clock))
+    opened = [unsent.open_run("kept", f"run {number}", {}) for number in range(20)]
+    assert unsent.runs() == opened
 
 
 @pytest.mark.parametrize("call", ["log_batch", "set_terminated", "create_run"])
