@@ -32,6 +32,7 @@ Fault = Literal[
     "short",
     "end told alone",
     "endless",
+    "silent",
 ]
 
 
@@ -67,6 +68,7 @@ class StandInEngine:
         self.fault: Fault = "none"
         self.asked: list[dict[str, Any]] = []
         self.broken_off = 0
+        self.ended = threading.Event()
         self.connections: set[socket.socket] = set()
         self.server = _Server(("127.0.0.1", port), _Handler)
         self.server.engine = self
@@ -83,6 +85,7 @@ class StandInEngine:
 
     def close(self) -> None:
         """End it, with whatever it answers."""
+        self.ended.set()
         self.server.shutdown()
         self.server.server_close()
         self._thread.join()
@@ -167,6 +170,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, engine: StandInEngine, body: dict[str, Any]) -> None:
         if engine.fault == "error event":
             self._event({"error": {"message": "the engine is dead"}})
+            return
+        if engine.fault == "silent":
+            engine.ended.wait()
             return
         if engine.fault == "garbage":
             self.wfile.write(b"data: {not json\n\n")

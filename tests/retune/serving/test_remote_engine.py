@@ -234,6 +234,22 @@ def test_a_wrong_answer_is_an_error_with_its_reason(
     assert answer.text == "ba"
 
 
+def test_an_engine_that_writes_nothing_is_not_waited_for_for_ever(
+    worker: Worker, engine: StandInEngine
+) -> None:
+    """It is there still, and asked on."""
+    made = worker.answerer.engine
+    assert isinstance(made, RemoteEngine)
+    made._client.timeout = httpx.Timeout(0.05, connect=60)
+    engine.fault = "silent"
+    [refused] = worker.ask(prompt="ab", max_tokens=9)
+    assert (refused.code, refused.message) == (
+        "engine_error",
+        "the engine is too slow (ReadTimeout)",
+    )
+    assert made.alive
+
+
 def test_an_end_token_that_is_told_of_and_left_out_ends_an_answer(
     worker: Worker, engine: StandInEngine
 ) -> None:
