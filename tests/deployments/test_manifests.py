@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,10 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from retune.cli.app import app
+from tests.retune.registry.test_registering import write_model
 from tests.tiny_models import REPOSITORY
 
 DEPLOYMENTS = REPOSITORY / "deployments"
@@ -58,6 +62,21 @@ def test_compose_names_only_what_there_is() -> None:
     example = (DEPLOYMENTS / "compose.env.example").read_text("utf-8")
     variables = set(re.findall(r"\$\{(\w+)", (DEPLOYMENTS / "compose.yaml").read_text("utf-8")))
     assert variables == set(re.findall(r"^(\w+)=", example, re.MULTILINE))
+
+
+def test_vllm_is_started_with_what_retune_prints_for_it(tmp_path: Path) -> None:
+    """Only where it is asked for, on the port that is published, over the files of the worker."""
+    engine = "http://vllm:8001"
+    model = write_model(tmp_path / "m", 1)
+    printed = CliRunner().invoke(app, ["serve", str(model), "--engine", engine, "--print-vllm"])
+    words = shlex.split(printed.stdout)
+    services = compose()["services"]
+    vllm = services["vllm"]
+
+    assert vllm["entrypoint"] == words[:2] and vllm["command"] == "${VLLM_ARGUMENTS:-}"
+    assert words[-4:] == ["--host", "0.0.0.0", "--port", vllm["ports"][0].rpartition(":")[2]]
+    assert vllm["volumes"] == [f"{each}:ro" for each in services["worker"]["volumes"][:1]]
+    assert vllm["profiles"] == ["vllm"] and re.search(r":v\d+\.\d+\.\d+$", vllm["image"])
 
 
 @pytest.mark.parametrize("manifest", [found for _, found in documents()], ids=lambda each: "")

@@ -153,7 +153,9 @@ class Challenger:
         self.worker = self._start(model)
         LOG.info("the challenger %s is loaded and proved", model.address)
         worker = self.worker
-        if await worker.settled() != "ready" and self.worker is worker:
+        state = await worker.settled()
+        # One that waits for its engine is let in as soon as that has it.
+        if state != "ready" and not worker.away and self.worker is worker:
             self._put_aside(version, worker.reason)
 
     def _start(self, model: ServedModel) -> WorkerProcess:

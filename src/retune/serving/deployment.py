@@ -126,7 +126,8 @@ class Deployment:
                 # Killed for want of memory, perhaps: it is tried again, more and more seldom.
                 pause = min(_FIRST_PAUSE * 2**self._deaths, _LONGEST_PAUSE)
                 self._deaths, self._not_before = self._deaths + 1, time.monotonic() + pause
-                reason = f"its process died before it was ready; tried again in {pause:g} s"
+                why = challenger.away or "its process died before it was ready"
+                reason = f"{why}; tried again in {pause:g} s"
             self._refuse(model.version or target, reason)
             return
         before, self.current, self.refused = self.current, challenger, None

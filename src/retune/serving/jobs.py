@@ -82,9 +82,17 @@ class Job:
             values, ids = logprobs.topk(self.top_logprobs)
             top = tuple(zip(ids.tolist(), values.tolist(), strict=True))
             chosen = Chosen(token, float(logprobs[token]), top)
+        self.accept(chosen)
+        return token
+
+    def accept(self, chosen: Chosen) -> None:
+        """Take a token that was chosen.
+
+        Args:
+            chosen: With what is told of it.
+        """
         self.taken += 1
         self.ended = self.take(chosen) or self.taken >= self.max_tokens
-        return token
 
     def _draw(self, logits: torch.Tensor) -> int:
         if self._generator is None:

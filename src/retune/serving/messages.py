@@ -26,6 +26,17 @@ class ServedModel(Record):
     """What proves it; None where it is no version."""
 
 
+class RemoteSettings(Record):
+    """An engine of one's own, asked over HTTP."""
+
+    address: str
+    """Of its API: ``http://HOST:PORT/v1``."""
+    model: str | None = None
+    """What it calls the model, whichever version; None where each version has its own name."""
+    seconds: float
+    """Longest time between two tokens."""
+
+
 class EngineSettings(Record):
     """How answers are computed."""
 
@@ -35,6 +46,8 @@ class EngineSettings(Record):
     """Most tokens of prompt and answer; the model's own context where that is smaller."""
     default_tokens: int
     """Tokens of an answer whose request names no limit."""
+    remote: RemoteSettings | None = None
+    """Who computes them; None for the process itself."""
 
 
 class Load(Record):
@@ -92,7 +105,7 @@ class Ready(Record):
     """From the process: it holds the model, and has proved it."""
 
     kind: Literal["ready"] = "ready"
-    engine: Literal["paged", "padded", "head"]
+    engine: Literal["paged", "padded", "head", "remote"]
     context: int
     labels: tuple[str, ...] | None = None
     renderings: int
@@ -111,6 +124,14 @@ class Unfit(Record):
     """The same with pieces of what was stored, for the log."""
 
 
+class Away(Record):
+    """From the process: the engine elsewhere cannot be asked, or is not proved; it is tried on."""
+
+    kind: Literal["away"] = "away"
+    reason: str
+    """What everybody may read."""
+
+
 class Refused(Record):
     """From the process: a request that cannot be answered."""
 
@@ -119,7 +140,8 @@ class Refused(Record):
     message: str
     param: str | None = None
     code: str | None = None
-    fault: Literal["client", "server"] = "client"
+    fault: Literal["client", "server", "engine"] = "client"
+    """Whose: of an engine elsewhere that is away, another try may find it back."""
 
 
 class Delta(Record):
@@ -177,8 +199,9 @@ Told = Delta | Finished | Classified | Tried
 """What a client is told of."""
 Answering = Refused | Delta | Finished | Classified
 Report = Annotated[
-    Ready | Unfit | Refused | Delta | Finished | Classified | Busy, Field(discriminator="kind")
+    Ready | Unfit | Away | Refused | Delta | Finished | Classified | Busy,
+    Field(discriminator="kind"),
 ]
-REPORTS: TypeAdapter[Ready | Unfit | Refused | Delta | Finished | Classified | Busy] = TypeAdapter(
-    Report
+REPORTS: TypeAdapter[Ready | Unfit | Away | Refused | Delta | Finished | Classified | Busy] = (
+    TypeAdapter(Report)
 )

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+from retune.data.chats.tokenizers import Tokenizer
 from retune.data.chats.tokenizing import tokenize
 from retune.inference.loaded_models import LoadedModel
 from retune.registry.forms.classifier import name_classes
@@ -27,6 +28,20 @@ class Proved(NamedTuple):
     answers: int
 
 
+class Spoken(Protocol):
+    """How a model is asked and read, wherever its weights are."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's own."""
+        ...
+
+    @property
+    def end_ids(self) -> Sequence[int]:
+        """Ids that end an answer."""
+        ...
+
+
 class Unproved(Exception):
     """The model is not what was registered; the message is the first difference.
 
@@ -40,7 +55,7 @@ class Unproved(Exception):
         self.what = what
 
 
-def prove_prompts(loaded: LoadedModel, stored: StoredAnswers) -> int:
+def prove_prompts(loaded: Spoken, stored: StoredAnswers) -> int:
     """Compare how chats are written, tokenized and ended.
 
     Args:
@@ -75,7 +90,7 @@ def prove_prompts(loaded: LoadedModel, stored: StoredAnswers) -> int:
     return len(stored.renderings)
 
 
-def prove_answers(engine: Engine, loaded: LoadedModel, stored: StoredAnswers) -> int:
+def prove_answers(engine: Engine, loaded: Spoken, stored: StoredAnswers) -> int:
     """Let the engine answer stored prompts, all at once.
 
     Args:

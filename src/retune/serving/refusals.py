@@ -104,6 +104,15 @@ def lost() -> Refusal:
     )
 
 
+def engine_away(reason: str) -> Refusal:
+    """Return what the requests are told whose engine elsewhere cannot be asked any more.
+
+    Args:
+        reason: Why.
+    """
+    return Refusal(503, f"{reason}. Ask once more.", "engine_away", retry_after=RESTART_SECONDS)
+
+
 def client_gone() -> Refusal:
     """Return how a request ends that nobody waits for any more; it is counted, and not sent."""
     return Refusal(499, "the client went away", "client_gone")

@@ -30,7 +30,7 @@ from retune.serving.messages import (
 )
 from retune.serving.metrics import Metrics
 from retune.serving.rates import Rate, SetAside, most_tokens
-from retune.serving.refusals import Refusal, client_gone, not_ready, too_busy
+from retune.serving.refusals import Refusal, client_gone, engine_away, not_ready, too_busy
 from retune.serving.request_log import RequestLog
 from retune.serving.validating import Database, QueryValidator
 from retune.sql.showing import Tables
@@ -328,6 +328,8 @@ def _challenger_of(name: str) -> str:
 
 
 def _refusal_of(report: Refused) -> Refusal:
+    if report.fault == "engine":
+        return engine_away(report.message)
     status = 400 if report.fault == "client" else 500
     return Refusal(status, report.message, report.code or "invalid_value", param=report.param)
 

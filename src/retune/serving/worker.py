@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import signal
 import sys
 import threading
@@ -25,15 +26,15 @@ from retune.data.chats.tokenizing import tokenize
 from retune.errors import ConfigError, RetuneError
 from retune.inference.head_predictions import class_figures
 from retune.inference.label_likelihood import predict_by_likelihood
-from retune.inference.loaded_models import load_scored_model
-from retune.inference.token_losses import context_limit
+from retune.inference.loaded_models import LoadedModel
 from retune.records import Record
 from retune.serving.answers import AnswerWriter
-from retune.serving.engines import open_engine
+from retune.serving.holding import hold_model
 from retune.serving.jobs import Engine, Job
 from retune.serving.messages import (
     ORDERS,
     Ask,
+    Away,
     Busy,
     Cancel,
     Classified,
@@ -51,10 +52,13 @@ from retune.serving.proof import (
     prove_classes,
     prove_prompts,
 )
+from retune.serving.remote_engine import EngineAway, RemoteEngine
 from retune.spine.children import die_with
 
 _BUSY_SECONDS = 0.5
 _HEAD_BATCH = 16
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+"""Seconds until an engine elsewhere is asked again."""
 ENGINE_DIED = 70
 """Exit code of a process whose engine ended unasked: nothing would be answered any more."""
 
@@ -83,36 +87,48 @@ class Answerer:
     Raises:
         RetuneError: It cannot be loaded.
         Unproved: It is not what was registered.
+        EngineAway: The engine elsewhere cannot be asked, or answers otherwise.
     """
 
     def __init__(self, served: ServedModel, settings: EngineSettings, reports: Reports) -> None:
-        self._loaded = load_scored_model(served.scored)
+        self._held = hold_model(served, settings)
         self._settings, self._reports = settings, reports
-        limit = context_limit(self._loaded.model)
-        self.context = settings.context if limit is None else min(settings.context, limit)
+        self.context = self._held.context
+        self.engine, self.engine_name = self._held.engine, self._held.engine_name
         self._renderers: dict[str | None, ChatRenderer] = {}
         self._jobs: dict[str, list[Job]] = {}
         self._asked: queue.SimpleQueue[Ask] = queue.SimpleQueue()
-        self.engine: Engine | None = None
-        self.engine_name: Literal["paged", "padded", "head"] = "head"
-        if self._loaded.labels is None:
-            self.engine, self.engine_name = open_engine(self._loaded, settings.batch, self.context)
-        else:
-            threading.Thread(target=self._classify_all, name="head", daemon=True).start()
-        self.proved = self._prove(served)
+        if self._held.loaded is not None and self.engine is None:
+            head = self._held.loaded
+            threading.Thread(
+                target=self._classify_all, args=(head,), name="head", daemon=True
+            ).start()
+        try:
+            self.proved = self._prove(served)
+        except BaseException:
+            if isinstance(self.engine, RemoteEngine):
+                self.engine.close()
+            raise
 
     @property
     def labels(self) -> tuple[str, ...] | None:
         """Classes of a model with a head."""
-        return self._loaded.labels
+        return self._held.labels
 
     def _prove(self, served: ServedModel) -> Proved:
         if served.answers is None:
             return Proved(0, 0)
-        chats = prove_prompts(self._loaded, served.answers)
+        chats = prove_prompts(self._held, served.answers)
         if self.engine is None:
-            return Proved(chats, prove_classes(self._loaded, served.answers))
-        return Proved(chats, prove_answers(self.engine, self._loaded, served.answers))
+            assert self._held.loaded is not None
+            return Proved(chats, prove_classes(self._held.loaded, served.answers))
+        try:
+            return Proved(chats, prove_answers(self.engine, self._held, served.answers))
+        except Unproved as error:
+            if isinstance(self.engine, RemoteEngine):
+                # Whoever runs it may give it the right weights, and it is asked again.
+                raise EngineAway(self.engine.away or error.what, str(error)) from error
+            raise
 
     def ask(self, ask: Ask) -> None:
         """Begin to answer a request, or refuse it."""
@@ -164,17 +180,17 @@ class Answerer:
     def _read_prompt(self, ask: Ask) -> tuple[list[int], bool]:
         """Return the token ids of a prompt, and whether it ends in an open thought."""
         if ask.prompt_ids is not None:
-            known = len(self._loaded.tokenizer)
+            known = len(self._held.tokenizer)
             wrong = next((each for each in ask.prompt_ids if not 0 <= each < known), None)
             if wrong is not None:
                 raise ChatFault("malformed_chats", f"{wrong} is no token id; there are {known}")
             return list(ask.prompt_ids), False
         if ask.messages is None:
-            [(ids, _)] = tokenize(self._loaded.tokenizer, [ask.prompt or ""])
+            [(ids, _)] = tokenize(self._held.tokenizer, [ask.prompt or ""])
             return ids, False
         effort = ask.reasoning_effort
         if effort not in self._renderers:
-            self._renderers[effort] = ChatRenderer(self._loaded.tokenizer, effort=effort)
+            self._renderers[effort] = ChatRenderer(self._held.tokenizer, effort=effort)
         text, ids = self._renderers[effort].render_request(ask.messages)
         return ids, find_open_thought(text) is not None
 
@@ -194,8 +210,8 @@ class Answerer:
         writer = AnswerWriter(
             ask,
             choice,
-            tokenizer=self._loaded.tokenizer,
-            end_ids=self._loaded.end_ids,
+            tokenizer=self._held.tokenizer,
+            end_ids=self._held.end_ids,
             prompt_tokens=len(ids),
             max_tokens=max_tokens,
             thinks=thinks,
@@ -226,7 +242,10 @@ class Answerer:
 
     def _failed(self, ask: Ask, reason: str) -> None:
         self.cancel(ask.id)
-        self._refuse(ask, reason, None, "engine_error", fault="server")
+        if isinstance(self.engine, RemoteEngine) and self.engine.away:
+            self._refuse(ask, reason, None, "engine_away", fault="engine")
+        else:
+            self._refuse(ask, reason, None, "engine_error", fault="server")
 
     def cancel(self, request: str) -> None:
         """Compute no more of a request."""
@@ -235,25 +254,25 @@ class Answerer:
             if self.engine is not None:
                 self.engine.cancel(job)
 
-    def _classify_all(self) -> None:
+    def _classify_all(self, head: LoadedModel) -> None:
         while True:
             asks = [self._asked.get()]
             with suppress(queue.Empty):
                 while len(asks) < _HEAD_BATCH:
                     asks.append(self._asked.get_nowait())
             try:
-                self._classify(asks)
+                self._classify(head, asks)
             except Exception as error:  # noqa: BLE001 - who waits is told, and the next go on
                 for ask in asks:
                     self._refuse(ask, str(error)[:200], None, "engine_error", fault="server")
 
-    def _classify(self, asks: Sequence[Ask]) -> None:
-        labels = self._loaded.labels or ()
+    def _classify(self, head: LoadedModel, asks: Sequence[Ask]) -> None:
+        labels = head.labels or ()
         figures = class_figures(
-            self._loaded.model,
+            head.model,
             [ask.prompt_ids or () for ask in asks],
             batch_size=_HEAD_BATCH,
-            pad_id=int(self._loaded.tokenizer.pad_token_id),
+            pad_id=int(head.tokenizer.pad_token_id),
         )
         found = predict_by_likelihood(figures.reshape(-1, len(labels)), labels)
         for ask, row in zip(asks, found.probabilities, strict=True):
@@ -273,7 +292,7 @@ class Answerer:
         param: str | None,
         code: str,
         *,
-        fault: Literal["client", "server"] = "client",
+        fault: Literal["client", "server", "engine"] = "client",
     ) -> None:
         self._reports.send(Refused(id=ask.id, message=message, param=param, code=code, fault=fault))
 
@@ -294,18 +313,8 @@ def work(reports_handle: int, parent: int) -> None:
     ):
         reports = Reports(file)
         load = Load.model_validate_json(orders.readline())
-        try:
-            answerer = Answerer(load.model, load.settings, reports)
-        except Unproved as error:
-            reports.send(Unfit(reason=error.what, detail=str(error)))
-            return
-        except RetuneError as error:
-            reports.send(Unfit(reason=error.message, detail=error.message))
-            return
-        except Exception as error:  # noqa: BLE001 - it would fail again, and the reason be unknown
-            traceback.print_exc()
-            why = f"{type(error).__name__}: {error!s:.500}"
-            reports.send(Unfit(reason=why, detail=why))
+        answerer = open_answerer(load, reports, orders)
+        if answerer is None:
             return
         reports.send(
             Ready(
@@ -328,11 +337,50 @@ def work(reports_handle: int, parent: int) -> None:
     os._exit(0)
 
 
+def open_answerer(load: Load, reports: Reports, orders: IO[str]) -> Answerer | None:
+    """Load a model and prove it; an engine elsewhere is asked until it answers as it has to.
+
+    Args:
+        load: What the model is.
+        reports: Told why it does not answer.
+        orders: Of the parent; their end ends the waiting too.
+
+    Returns:
+        What answers; None where nothing will.
+    """
+    pause, told = _FIRST_PAUSE, ""
+    while True:
+        try:
+            return Answerer(load.model, load.settings, reports)
+        except EngineAway as error:
+            if error.reason != told:
+                sys.stderr.write(f"{error.reason}: {error}\n")
+                reports.send(Away(reason=error.reason))
+            told = error.reason
+        except Unproved as error:
+            reports.send(Unfit(reason=error.what, detail=str(error)))
+            return None
+        except RetuneError as error:
+            reports.send(Unfit(reason=error.message, detail=error.message))
+            return None
+        except Exception as error:  # noqa: BLE001 - it would fail again, and the reason be unknown
+            traceback.print_exc()
+            why = f"{type(error).__name__}: {error!s:.500}"
+            reports.send(Unfit(reason=why, detail=why))
+            return None
+        # Nothing is ordered before the model is ready: what can be read is the end.
+        if select.select([orders], [], [], pause)[0]:
+            return None
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
 def tell_busy(engine: Engine, reports: Reports) -> None:
     """Report how busy an engine is, and end the process when the engine has ended unasked."""
     before = None
     while True:
         if not engine.alive:
+            if isinstance(engine, RemoteEngine):
+                reports.send(Away(reason=engine.away))
             sys.stderr.write("the engine's thread has ended; the process ends, to be begun anew\n")
             sys.stderr.flush()
             os._exit(ENGINE_DIED)

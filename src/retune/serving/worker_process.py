@@ -15,6 +15,7 @@ from retune.serving.messages import (
     REPORTS,
     Answering,
     Ask,
+    Away,
     Busy,
     Cancel,
     EngineSettings,
@@ -23,7 +24,7 @@ from retune.serving.messages import (
     ServedModel,
     Unfit,
 )
-from retune.serving.refusals import lost, not_ready
+from retune.serving.refusals import engine_away, lost, not_ready
 
 LOG = logging.getLogger("retune.serving")
 State = Literal["loading", "ready", "unfit", "restarting", "stopped"]
@@ -47,6 +48,8 @@ class WorkerProcess:
         self.model = model
         self.state: State = "loading"
         self.reason = "the model is being loaded and proved"
+        self.away = ""
+        """Why the engine elsewhere cannot be asked; empty while it can, or where there is none."""
         self.ready: Ready | None = None
         self.busy = Busy(running=0, waiting=0)
         self._settings, self._restarted = settings, restarted
@@ -92,7 +95,7 @@ class WorkerProcess:
             while left:
                 report = await reports.get()
                 if report is None:
-                    raise lost()
+                    raise engine_away(self.away) if self.away else lost()
                 left -= report.kind in ("finished", "classified")
                 left = 0 if report.kind == "refused" else left
                 yield report
@@ -134,7 +137,7 @@ class WorkerProcess:
                 return
             code = self._process.returncode if self._process else None
             was_ready, self.ready, self.state = self.ready is not None, None, "restarting"
-            self.reason = (
+            self.reason = self.away or (
                 f"its process died ({cause or f'exit code {code}'}) and is being started again"
             )
             LOG.error("%s: %s", self.model.address, self.reason)
@@ -145,7 +148,7 @@ class WorkerProcess:
 
     async def _run_once(self) -> None:
         """Start the process, and read its reports to their end."""
-        self._process = None
+        self._process, self.away = None, ""
         read_end, write_end = os.pipe()
         reading = os.fdopen(read_end, "rb")
         transport: asyncio.ReadTransport | None = None
@@ -181,11 +184,15 @@ class WorkerProcess:
     def _read(self, line: bytes) -> None:
         report = REPORTS.validate_json(line)
         if isinstance(report, Ready):
-            self.ready, self.state, self.reason = report, "ready", ""
+            self.ready, self.state, self.reason, self.away = report, "ready", "", ""
             self._settled.set()
         elif isinstance(report, Unfit):
             self.state, self.reason = "unfit", report.reason
             LOG.error("%s cannot be served: %s", self.model.address, report.detail)
+            self._settled.set()
+        elif isinstance(report, Away):
+            self.state, self.reason, self.away = "restarting", report.reason, report.reason
+            LOG.error("%s waits for its engine: %s", self.model.address, report.reason)
             self._settled.set()
         elif isinstance(report, Busy):
             self.busy = report

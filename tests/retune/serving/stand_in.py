@@ -37,7 +37,7 @@ SETTINGS = EngineSettings(batch=2, context=64, default_tokens=8)
 class Writer:
     """A process that is ready, and writes given answers: choice `i` the i-th, each in two parts."""
 
-    reason, ready, busy = "", None, Busy(running=0, waiting=0)
+    reason, away, ready, busy = "", "", None, Busy(running=0, waiting=0)
 
     def __init__(self, *answers: str, model: ServedModel = MODEL, state: str = "ready") -> None:
         self.answers, self.model, self.asked = answers, model, list[Ask]()

@@ -161,6 +161,21 @@ def test_a_challenger_that_fails_its_proof_is_never_asked() -> None:
     assert unfit.asked == []
 
 
+def test_a_challenger_that_waits_for_its_engine_is_asked_once_that_has_it() -> None:
+    """Until then the champion answers, and nothing is held against it."""
+    server = make_server(Writer("a", model=CHAMPION))
+    waiting = Writer("b", model=SECOND, state="restarting")
+    waiting.away = "the engine has no model of the name m-2"
+
+    async def use(web: httpx.AsyncClient, challenger: Challenger, _: Any) -> Any:
+        before = (await ask(web))["version"]
+        aside = challenger.set_aside
+        waiting.state, waiting.away = "ready", ""
+        return before, aside, (await ask(web))["version"]
+
+    assert with_challenger(server, waiting, use, canary=1.0) == (1, None, 2)
+
+
 def test_a_version_whose_files_are_gone_is_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
     server = make_server(Writer("a", model=CHAMPION))
 

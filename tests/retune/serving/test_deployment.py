@@ -40,6 +40,8 @@ class Alias:
 class Process:
     """A process whose model comes to a state, and answers `in_flight` requests."""
 
+    away = ""
+
     def __init__(self, model: ServedModel, state: str) -> None:
         self.model, self._state, self.reason = model, state, state
         self.in_flight, self.stopped = 0, False
@@ -93,6 +95,23 @@ def test_a_version_that_fails_its_proof_is_refused_until_the_alias_moves(
         bench.alias.version, bench.states[2] = 2, "ready"
         await bench.deployment.look()
         assert bench.deployment.model.version == 2
+        await bench.deployment.stop()
+
+    asyncio.run(test())
+
+
+def test_a_version_that_the_engine_does_not_have_is_refused_with_that_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is looked for again: whoever runs the engine may start it with the version."""
+
+    async def test() -> None:
+        bench = Bench(monkeypatch)
+        bench.alias.version, bench.states[2] = 2, "restarting"
+        monkeypatch.setattr(Process, "away", "no model of the name m-2")
+        await bench.deployment.look()
+        reason = "no model of the name m-2; tried again in 30 s"
+        assert bench.deployment.refused == (2, reason)
         await bench.deployment.stop()
 
     asyncio.run(test())

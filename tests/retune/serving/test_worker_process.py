@@ -17,6 +17,7 @@ from retune.serving.jobs import IMPOSSIBLE, Job
 from retune.serving.messages import (
     REPORTS,
     Ask,
+    Away,
     Busy,
     Cancel,
     Delta,
@@ -214,3 +215,38 @@ def test_a_token_that_cannot_come_has_a_log_probability_that_json_can_tell() -> 
         logprobs=({"token": "a", "logprob": 0.0, "top": (("b", told[0].top[1][1]),)},),  # type: ignore[arg-type]
     )
     assert REPORTS.validate_json(finished.model_dump_json()) == finished
+
+
+def test_an_engine_that_is_away_is_the_reason_until_it_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At first while its process waits; later by its process, which ends with what it was asked."""
+    away, gone = (Away(reason=reason).model_dump_json() for reason in ("not there", "gone"))
+    script = f"""
+sys.stdin.readline()
+say('''{away}''')
+sys.stdin.readline()
+say('''{READY.model_dump_json()}''')
+sys.stdin.readline()
+say('''{gone}''')
+sys.exit(70)
+"""
+    begin = run(script, monkeypatch)
+
+    async def test() -> None:
+        worker = begin()
+        assert (await worker.settled(), worker.reason) == ("restarting", "not there")
+        with pytest.raises(Refusal, match="not there") as refused:
+            await ask(worker)
+        assert (refused.value.status, refused.value.code) == (503, "not_ready")
+
+        worker._write(Busy(running=0, waiting=0))
+        await until(lambda: worker.state == "ready")
+        assert (worker.reason, worker.away) == ("", "")
+        with pytest.raises(Refusal, match="gone") as refused:
+            await ask(worker)
+        assert (refused.value.status, refused.value.code) == (503, "engine_away")
+        assert refused.value.retry_after is not None
+        await worker.stop()
+
+    within(60, test)

@@ -73,6 +73,17 @@ def serve(
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="NAME=FILE: a SQLite file that queries are tried on (validate: true)."),
     ] = None,
+    engine: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="http://HOST:PORT of vLLM or the like, which computes in its place."),
+    ] = None,
+    engine_model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="What it calls the model; NAME-VERSION unless given."),
+    ] = None,
+    print_vllm: Annotated[
+        bool, typer.Option("--print-vllm", help="Print the command of vLLM for it, and end.")
+    ] = False,
     batch: Annotated[int, typer.Option(min=1, help="Most answers computed at a time.")] = 16,
     context: Annotated[int, typer.Option(min=16, help="Most tokens of prompt and answer.")] = 4096,
     default_tokens: Annotated[
@@ -94,7 +105,7 @@ def serve(
     ] = 15.0,
 ) -> None:
     """Answer over HTTP as the model was scored; follow the alias when it moves."""
-    from retune.cli.services.serving import LogOptions, ServeOptions, serve_model
+    from retune.cli.services.serving import LogOptions, ServeOptions, print_command, serve_model
     from retune.serving.challenger import Trial
     from retune.serving.rates import Rate
     from retune.serving.server import Limits
@@ -110,6 +121,8 @@ def serve(
         rate=Rate(key_requests, key_tokens),
         databases=database or [],
         trial=Trial(canary / 100, shadow / 100) if challenger or canary or shadow else None,
+        engine=engine,
+        engine_model=engine_model,
         batch=batch,
         context=context,
         default_tokens=default_tokens,
@@ -117,7 +130,10 @@ def serve(
         poll_seconds=poll,
         log=LogOptions(log_requests, log_share, log_bytes, log_files) if log_requests else None,
     )
-    serve_model(model, options)
+    if print_vllm:
+        print_command(model, options)
+    else:
+        serve_model(model, options)
 
 
 def up(

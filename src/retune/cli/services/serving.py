@@ -5,26 +5,30 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from retune.cli.services.places import find_registry
 from retune.cli.services.servers import refuse_taken_port
+from retune.commands import shell_line
 from retune.errors import ConfigError
 from retune.recipe.loading import load_recipe
 from retune.registry.versions.finding import CHAMPION
 from retune.resolving import read_address
 from retune.serving.app import build_app
 from retune.serving.challenger import Trial
+from retune.serving.engine_address import read_engine_address, read_engine_key
 from retune.serving.finding import ModelSource
 from retune.serving.keys import VARIABLE, read_keys
-from retune.serving.messages import EngineSettings
+from retune.serving.messages import EngineSettings, RemoteSettings
 from retune.serving.rates import Rate
 from retune.serving.request_log import RequestLog
 from retune.serving.server import Limits, Server
 from retune.serving.validating import read_databases
 
+_VLLM = "http://127.0.0.1:8001"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -51,6 +55,8 @@ class ServeOptions:
     rate: Rate
     databases: Sequence[str]
     trial: Trial | None
+    engine: str | None
+    engine_model: str | None
     batch: int
     context: int
     default_tokens: int
@@ -90,18 +96,16 @@ def serve_model(text: str, options: ServeOptions) -> None:
             f"{text}: a challenger (--challenger, --canary, --shadow) is served beside its "
             "champion. Name the model as models:/NAME@champion."
         )
+    if options.engine_model is not None and options.engine is None:
+        raise ConfigError("--engine-model names a model of the engine: say which with --engine.")
+    settings = _engine_settings(options)
     databases = read_databases(options.databases)
     refuse_taken_port("retune serve", options.port, "--port", options.host)
     source = find_source(text, options)
     server = Server(
         source,
         source.find(),
-        EngineSettings(
-            batch=options.batch,
-            context=options.context,
-            # Whoever bounds all answers bounds those whose request names no limit.
-            default_tokens=min(options.default_tokens, options.limits.output_tokens),
-        ),
+        settings,
         options.limits,
         keys,
         options.poll_seconds,
@@ -121,6 +125,49 @@ def serve_model(text: str, options: ServeOptions) -> None:
         # What the application logs has the request's id, and no address of who asked.
         log_config=None,
         timeout_graceful_shutdown=int(options.limits.seconds),
+    )
+
+
+def print_command(text: str, options: ServeOptions) -> None:
+    """Print the command by which vLLM serves a model where ``--engine`` asks it.
+
+    Args:
+        text: Its name: an address of the registry, a folder, a hub id.
+        options: Of the command.
+
+    Raises:
+        ConfigError: There is none of this name, or vLLM cannot serve it.
+        ArtifactError: Files of a version are gone, or nothing proves it.
+        ServiceError: MLflow does not answer.
+    """
+    # It reads the model's configuration by transformers, which a server of its own never loads.
+    from retune.serving.vllm_command import vllm_words
+
+    settings = _engine_settings(replace(options, engine=options.engine or _VLLM))
+    assert settings.remote is not None
+    place = urlsplit(settings.remote.address)
+    # A name is that of a host or a container, as others see it: there vLLM listens to all.
+    host = place.hostname if place.hostname in _LOOPBACK else "0.0.0.0"
+    port = place.port or (443 if place.scheme == "https" else 80)
+    served = find_source(text, options).find()
+    print(shell_line(*vllm_words(served, settings, str(host), port)))
+
+
+def _engine_settings(options: ServeOptions) -> EngineSettings:
+    remote = None
+    if options.engine is not None:
+        read_engine_key(os.environ)
+        remote = RemoteSettings(
+            address=read_engine_address(options.engine),
+            model=options.engine_model,
+            seconds=options.limits.seconds,
+        )
+    return EngineSettings(
+        batch=options.batch,
+        context=options.context,
+        # Whoever bounds all answers bounds those whose request names no limit.
+        default_tokens=min(options.default_tokens, options.limits.output_tokens),
+        remote=remote,
     )
 
 
