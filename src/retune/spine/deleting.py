@@ -43,16 +43,18 @@ def delete_items(
     going = [item for item in items if not item.stays]
     gone: list[Item] = []
     left: list[Item] = []
+    used: set[str] = set()
     with _alone(store.root), _remembered(store.root, going):
         for item in going:
             tell(item)
             # Its request and lock stay with what was left.
-            used = item.key in {each.key for each in left if each.key}
             try:
-                went = not used and _DELETE[item.kind](store, item)
+                went = item.key not in used and _DELETE[item.kind](store, item)
             except OSError as error:
                 raise disk_error(item.path, error) from error
             (gone if went else left).append(item)
+            if not went and item.key:
+                used.add(item.key)
         _empty_trash(store.root)
     return gone, left
 
