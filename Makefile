@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 RECIPE ?= conf/recipes/text_to_sql_demo.yaml
 
 FUZZ ?= 20000
+# One more than there are cores: tests of servers and flows wait a quarter of their time.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .PHONY: demo test test-fast test-gpu fuzz faults check bench base install clean
 
@@ -12,10 +14,10 @@ demo: $(VENV)/installed ## retrain the embedded model, gate it, register it
 	$(BIN)/retune run $(RECIPE)
 
 test: $(VENV)/installed ## every test that this machine can run
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/installed ## the tests that take seconds
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not service"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not service"
 
 test-gpu: $(VENV)/installed ## the tests that need a GPU
 	RETUNE_TEST_GPU=1 $(BIN)/python -m pytest -m gpu
@@ -24,7 +26,7 @@ fuzz: $(VENV)/installed ## FUZZ damaged inputs of each kind that retune reads; K
 	RETUNE_FUZZ_INPUTS=$(FUZZ) $(BIN)/python -m pytest -q tests/fuzz -k "$(KIND)"
 
 faults: $(VENV)/installed ## all that can go wrong, a hundred kills, the store in any order; 40 minutes on two busy cores
-	RETUNE_FAULTS=all $(BIN)/python -m pytest -n 2 --dist loadfile tests/faults
+	RETUNE_FAULTS=all $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/faults
 
 check: $(VENV)/installed ## lint, format, types, layers
 	$(BIN)/ruff check .

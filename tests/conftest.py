@@ -66,9 +66,11 @@ ROWS = 40
 
 
 _LONGEST = (
-    *("tests/flows/test_year.py", "tests/flows/test_recipes.py"),
-    *("tests/flows/test_compare.py", "tests/flows/test_deployment.py"),
-    "tests/retune/training/test_real_heads.py",
+    *("tests/flows/test_recipes.py", "tests/flows/test_year.py"),
+    *("tests/retune/training/test_methods.py", "tests/retune/training/test_real_heads.py"),
+    *("tests/flows/test_deployment.py", "tests/flows/test_real_data.py"),
+    *("tests/flows/test_ray.py", "tests/flows/test_servers_away.py"),
+    *("tests/flows/test_compare.py", "tests/retune/training/test_controls.py"),
 )
 """Files that take minutes, from the longest on. A file is run by one worker: one that begins last
 has the others wait for it."""

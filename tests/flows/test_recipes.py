@@ -22,8 +22,8 @@ COMPARED = {"full_against_lora", "lora_sweep"}
 """Recipes that are trained several times, by `compare` and `sweep`."""
 FEW_STEPS = {"training.max_steps": 10, "training.batch_size": 4, "prompt.max_length": 512}
 """By which the loss of each recipe's rows falls clearly."""
-FEW_CHECKED = {"merge.check_rows": 4, "registry.check_rows": 2}
-"""Rows that a merged and a registered model are proved on."""
+FEW_ROWS = {"split.max_test_rows": 40, "merge.check_rows": 4, "registry.check_rows": 2}
+"""Rows that models are scored on, and that a merged and a registered one are proved on."""
 
 
 Retune = Callable[..., subprocess.CompletedProcess[str]]
@@ -40,10 +40,12 @@ def retune(tmp_path_factory: pytest.TempPathFactory) -> Retune:
     copy_tracking_database(folder / "store")
 
     def run(*arguments: str, variant: str = "tiny") -> subprocess.CompletedProcess[str]:
-        chosen = ["--set", f"variant={variant}", "--set", f"store.folder={folder / 'store'}"]
+        settings = {"variant": variant, "store.folder": folder / "store", **FEW_ROWS}
+        chosen = [f"--set={name}={value}" for name, value in settings.items()]
         return run_command(
             "retune.cli",
-            [*arguments, *chosen],
+            # What a test sets itself comes last, and holds.
+            [*arguments[:2], *chosen, *arguments[2:]],
             folder=REPOSITORY,
             environment=environment(folder),
             timeout=GUARD_SECONDS,
@@ -98,7 +100,7 @@ def test_a_recipe_trains_in_small(path: Path, retune: Retune) -> None:
     metric = load_recipe(path, ["variant=tiny"]).recipe.gate.metric
     assert metric is not None
     enough = FEW_STEPS if metric == "perplexity" else {"training.epochs": 1}
-    settings = [f"--set={name}={value}" for name, value in {**enough, **FEW_CHECKED}.items()]
+    settings = [f"--set={name}={value}" for name, value in enough.items()]
     summary = last_json(retune("run", str(path), "--json", *settings))
     found: dict[str, Any] = {role: each[metric] for role, each in summary["models"].items()}
     better = found["merged"]["value"] > found["base"]["value"]

@@ -11,10 +11,34 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
+
+from transformers import Trainer
 
 from retune.digests import digest_file, list_files
 
 SEAL = "sealed.json"
+
+
+def write_no_cards(trainer: Trainer) -> None:
+    """Let checkpoints have no model cards: two are written for each, and read by nobody.
+
+    trl and peft compile a template and ask for the versions of all libraries each time, which in a
+    small training takes as long as the rest of a checkpoint.
+
+    Args:
+        trainer: Built; it and its model are asked for cards by these names.
+    """
+    for owner, name in (
+        (trainer, "create_model_card"),
+        (trainer.model, "create_or_update_model_card"),
+    ):
+        if hasattr(owner, name):
+            setattr(owner, name, _write_nothing)
+
+
+def _write_nothing(*_: Any, **__: Any) -> None:
+    """Stand in the place of what writes a card."""
 
 
 def seal_checkpoint(folder: Path) -> None:

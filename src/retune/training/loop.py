@@ -29,7 +29,12 @@ from retune.training.callbacks import (
     TimedCheckpoints,
     refuse_non_finite,
 )
-from retune.training.checkpoints import latest_sealed, step_of, write_atomically
+from retune.training.checkpoints import (
+    latest_sealed,
+    step_of,
+    write_atomically,
+    write_no_cards,
+)
 from retune.training.distributed.ranks import Ranks, find_ranks
 from retune.training.distributed.rows import order_by_length
 from retune.training.distributed.spreading import SharedWeights, spread_trainer
@@ -89,6 +94,7 @@ def run_training(
         # The Trainer loads them too, and says nothing where it finds no place for one.
         trained.load(checkpoint)
     order_by_length(trainer, training.batch_size)
+    write_no_cards(trainer)
     if ranks.count > 1:
         trained = SharedWeights(trained, ranks)
         plan = share_rows(training, ranks.count, kind=trainer.args.device.type)

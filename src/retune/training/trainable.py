@@ -73,8 +73,7 @@ class TrainedAdapter:
     def save(self, folder: Path) -> None:
         """Write an adapter that fits the base as it was."""
         self.model.save_pretrained(folder)
-        for name in ("README.md", ENCODER_FILE):
-            (folder / name).unlink(missing_ok=True)
+        (folder / ENCODER_FILE).unlink(missing_ok=True)
         if self.initial is not None:
             fit_to_base(folder, self.initial)
         _name_base(folder / "adapter_config.json", self.model_id)

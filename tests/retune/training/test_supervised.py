@@ -142,6 +142,14 @@ def test_the_loss_falls(trained: tuple[AdapterRef, Workdir], base: BaseRef) -> N
     assert adapter.validation_loss < adapter.base_validation_loss - 0.1
 
 
+def test_no_checkpoint_has_a_model_card(trained: tuple[AdapterRef, Workdir]) -> None:
+    """trl would write one for each into the folder above, and peft one beside the weights."""
+    adapter, work = trained
+    written = [path.name for path in (work.scratch / "checkpoints").rglob("*")]
+    assert "adapter_model.safetensors" in written and "README.md" not in written
+    assert not (adapter.folder / "README.md").exists()
+
+
 def test_the_record_says_what_was_done(trained: tuple[AdapterRef, Workdir]) -> None:
     """Per block r * (in + out) over 7 layers: q, o 128; k, v 96; gate, up, down 192: 1,024.
 
