@@ -28,6 +28,7 @@ from retune.model_records import AdapterRef, MergedRef, ModelRef, Role
 from retune.modeling.memory.memory_estimate import MemoryEstimate
 from retune.records import LOG_FOLDER
 from retune.release.error_budget import ErrorBudget
+from retune.release.explorer import explore_rows
 from retune.release.methods import describe_release, describe_training
 from retune.release.model_card import ModelCard, render_model_card
 from retune.release.report import describe_data, describe_form, write_report
@@ -179,6 +180,7 @@ def report_run(
         models=models,
         estimated=estimated,
         power=power,
+        exploration=explore_rows(present, release[0].metric, job.data.chat.side("test")),
         folder=summary.report,
     )
     calibrate(run.store.root, models[1], estimated)
