@@ -7,6 +7,7 @@ from typing import Annotated
 from retune.model_records import ScoredModel
 from retune.modeling.libraries import ADAPTED
 from retune.recipe.sections.base import Devices
+from retune.recipe.sections.rubrics import RubricConfig
 from retune.recipe.sections.scoring import (
     ClassifyBy,
     PerturbationKind,
@@ -123,6 +124,32 @@ def score_text(
     from retune.scoring.free_text.score import score_text
 
     return score_text(inputs, settings, work)
+
+
+class RubricInputs(Record):
+    """Answers in free text, and the rows that they were written for."""
+
+    answers: ScoreReport
+    rows: SideRef
+
+
+class RubricSettings(Settings):
+    """Settings of `check_rubrics`."""
+
+    rubrics: Annotated[tuple[RubricConfig, ...], reads("scoring.rubrics")]
+    resamples: Resamples
+
+
+@stage(
+    RubricInputs,
+    version=1,
+    libraries=("jsonschema", "numpy", "py3langid", "referencing", "scipy"),
+)
+def check_rubrics(inputs: RubricInputs, settings: RubricSettings, work: Workdir) -> ScoreReport:
+    """Check written answers by the rules of the recipe."""
+    from retune.scoring.rubrics.score import check_rubrics
+
+    return check_rubrics(inputs, settings, work)
 
 
 class TextInputs(Record):

@@ -13,7 +13,7 @@ from retune.data.tables import write_table
 from retune.model_records import Role
 from retune.records import SideRef
 from retune.release import explorer
-from retune.release.explorer import ExploredRow, Exploration, explore_rows
+from retune.release.explorer import Exploration, ExploredRow, explore_rows
 from retune.release.report import render
 from retune.score_records import Metric, ModelScores, ScoreReport
 from retune.scoring.outcomes import write_outcomes

@@ -16,6 +16,7 @@ from retune.recipe.sections.base import (
     Text,
     conflict,
 )
+from retune.recipe.sections.rubrics import RubricConfig, figure_name, name_of
 
 PerturbationKind = Literal[
     "upper", "lower", "title", "no_accents", "typos", "double_space", "paraphrase", "injection"
@@ -131,6 +132,11 @@ class ScoringConfig(Section):
     punctuation, articles_pt (o, a, os, as, um, uma, uns, umas), articles_en (a, an, the). The
     other metrics are as their papers have them."""
 
+    rubrics: Annotated[tuple[RubricConfig, ...], Field(strict=False)] = ()
+    """Rules that answers in free text are checked by, each a figure rubric_NAME (part of the rows
+    that keep to it): {kind: json}, regex, length, language, refusal, python or citations. Every
+    held-out row is answered for them."""
+
     general_text: RecipePath | None = None
     """File of texts, one JSON object with "text" per line, on which every model's bits per byte are
     measured: what fine-tuning made it forget. null: a few paragraphs in Portuguese and English that
@@ -153,8 +159,9 @@ class ScoringConfig(Section):
 
     @property
     def text_figures(self) -> tuple[str, ...]:
-        """The names of the figures that `text_metrics` asks for."""
-        return tuple(one if isinstance(one, str) else one.figure for one in self.text_metrics)
+        """The names of the figures that `text_metrics` and `rubrics` ask for."""
+        metrics = (one if isinstance(one, str) else one.figure for one in self.text_metrics)
+        return (*metrics, *map(figure_name, self.rubrics))
 
     @property
     def own_metrics(self) -> tuple[OwnMetricConfig, ...]:
@@ -167,6 +174,10 @@ class ScoringConfig(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise conflict(("text_metrics", f"names {', '.join(twice)} twice; expected each once"))
+        called = [name_of(one) for one in self.rubrics]
+        if twice := sorted({name for name in called if called.count(name) > 1}):
+            reason = f"has {', '.join(twice)} twice; give each a name of its own"
+            raise conflict(("rubrics", reason))
         return self
 
 
