@@ -50,7 +50,7 @@ def test_a_rubric_that_cannot_be_read_is_refused_at_its_place(setting: str, said
             "scoring.rubrics[0].languages: xq cannot be recognised",
         ),
         (
-            ["scoring.rubrics=[{kind: json},{kind: refusal, phrases: [\"\\u200b\"]}]"],
+            ['scoring.rubrics=[{kind: json},{kind: refusal, phrases: ["\\u200b"]}]'],
             "scoring.rubrics[1].phrases: ",
         ),
         (["gate.metric=rubric_json"], "nor does scoring.rubrics"),

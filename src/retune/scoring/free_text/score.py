@@ -101,7 +101,8 @@ def read_answered(folder: Path) -> list[Row]:
     if not found:
         raise ScoringError(
             f"scoring.text_metrics, scoring.rubrics: none of the {len(rows)} held-out rows is "
-            "answered in free text. Hold out rows that are (data.test, or the shares of split), or remove it."
+            "answered in free text. Hold out rows that are (data.test, or the shares of split), or "
+            "remove it."
         )
     return found
 

@@ -32,8 +32,7 @@ _SOURCE_ROOT = Path(__file__).resolve().parents[3]
 # As for queries (`retune.sql.sandbox`), but with the packages that a JSON schema takes.
 _PATHS = [str(_SOURCE_ROOT), *(each for each in sys.path if each.endswith("-packages"))]
 _BOOT = (
-    f"import sys; sys.path += {_PATHS!r}; "
-    "from retune.scoring.rubrics.worker import main; main()"
+    f"import sys; sys.path += {_PATHS!r}; from retune.scoring.rubrics.worker import main; main()"
 )
 _MEMORY_BYTES = 1 << 30
 SECONDS = 2.0

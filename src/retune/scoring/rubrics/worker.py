@@ -47,11 +47,11 @@ def check_json(text: str, rule: Rule) -> Finding:
         return Finding(False, "no JSON: nested too deeply")
     if rule["json_schema"] is None:
         return Finding(True)
-    error = next(_validator(json.dumps(rule["json_schema"])).iter_errors(value), None)
-    if error is None:
+    unlike = next(_validator(json.dumps(rule["json_schema"])).iter_errors(value), None)
+    if unlike is None:
         return Finding(True)
-    place = "/".join(map(str, error.absolute_path)) or "its top"
-    return Finding(False, f"unlike the schema at {place}: {error.message}")
+    place = "/".join(map(str, unlike.absolute_path)) or "its top"
+    return Finding(False, f"unlike the schema at {place}: {unlike.message}")
 
 
 def check_regex(text: str, rule: Rule) -> Finding:
