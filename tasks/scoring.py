@@ -15,7 +15,7 @@ from tasks.runs.stage_task import StageTask, combine, is_pending
 
 Scorers = dict[str, Callable[[], ScoreReport]]
 """What makes each report of a model, by its name in `ModelScores`, in the order of work."""
-_AFTER_ROWS = ("general_text", "probes", "counterfactuals", "robustness")
+_AFTER_ROWS = ("general_text", "probes", "counterfactuals", "robustness", "shown")
 
 score_perplexity = StageTask(stages.score_perplexity)
 score_sql = StageTask(stages.score_sql)
@@ -26,6 +26,7 @@ score_text = StageTask(stages.score_text)
 check_rubrics = StageTask(stages.check_rubrics)
 score_general_text = StageTask(stages.score_general_text)
 probe_model = StageTask(stages.probe_model)
+show_answers = StageTask(stages.show_answers)
 probe_counterfactuals = StageTask(stages.probe_counterfactuals)
 probe_robustness = StageTask(stages.probe_robustness)
 
@@ -130,6 +131,8 @@ def _writer_scorers(job: Job, role: str, model: ScoredModel, rows: SideRef) -> S
         found["counterfactuals"] = lambda: probe_counterfactuals.of(role)(
             run, model=model, cases=pairs, template=template
         )
+    if run.recipe.probes is not None and run.recipe.probes.show:
+        found["shown"] = lambda: show_answers.of(role)(run, model=model, template=template)
     return found | _robustness_scorer(job, role, model, rows)
 
 

@@ -18,13 +18,13 @@ from retune.model_records import AdapterRef, MergedRef, ModelRef, Role
 from retune.modeling.memory.memory_estimate import MemoryEstimate
 from retune.pages.numbers import ABSENT, show_bytes
 from retune.pages.templates import page_templates, policy_source
-from retune.recipe.sections.scoring import Form
+from retune.recipe.sections.scoring import Form, SamplingConfig
 from retune.records import Record
 from retune.release.curves import CurvePoint, draw_png, draw_svg
 from retune.release.error_budget import ErrorBudget
 from retune.release.explorer import Exploration
 from retune.release.resources import describe_resources
-from retune.release.samples import Sample
+from retune.release.samples import Sample, ShownQuestion
 from retune.release.summary import RunSummary
 from retune.score_records import GateDecision, Metric, RegisteredRef
 from retune.scoring import showing
@@ -58,6 +58,10 @@ class RunReport(Record):
     samples: tuple[Sample, ...]
     exploration: Exploration | None = None
     """Rows to look through in the page; None: the samples alone."""
+    shown: tuple[ShownQuestion, ...] = ()
+    """What the models say to questions of the recipe."""
+    sampling: SamplingConfig | None = None
+    """How second answers to these were drawn; None: there are none."""
     stages: tuple[StageLine, ...]
     curves: tuple[CurvePoint, ...]
     dataset: dict[str, str]
@@ -75,6 +79,8 @@ def write_report(
     estimated: MemoryEstimate | None,
     power: DetectableGain | None = None,
     exploration: Exploration | None = None,
+    shown: tuple[ShownQuestion, ...] = (),
+    sampling: SamplingConfig | None = None,
     folder: Path,
 ) -> None:
     """Write the report of a run from its records.
@@ -87,9 +93,11 @@ def write_report(
         estimated: Memory that the training was estimated to need; None where it was not.
         power: Smallest gain that the held-out rows can show; None where it is not known.
         exploration: Rows to look through in the page; None: the summary's samples alone.
+        shown: What the models say to questions of the recipe.
+        sampling: How second answers to these were drawn; None: there are none.
         folder: Where `report.md`, `report.html` and `curves.png` go; made when missing.
     """
-    shown = {} if power is None else {"Power": describe_power(power)}
+    power_shown = {} if power is None else {"Power": describe_power(power)}
     write_pages(
         folder,
         RunReport(
@@ -102,9 +110,11 @@ def write_report(
             baselines=summary.baselines,
             samples=summary.samples,
             exploration=exploration,
+            shown=shown,
+            sampling=sampling,
             stages=summary.stages,
             curves=tuple(CurvePoint.model_validate(point) for point in read_metrics(curves)),
-            dataset=describe_data(data) | shown,
+            dataset=describe_data(data) | power_shown,
             figures={**describe_models(*models, estimated), "Scored": describe_form(summary.form)},
             environment=describe_environment(),
         ),

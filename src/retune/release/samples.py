@@ -34,6 +34,22 @@ class Sample(Record):
     could not be said."""
 
 
+class ShownAnswer(Record):
+    """What one model said to a question of `probes.show`."""
+
+    greedy: str | None
+    """None where the question did not fit into its context."""
+    sampled: str | None
+    """None where nothing was drawn."""
+
+
+class ShownQuestion(Record):
+    """A question of `probes.show`, and what each model of a run said to it; nothing is judged."""
+
+    question: str
+    answers: dict[Role, ShownAnswer]
+
+
 class SideBySide(Record):
     """One held-out row and what each of several models answered."""
 
@@ -66,6 +82,32 @@ def choose_samples(scores: Mapping[Role, ModelScores], count: int) -> tuple[Samp
             right={role: is_right(row) for role, row in rows.items()},
         )
         for first, rows in _choose_rows(scores, count)
+    )
+
+
+def gather_shown(scores: Mapping[Role, ModelScores]) -> tuple[ShownQuestion, ...]:
+    """Gather the answers that are shown and not scored.
+
+    Args:
+        scores: Reports by role.
+
+    Returns:
+        One entry a question; none where the recipe shows none.
+    """
+    reports = {role: report for role, each in scores.items() if (report := each.first_of("shown"))}
+    rows = {role: read_outcomes(report) for role, report in reports.items()}
+    first = next(iter(rows.values()), [])
+    return tuple(
+        ShownQuestion(
+            question=redact(row["question"]),
+            answers={
+                role: ShownAnswer(
+                    greedy=_redacted(each[at]["greedy"]), sampled=_redacted(each[at]["sampled"])
+                )
+                for role, each in rows.items()
+            },
+        )
+        for at, row in enumerate(first)
     )
 
 
