@@ -28,8 +28,6 @@ ATTRIBUTE = re.compile(r"\.(\w+)")
 ENTRY_POINTS = {
     "retune.cli:main": "the command, as pyproject.toml names it",
     "retune.sql.worker:main": "a process of its own",
-    "retune.scoring.rubrics.worker:main": "a process of its own",
-    "retune.scoring.free_text.own_worker:main": "a process of its own",
 }
 CALLED_BY_LIBRARIES = {
     "retune.weights.served_bundle:_load_pyfunc": "MLflow, from the MLmodel file",

@@ -12,6 +12,7 @@ from retune.errors import ScoringError
 from retune.records import Source
 from retune.scoring.free_text.own import RowScore
 from retune.scoring.free_text.own_folders import KEY
+from retune.scoring.free_text.own_worker import main
 from retune.scoring.free_text.shipped import Text
 
 LOAD_SECONDS = 600.0
@@ -20,10 +21,7 @@ ROW_SECONDS = 120.0
 """That one row may take."""
 MOST_ENDED = 5
 """Rows on which the process may be late or die; each costs its time, and another start."""
-_BOOT = (
-    "import sys; sys.path[:] = {path!r}; "
-    "from retune.scoring.free_text.own_worker import main; main()"
-)
+_BOOT = f"import sys; sys.path[:] = {{path!r}}; from {main.__module__} import main; main()"
 
 
 class MetricProcess:

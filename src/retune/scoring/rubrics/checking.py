@@ -26,14 +26,13 @@ from retune.recipe.sections.rubrics import (
     figure_name,
 )
 from retune.scoring.rubrics.refusals import REFUSALS, REFUSED_WITHIN
+from retune.scoring.rubrics.worker import main
 from retune.scoring.words import find_words
 
 _SOURCE_ROOT = Path(__file__).resolve().parents[3]
 # As for queries (`retune.sql.sandbox`), but with the packages that a JSON schema takes.
 _PATHS = [str(_SOURCE_ROOT), *(each for each in sys.path if each.endswith("-packages"))]
-_BOOT = (
-    f"import sys; sys.path += {_PATHS!r}; from retune.scoring.rubrics.worker import main; main()"
-)
+_BOOT = f"import sys; sys.path += {_PATHS!r}; from {main.__module__} import main; main()"
 _MEMORY_BYTES = 1 << 30
 SECONDS = 2.0
 """Of processor time that one answer may take."""
