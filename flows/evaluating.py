@@ -6,6 +6,7 @@ what a run has scored is not scored again, and what is scored here a run need no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow
@@ -14,12 +15,15 @@ from prefect.runtime import flow_run
 from flows.parameters import Overrides, RecipeFile
 from flows.preparing import prepare_job
 from retune.inputs import locate_inputs
+from retune.recipe.sections.prompt import Effort
 from retune.release.comparing import ModelComparison, ScoredCandidate
 from tasks.estimating import plan_memory
 from tasks.evaluating import (
+    ask_with_effort,
     find_models,
     prepare_for,
     put_on_weights,
+    refuse_unknown_efforts,
     report_evaluation,
     score_candidate,
 )
@@ -38,6 +42,7 @@ def evaluate(
     models: list[str],
     overrides: Overrides = (),
     out: Path | None = None,
+    efforts: Sequence[Effort] = (),
 ) -> ModelComparison:
     """Score models on the held-out rows of a recipe, and compare each with the first.
 
@@ -46,6 +51,7 @@ def evaluate(
         models: Each `base`, a folder (model or adapter), a hub id, or `models:/name@alias`.
         overrides: Settings that win over the file, such as ``scoring.samples=5``.
         out: Folder of the pages; None for one below the store's `reports`.
+        efforts: How much each model shall think, side by side; none for what the recipe says.
 
     Returns:
         The comparison, which ``retune evaluate --json`` prints.
@@ -59,10 +65,16 @@ def evaluate(
 
         job = prepare_job(run, inputs)
         report_data(job)
+        refuse_unknown_efforts(job, found, efforts)
         job = plan_memory(job)
 
         evaluated: list[ScoredCandidate] = []
         for model in found:
-            own, likeness = prepare_for(job, model)
-            evaluated.append(score_candidate(own, put_on_weights(job, model), likeness))
+            weighted = put_on_weights(job, model)
+            for effort in efforts:
+                own, likeness = ask_with_effort(job, model, effort)
+                evaluated.append(score_candidate(own, weighted, likeness, effort))
+            if not efforts:
+                own, likeness = prepare_for(job, model)
+                evaluated.append(score_candidate(own, weighted, likeness))
         return report_evaluation(job, evaluated, out)

@@ -81,8 +81,18 @@ def retokenize_rows(job: Job, name: str, reader: BaseRef) -> Job:
         name: Of the model, for people.
         reader: The snapshot whose tokenizer and template make the rows.
     """
+    job.run.watcher.note(f"{name} has another tokenizer or template: its rows are made anew")
+    return render_rows(job, reader)
+
+
+def render_rows(job: Job, reader: BaseRef) -> Job:
+    """Return the job with the same rows, written as its recipe and a model's template say.
+
+    Args:
+        job: With the rows and their sides.
+        reader: The snapshot whose tokenizer and template make the rows.
+    """
     run, inputs, data = job.run, job.inputs, job.data
-    run.watcher.note(f"{name} has another tokenizer or template: its rows are made anew")
     databases = load_databases(run, source=inputs.databases) if inputs.databases else None
     chats = format_sources(run, inputs, data.rows, databases, reader)
     chat = prepare_sides(

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from retune.data.chats.templates import knows_effort
+from retune.data.chats.tokenizers import load_tokenizer
 from retune.data.tables import read_rows
 from retune.digests import digest_json
 from retune.errors import ConfigError
 from retune.modeling.tokenizer_identity import Likeness, compare_tokenizers
+from retune.recipe.sections.prompt import Effort
 from retune.release.comparing import (
     ModelComparison,
     ScoredCandidate,
@@ -19,7 +22,7 @@ from retune.release.comparing import (
     write_comparison,
 )
 from retune.resolving import EvaluatedModel, resolve_model
-from tasks.data import retokenize_rows
+from tasks.data import render_rows, retokenize_rows
 from tasks.modeling import quantize_model
 from tasks.runs.job import Job
 from tasks.runs.prefect_api import show
@@ -74,6 +77,53 @@ def prepare_for(job: Job, model: EvaluatedModel) -> tuple[Job, Likeness]:
     return retokenize_rows(job, model.name, model.tokenizer), likeness
 
 
+def refuse_unknown_efforts(
+    job: Job, models: Sequence[EvaluatedModel], efforts: Sequence[Effort]
+) -> None:
+    """Refuse models that cannot be told how much to think, before anything is computed.
+
+    Args:
+        job: Its template is that of all models, where the recipe names one.
+        models: What is scored.
+        efforts: What they shall be asked.
+
+    Raises:
+        ConfigError: An effort is named twice, or a template knows none; the message names models.
+    """
+    if len(set(efforts)) < len(efforts):
+        raise ConfigError(f"--effort: found {', '.join(efforts)}; expected each effort once.")
+    deaf = [each.name for each in models if efforts and not _knows_effort(job, each)]
+    if deaf:
+        raise ConfigError(
+            f"--effort: the chat template of {', '.join(deaf)} knows no reasoning_effort, so that "
+            "it would change nothing. Leave --effort out, or name models whose template has it "
+            "(gpt-oss)."
+        )
+
+
+def _knows_effort(job: Job, model: EvaluatedModel) -> bool:
+    return knows_effort(load_tokenizer(model.tokenizer.folder, job.inputs.template))
+
+
+def ask_with_effort(job: Job, model: EvaluatedModel, effort: Effort) -> tuple[Job, Likeness]:
+    """Return the job with the rows as a model reads them that shall think so much.
+
+    Args:
+        job: With the rows as the recipe's base reads them.
+        model: What is scored.
+        effort: How much it shall think.
+
+    Returns:
+        The job with the same rows, and how alike the two tokenizers are.
+    """
+    run, inputs = job.run, job.inputs
+    prompt = run.recipe.prompt.model_copy(update={"reasoning_effort": effort})
+    recipe = run.recipe.model_copy(update={"prompt": prompt})
+    asked = replace(run, settings=recipe, loaded=replace(run.loaded, recipe=recipe))
+    likeness = compare_tokenizers(inputs.base.folder, model.tokenizer.folder, inputs.template)
+    return render_rows(replace(job, run=asked), model.tokenizer), likeness
+
+
 def put_on_weights(job: Job, model: EvaluatedModel) -> EvaluatedModel:
     """Return an adapter on the recipe's model over the weights that a run scores it on.
 
@@ -90,26 +140,31 @@ def put_on_weights(job: Job, model: EvaluatedModel) -> EvaluatedModel:
     return model.over(quantized)
 
 
-def score_candidate(job: Job, model: EvaluatedModel, likeness: Likeness) -> ScoredCandidate:
+def score_candidate(
+    job: Job, model: EvaluatedModel, likeness: Likeness, effort: Effort | None = None
+) -> ScoredCandidate:
     """Score one model on everything.
 
     Args:
         job: With the rows as the model reads them.
         model: What is scored.
         likeness: How alike its tokenizer and the base's are.
+        effort: How much it is asked to think, where efforts are compared.
     """
     adapted = model.adapter_digest is not None
-    scores = score_model(job, model.name, model.scored, adapted=adapted)
+    name = f"{model.name}, effort {effort}" if effort else model.name
+    scores = score_model(job, name, model.scored, adapted=adapted)
     place = model.name if model.kind == "registered" else model.tokenizer.model_id
     if model.scored.adapter is not None:
         place = f"{model.scored.adapter} on {place}"
     return ScoredCandidate(
-        name=model.name,
+        name=name,
         kind=model.kind,
         place=place,
         digest=model.scored.digest,
         likeness=likeness,
         scores=scores,
+        effort=effort,
     )
 
 

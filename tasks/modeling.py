@@ -66,7 +66,7 @@ def _writes_answers(recipe: Recipe, inputs: Inputs) -> bool:
     """Say whether scoring lets a model answer the held-out prompts, as `score_model` does."""
     by_writing = inputs.has_labels and recipe.scoring.classify_by == "generation"
     samples = inputs.asks_questions and not inputs.has_labels and bool(recipe.scoring.samples)
-    return inputs.asks_sql or by_writing or samples or bool(recipe.scoring.text_metrics)
+    return inputs.asks_sql or by_writing or samples or bool(recipe.scoring.text_figures)
 
 
 def train_model(job: Job, model: ModelRef) -> AdapterRef:

@@ -28,12 +28,13 @@ from retune.model_records import AdapterRef, MergedRef, ModelRef, Role
 from retune.modeling.memory.memory_estimate import MemoryEstimate
 from retune.records import LOG_FOLDER
 from retune.release.error_budget import ErrorBudget
+from retune.release.explorer import explore_rows
 from retune.release.methods import describe_release, describe_training
 from retune.release.model_card import ModelCard, render_model_card
 from retune.release.report import describe_data, describe_form, write_report
 from retune.release.resources import calibrate
 from retune.release.run_figures import entry_name, list_run_figures, list_run_tags
-from retune.release.samples import choose_samples
+from retune.release.samples import choose_samples, gather_shown
 from retune.release.summary import RunSummary, headline, split_baselines
 from retune.score_records import GateDecision, ModelScores, RegisteredRef, ScoreReport
 from retune.scoring.outcomes import redact_outcomes
@@ -179,6 +180,9 @@ def report_run(
         models=models,
         estimated=estimated,
         power=power,
+        exploration=explore_rows(present, release[0].metric, job.data.chat.side("test")),
+        shown=gather_shown(present),
+        sampling=recipe.probes.sampling if recipe.probes else None,
         folder=summary.report,
     )
     calibrate(run.store.root, models[1], estimated)

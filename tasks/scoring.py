@@ -15,7 +15,7 @@ from tasks.runs.stage_task import StageTask, combine, is_pending
 
 Scorers = dict[str, Callable[[], ScoreReport]]
 """What makes each report of a model, by its name in `ModelScores`, in the order of work."""
-_AFTER_ROWS = ("general_text", "probes", "counterfactuals", "robustness")
+_AFTER_ROWS = ("general_text", "probes", "counterfactuals", "robustness", "shown")
 
 score_perplexity = StageTask(stages.score_perplexity)
 score_sql = StageTask(stages.score_sql)
@@ -23,8 +23,10 @@ score_labels = StageTask(stages.score_labels)
 score_baselines = StageTask(stages.score_baselines)
 sample_answers = StageTask(stages.sample_answers)
 score_text = StageTask(stages.score_text)
+check_rubrics = StageTask(stages.check_rubrics)
 score_general_text = StageTask(stages.score_general_text)
 probe_model = StageTask(stages.probe_model)
+show_answers = StageTask(stages.show_answers)
 probe_counterfactuals = StageTask(stages.probe_counterfactuals)
 probe_robustness = StageTask(stages.probe_robustness)
 
@@ -64,6 +66,9 @@ def score_model(
     make_scorers = _head_scorers if has_classes else _writer_scorers
     scorers = make_scorers(job, role, model, job.data.chat.side(side))
     reports = {name: score() for name, score in scorers.items() if name not in without}
+    if "text" in reports and job.run.recipe.scoring.rubrics:
+        rows = job.data.chat.side(side)
+        reports["rubrics"] = check_rubrics.of(role)(job.run, answers=reports["text"], rows=rows)
     # General text is asked beside perplexity, which is alike, and shown after what is over rows.
     reports |= {name: reports.pop(name) for name in _AFTER_ROWS if name in reports}
     form = "plain" if is_pending(model) else model.form
@@ -112,7 +117,7 @@ def _writer_scorers(job: Job, role: str, model: ScoredModel, rows: SideRef) -> S
         found["sql"] = lambda: score_sql.of(role)(run, model=model, rows=rows)
     if inputs.has_labels:
         found |= _label_scorer(job, role, model, rows)
-    if run.recipe.scoring.text_metrics:
+    if run.recipe.scoring.text_figures:
         found["text"] = lambda: score_answers(job, model, rows, role)
     # Queries, classes and answers that are scored are answers to show already.
     written = inputs.asks_sql or inputs.has_labels or "text" in found
@@ -126,6 +131,8 @@ def _writer_scorers(job: Job, role: str, model: ScoredModel, rows: SideRef) -> S
         found["counterfactuals"] = lambda: probe_counterfactuals.of(role)(
             run, model=model, cases=pairs, template=template
         )
+    if run.recipe.probes is not None and run.recipe.probes.show:
+        found["shown"] = lambda: show_answers.of(role)(run, model=model, template=template)
     return found | _robustness_scorer(job, role, model, rows)
 
 

@@ -23,6 +23,8 @@ _OPTIONS = (
     *("--remote-debugging-pipe", "--force-prefers-reduced-motion", "--hide-scrollbars"),
 )
 _KEYS = {"Enter": (13, "\r"), "Tab": (9, ""), "Escape": (27, ""), " ": (32, " ")}
+_KEYS |= {"End": (35, ""), "Home": (36, ""), "ArrowUp": (38, ""), "ArrowDown": (40, "")}
+_KEYS |= {"j": (74, "j"), "k": (75, "k")}
 _CONTROL = 2
 _SHIFT = 8
 

@@ -24,6 +24,7 @@ from retune.recipe.sections import FormatName, SourceConfig, prompt_fields
 from retune.records import RowSource, Source
 from retune.scoring.figures import FIGURES, figure_of, figure_that_decides
 from retune.scoring.free_text.own_folders import locate_metric
+from retune.scoring.rubrics.refusing import refuse_unfit_rubrics
 from retune.scoring.shipped_texts import GENERAL_TEXT
 
 _NO_FREE_TEXT: frozenset[FormatName] = frozenset({"text", "text_label", "text_to_sql"})
@@ -259,6 +260,7 @@ def _refuse_unfit(recipe: Recipe, rows: tuple[RowInput, ...]) -> None:
             f"Choose another metric, or state format: {needed} for the source."
         )
     _refuse_unfit_text_metrics(recipe, formats)
+    refuse_unfit_rubrics(recipe.scoring.rubrics)
     _refuse_unfit_watch(recipe.training.watch, formats)
     decides = metric or figure_that_decides(lambda each: each.rows is None or each.rows in formats)
     if metric is None and recipe.gate.min_value is not None and figure_of(decides).lower_is_better:
@@ -282,21 +284,22 @@ def _refuse_unfit(recipe: Recipe, rows: tuple[RowInput, ...]) -> None:
 
 def _refuse_unfit_text_metrics(recipe: Recipe, formats: Collection[str]) -> None:
     asked, metric = recipe.scoring.text_figures, recipe.gate.metric
+    key = "scoring.text_metrics" if recipe.scoring.text_metrics else "scoring.rubrics"
     found = f"found: {', '.join(sorted(formats))}"
     if metric and figure_of(metric).of_answers and metric not in asked:
         named = ", ".join(asked) or "none"
         raise ConfigError(
             f"gate.metric is {metric}, but scoring.text_metrics does not ask for it (it names "
-            f"{named}). Add it there, or name another gate.metric."
+            f"{named}), nor does scoring.rubrics. Add it there, or name another gate.metric."
         )
     if asked and recipe.head is not None:
         raise ConfigError(
-            "scoring.text_metrics compares written answers, but a classification head writes "
-            "none (head). Remove one of the two."
+            f"{key} looks at written answers, but a classification head writes none (head). "
+            "Remove one of the two."
         )
     if asked and not set(formats) - _NO_FREE_TEXT:
         raise ConfigError(
-            f"scoring.text_metrics compares answers in free text, but no source of rows has any "
+            f"{key} looks at answers in free text, but no source of rows has any "
             f"({found}). Remove it, or name rows of questions and answers."
         )
 

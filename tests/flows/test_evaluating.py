@@ -158,3 +158,22 @@ def test_an_adapter_of_another_shape_is_refused(project: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert "does not fit" in done.stderr and "has no layer" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_efforts_of_a_model_stand_side_by_side(tmp_path: Path) -> None:
+    """Each asks in its own words; a thought is counted and not scored."""
+    from tests.flows.conftest import write_project
+    from tests.tiny_models import HARMONY_TEMPLATE
+
+    recipe = write_project(tmp_path / "project", "gpt_oss")
+    said = "<|start|>system<|message|>Reasoning: {{ reasoning_effort or 'medium' }}<|end|>"
+    (recipe.parent / "effort.jinja").write_text(said + HARMONY_TEMPLATE, "utf-8")
+    template = ("--set", "prompt.template=effort.jinja")
+    found = last_json(evaluate(recipe, "base", "--effort", "low,high", *template, "--json"))
+    assert [each["name"] for each in found["models"]] == ["base, effort low", "base, effort high"]
+    assert [each["effort"] for each in found["models"]] == ["low", "high"]
+    for model in found["models"]:
+        names = {"thinking_tokens", "answer_tokens", "seconds_per_answer", "sql_execution_match"}
+        assert names <= set(model["metrics"])
+    perplexity = [each["metrics"]["perplexity"]["value"] for each in found["models"]]
+    assert perplexity[0] != perplexity[1]

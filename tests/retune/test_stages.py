@@ -20,7 +20,8 @@ from retune.recipe.recipe import Recipe
 from retune.recipe.sections import DpoConfig, GrpoConfig, HeadConfig, ModelConfig, ProbesConfig
 from retune.recipe.sections.release import GateConfig, RegistryConfig
 from retune.recipe.sections.retrain import DriftConfig, RetrainConfig, TriggersConfig
-from retune.recipe.sections.scoring import RobustnessConfig
+from retune.recipe.sections.rubrics import LengthRubric
+from retune.recipe.sections.scoring import RobustnessConfig, SamplingConfig, ScoringConfig
 from retune.recipe.sections.training import EarlyStoppingConfig, TrainingConfig
 from retune.records import Record
 from retune.spine.stage import Settings, Stage, key_parts
@@ -38,7 +39,10 @@ SECTIONS: dict[str, Any] = {
     "training": TrainingConfig(early_stopping=EarlyStoppingConfig()),
     "dpo": DpoConfig(pairs=Path("pairs.jsonl")),
     "grpo": GrpoConfig(),
-    "probes": ProbesConfig(robustness=RobustnessConfig()),
+    "probes": ProbesConfig(
+        robustness=RobustnessConfig(), show=("Quem és tu?",), sampling=SamplingConfig()
+    ),
+    "scoring": ScoringConfig(rubrics=(LengthRubric(kind="length", at_most=9),)),
     "gate": GateConfig(slices=("group",), guards={"perplexity": 0.1}),
     "registry": RegistryConfig(model_name="model"),
     "retrain": RetrainConfig(triggers=TriggersConfig(drift=DriftConfig(log=Path("log.jsonl")))),

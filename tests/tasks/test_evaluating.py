@@ -15,6 +15,7 @@ from retune.resolving import EvaluatedModel
 from tasks import evaluating
 from tests.tasks.conftest import MakeJob, MakeRun, Told, labels_of
 from tests.tasks.conftest import make_model as make_quantized
+from tests.tiny_models import write_snapshot
 
 
 def make_model(folder: Path, name: str = "base", **changes: Any) -> EvaluatedModel:
@@ -100,3 +101,15 @@ def test_an_adapter_is_held_where_the_plan_holds_adapters(
     monkeypatch.setattr(evaluating, "ScoredCandidate", SimpleNamespace)
     evaluating.score_candidate(make_job(), make_model(tmp_path, adapter_digest=digest), "alike")
     assert given == {"adapted": digest is not None}
+
+
+def test_a_model_whose_template_knows_no_effort_is_refused_by_name(tmp_path: Path) -> None:
+    """Without an effort it is welcome; and an effort is named once."""
+    folder = write_snapshot(tmp_path / "llama", "llama")
+    model: Any = SimpleNamespace(name="their-model", tokenizer=SimpleNamespace(folder=folder))
+    job: Any = SimpleNamespace(inputs=SimpleNamespace(template=None))
+    evaluating.refuse_unknown_efforts(job, [model], [])
+    with pytest.raises(ConfigError, match="template of their-model knows no reasoning_effort"):
+        evaluating.refuse_unknown_efforts(job, [model], ["low", "high"])
+    with pytest.raises(ConfigError, match="expected each effort once"):
+        evaluating.refuse_unknown_efforts(job, [model], ["low", "low"])

@@ -60,6 +60,20 @@ def test_answers_that_are_scored_are_the_samples_too(make_job: MakeJob) -> None:
     assert labels_of(job)[2:] == ["score_text (x)"]
 
 
+def test_questions_of_the_recipe_are_answered_after_all_that_is_scored(make_job: MakeJob) -> None:
+    job = make_job(locate(format_name="instruction"), probes={"show": ["Quem és tu?"]})
+    score_model(job, "x", PENDING)
+    assert labels_of(job)[2:] == ["sample_answers (x)", "show_answers (x)"]
+
+
+def test_rules_are_checked_on_the_answers_that_are_scored(make_job: MakeJob) -> None:
+    """Without a metric of text the model is asked all the same, and once."""
+    rules = {"rubrics": [{"kind": "json"}]}
+    job = make_job(locate(format_name="instruction"), scoring=rules)
+    score_model(job, "x", PENDING)
+    assert labels_of(job)[2:] == ["score_text (x)", "check_rubrics (x)"]
+
+
 def test_some_reports_can_be_left_out(make_job: MakeJob) -> None:
     """Those that the rows do not have do not matter, and the recipe stays as it is."""
     job = make_job(given={"probes": PROBES, "counterfactuals": PROBES}, **ROBUST)

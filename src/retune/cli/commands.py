@@ -108,12 +108,20 @@ def evaluate(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Folder of the pages; without it one below the store's reports."),
     ] = None,
+    effort: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="EFFORT[,...]",
+            help="low, medium, high: how much each model shall think (gpt-oss), side by side.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score models side by side on the held-out rows. Trains and registers nothing."""
-    from retune.cli.runs.evaluating import evaluate_models
+    from retune.cli.runs.evaluating import evaluate_models, read_efforts
 
-    evaluate_models(recipe, models, overrides or [], out=out, as_json=as_json)
+    efforts = read_efforts(effort) if effort is not None else []
+    evaluate_models(recipe, models, overrides or [], out=out, efforts=efforts, as_json=as_json)
 
 
 def gate(

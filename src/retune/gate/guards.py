@@ -20,9 +20,7 @@ Figures that only guards use:
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 from retune.gate.describing import describe
@@ -31,7 +29,7 @@ from retune.gate.stages import DecideInputs
 from retune.recipe.sections import GateConfig
 from retune.score_records import GuardFinding, ModelScores, PairedDifference, ScoreReport
 from retune.scoring.figures import column_of, figure_behind
-from retune.scoring.outcomes import LATENCY_FILE
+from retune.scoring.outcomes import read_latency
 from retune.scoring.uncertainty.exchanging import fewest_units
 from retune.scoring.uncertainty.paired import NOT_COMPARED, paired_difference
 from retune.scoring.uncertainty.resampling import count_units
@@ -142,7 +140,7 @@ def _compare_unscored(
 def _compare_latency(
     challenger: ModelScores, opponent: ModelScores, shared: dict[str, Any]
 ) -> PairedDifference:
-    ours, theirs = _read_latency(challenger), _read_latency(opponent)
+    ours, theirs = read_latency(challenger), read_latency(opponent)
     if ours is None or theirs is None or _measured_as(ours) != _measured_as(theirs):
         return NOT_COMPARED
     ids = [row for row in ours["rows"] if row in theirs["rows"]]
@@ -168,12 +166,3 @@ def _measured_as(latency: dict[str, Any]) -> dict[str, Any]:
 
 def _high(found: PairedDifference) -> float:
     return math.inf if found.high is None else found.high
-
-
-def _read_latency(scores: ModelScores) -> dict[str, Any] | None:
-    files = (report.folder / LATENCY_FILE for report in scores.reports.values())
-    path: Path | None = next((file for file in files if file.is_file()), None)
-    if path is None:
-        return None
-    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return found

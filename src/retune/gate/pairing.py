@@ -16,7 +16,7 @@ from retune.errors import ScoringError
 from retune.score_records import ModelScores, PairedDifference, ScoreReport
 from retune.scoring.classification.comparison import compare_classifications
 from retune.scoring.classification.records import ClassificationOutcome
-from retune.scoring.figures import figure_behind
+from retune.scoring.figures import column_of, figure_behind, figure_of
 from retune.scoring.free_text.corpus_bleu import bleu_of_sums
 from retune.scoring.outcomes import read_outcomes
 from retune.scoring.uncertainty.paired import paired_difference
@@ -123,6 +123,26 @@ def pair_rows(metric: str, challenger: ScoreReport, opponent: ScoreReport) -> tu
             "one recipe."
         )
     return shared, [by_id[row["row_id"]] for row in shared]
+
+
+def gain_by_row(metric: str, rows: tuple[Rows, Rows]) -> dict[str, float]:
+    """Return by how much the challenger is better on each row, whichever way is good.
+
+    Args:
+        metric: A figure over rows; of one that is made of sums, the first of them is compared.
+        rows: The challenger's and the opponent's, as `pair_rows` gives them.
+
+    Returns:
+        By id, of the rows that both scored; below zero where the challenger is worse.
+    """
+    figure = figure_of(metric)
+    field, sign = column_of(figure), -1 if figure.lower_is_better else 1
+    pairs = {one["row_id"]: (one[field], other[field]) for one, other in zip(*rows, strict=True)}
+    return {
+        row_id: sign * (ours - theirs)
+        for row_id, (ours, theirs) in pairs.items()
+        if ours is not None and theirs is not None
+    }
 
 
 def count_same_tokens(challenger: ModelScores, opponent: ModelScores) -> bool:

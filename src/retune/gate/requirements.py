@@ -74,7 +74,7 @@ def _categories(names: Sequence[str]) -> list[str]:
 def _writes_answers(recipe: Recipe, inputs: Inputs) -> bool:
     if inputs.asks_sql:
         return True
-    return inputs.asks_questions and bool(recipe.scoring.samples or recipe.scoring.text_metrics)
+    return inputs.asks_questions and bool(recipe.scoring.samples or recipe.scoring.text_figures)
 
 
 def choose_planned_metric(gate: GateConfig, scored: Collection[str]) -> str:

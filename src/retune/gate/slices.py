@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from retune.gate.describing import describe
-from retune.gate.pairing import Rows, compare_rows, pair_rows
+from retune.gate.pairing import compare_rows, gain_by_row, pair_rows
 from retune.gate.parts import part_rows
 from retune.gate.stages import DecideInputs, DecideSettings
 from retune.recipe.sections import GateConfig
 from retune.score_records import PairedDifference, SliceFinding, SmallSlice
-from retune.scoring.figures import column_of, figure_of
+from retune.scoring.figures import figure_of
 from retune.scoring.showing import label_of
 from retune.scoring.uncertainty.resampling import ALPHA
 
@@ -46,11 +46,6 @@ class _Part(NamedTuple):
     by: str
     name: str
     ids: frozenset[str]
-
-
-class _Outcome(NamedTuple):
-    ours: float
-    theirs: float
 
 
 def judge_slices(
@@ -83,9 +78,9 @@ def judge_slices(
     by_slice = part_rows(inputs.rows, gate.slices, settings.sql_dialect)
     # Read once: there may be as many parts as databases.
     rows = pair_rows(metric, ours, theirs)
-    outcomes = _pair_outcomes(metric, rows)
+    gains = gain_by_row(metric, rows)
     parts = [
-        _Part(by, name, ids & outcomes.keys())
+        _Part(by, name, ids & gains.keys())
         for by, found in by_slice.items()
         for name, ids in found.items()
     ]
@@ -100,7 +95,7 @@ def judge_slices(
             only=part.ids,
             seed=seed,
         )
-        tested.append(_describe_part(part, metric, against, paired, outcomes))
+        tested.append(_describe_part(part, metric, against, paired, gains))
     absent = [f"gate.slices: no held-out row has a {by}" for by in gate.slices if not by_slice[by]]
     return SliceVerdicts(
         tested=tuple(tested),
@@ -127,10 +122,9 @@ def _describe_part(
     metric: str,
     against: Literal["base", "champion"],
     paired: PairedDifference,
-    outcomes: Mapping[str, _Outcome],
+    gains: Mapping[str, float],
 ) -> SliceFinding:
-    sign = -1 if figure_of(metric).lower_is_better else 1
-    lost = [row for row in outcomes if row in part.ids and _is_lost(outcomes[row], sign)]
+    lost = [row for row, gain in gains.items() if row in part.ids and gain < 0]
     return SliceFinding(
         **paired.model_dump(),
         metric=metric,
@@ -152,15 +146,3 @@ def _refusal_of(found: SliceFinding) -> str:
         f"{describe(found, found.against)} (level {found.alpha:.2g}); worse on {found.lost} of "
         f"them: {', '.join(found.first)}{more}"
     )
-
-
-def _pair_outcomes(metric: str, rows: tuple[Rows, Rows]) -> dict[str, _Outcome]:
-    """Return both models' numbers of each row that both scored."""
-    field = column_of(figure_of(metric))
-    pairs = zip(*rows, strict=True)
-    values = {one["row_id"]: _Outcome(one[field], other[field]) for one, other in pairs}
-    return {row: each for row, each in values.items() if None not in each}
-
-
-def _is_lost(outcome: _Outcome, sign: int) -> bool:
-    return sign * (outcome.ours - outcome.theirs) < 0

@@ -21,6 +21,7 @@ import torch
 from retune.inference.generation import Answer
 from retune.inference.loaded_models import LoadedModel
 from retune.inference.replicas import count_replicas
+from retune.inference.thinking import count_thinking
 
 
 class BatchTimes:
@@ -52,7 +53,7 @@ class BatchTimes:
 def write_latency(
     path: Path, loaded: LoadedModel, answers: Mapping[str, Answer], *, batch_size: int
 ) -> None:
-    """Write how long each answer took, on which devices, held where and in which batches.
+    """Write how long each answer took and is, on which devices, held where, in which batches.
 
     Args:
         path: The JSON file; its folder is made.
@@ -70,7 +71,12 @@ def write_latency(
     latency = {
         "measured": measured,
         "rows": {
-            row: {"seconds": answer.seconds, "batch": answer.batch}
+            row: {
+                "seconds": answer.seconds,
+                "batch": answer.batch,
+                "tokens": answer.tokens,
+                "thinking_tokens": count_thinking(loaded.tokenizer, answer.ids),
+            }
             for row, answer in answers.items()
             if answer.text is not None
         },

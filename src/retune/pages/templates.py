@@ -6,6 +6,8 @@ Markdown already goes through the filter `safe`.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +62,16 @@ def page_templates(folder: Path, **names: Any) -> Environment:
     environment.filters["cell"] = as_markdown_cell
     environment.filters["fenced"] = as_code_line
     return environment
+
+
+def policy_source(script: str) -> str:
+    """Return how a page's policy names the one script that may run in it: by its content.
+
+    Args:
+        script: All that stands between its tags.
+    """
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def as_markdown(text: str) -> str:

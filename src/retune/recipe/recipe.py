@@ -272,6 +272,7 @@ def _written_conflicts(recipe: Recipe) -> Conflicts:
         "probes.file": recipe.probes is not None and recipe.probes.file is not None,
         "probes.counterfactuals": recipe.probes is not None
         and recipe.probes.counterfactuals is not None,
+        "probes.show": recipe.probes is not None and bool(recipe.probes.show),
         "gate.max_forgetting_bits": recipe.gate.max_forgetting_bits is not None,
     }
     return [

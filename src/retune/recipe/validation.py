@@ -12,6 +12,7 @@ from retune.recipe.fields import expectation, is_known, unknown
 from retune.recipe.problems import KeyPath, Problem, dotted, shown
 from retune.recipe.recipe import Recipe
 from retune.recipe.sections import MethodKind
+from retune.recipe.sections.rubrics import RubricKind
 from retune.recipe.sections.scoring import OWN_METRIC
 
 # Errors that our own validators raise: their text says it all.
@@ -96,7 +97,9 @@ def _problems(details: ErrorDetails, document: Document) -> list[Problem]:
         return [Problem(document.place(at), dotted(at), reason) for at, reason in found]
     if details["type"] in _NO_TAG:
         tag = (*path, "kind")
-        text = f"found {shown(details['input']['kind'])}, expected one of {', '.join(_TAGS[path])}"
+        kinds = _TAGS.get(path) or get_args(RubricKind)
+        given = details["input"].get("kind") if isinstance(details["input"], dict) else None
+        text = f"found {shown(given)}, expected one of {', '.join(kinds)}"
         return [Problem(document.place(tag), dotted(tag), text)]
     return [Problem(document.place(path), dotted(path), _text(details, path))]
 

@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from retune.modeling.tokenizer_identity import Likeness
+from retune.recipe.sections.prompt import Effort
 from retune.records import Record
+from retune.release.effort import measure_effort
 from retune.release.report import describe_environment, templates
 from retune.release.samples import SideBySide, choose_side_by_side
 from retune.release.side_by_side import PairedComparison, compare_with_first
@@ -33,6 +35,7 @@ class ScoredCandidate:
         digest: Of its content.
         likeness: How alike the tokenizers of the recipe's base and of it are.
         scores: Its reports.
+        effort: How much it was asked to think, where efforts are compared.
     """
 
     name: str
@@ -41,6 +44,7 @@ class ScoredCandidate:
     digest: str
     likeness: Likeness
     scores: ModelScores
+    effort: Effort | None = None
 
 
 class Figure(Metric):
@@ -57,6 +61,8 @@ class ComparedModel(Record):
     place: str
     digest: str
     likeness: Likeness
+    effort: Effort | None = None
+    """How much it was asked to think, where efforts are compared."""
     metrics: dict[str, Figure]
     unscored: dict[str, dict[str, int]]
     """Rows by reason, by report."""
@@ -114,7 +120,7 @@ def compare_models(
         made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         rows=shared.rows,
         comparable_tokens=comparable,
-        models=tuple(_describe(each, folder) for each in candidates),
+        models=tuple(_describe(each, folder, resamples) for each in candidates),
         comparisons=shared.comparisons,
         samples=choose_side_by_side(scores, samples, prompts or {}),
         notes=(
@@ -205,7 +211,7 @@ def group_parts(models: Sequence[ComparedModel]) -> dict[str, list[tuple[str, st
     return tables
 
 
-def _describe(candidate: ScoredCandidate, folder: Path) -> ComparedModel:
+def _describe(candidate: ScoredCandidate, folder: Path, resamples: int) -> ComparedModel:
     reports = candidate.scores.reports
     metrics: dict[str, Figure] = {}
     for report in reports.values():
@@ -213,12 +219,16 @@ def _describe(candidate: ScoredCandidate, folder: Path) -> ComparedModel:
             # Some other figures are over pairs or conditions, whose number is not that of rows.
             missing = report.rows - metric.n if _is_shown(name) else 0
             metrics[name] = Figure(**metric.model_dump(), unscored=max(0, missing))
+    if candidate.effort is not None:
+        measured = measure_effort(candidate.scores, resamples)
+        metrics |= {name: Figure(**metric.model_dump()) for name, metric in measured.items()}
     return ComparedModel(
         name=candidate.name,
         kind=candidate.kind,
         place=candidate.place,
         digest=candidate.digest,
         likeness=candidate.likeness,
+        effort=candidate.effort,
         metrics=metrics,
         unscored={name: report.unscored for name, report in reports.items() if report.unscored},
         files={

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
 from pydantic import Field
 
 from retune.data.prepared import PreparedData
@@ -16,18 +17,20 @@ from retune.gate.requirements import describe_power
 from retune.model_records import AdapterRef, MergedRef, ModelRef, Role
 from retune.modeling.memory.memory_estimate import MemoryEstimate
 from retune.pages.numbers import ABSENT, show_bytes
-from retune.pages.templates import page_templates
-from retune.recipe.sections.scoring import Form
+from retune.pages.templates import page_templates, policy_source
+from retune.recipe.sections.scoring import Form, SamplingConfig
 from retune.records import Record
 from retune.release.curves import CurvePoint, draw_png, draw_svg
 from retune.release.error_budget import ErrorBudget
+from retune.release.explorer import Exploration
 from retune.release.resources import describe_resources
-from retune.release.samples import Sample
+from retune.release.samples import Sample, ShownQuestion
 from retune.release.summary import RunSummary
 from retune.score_records import GateDecision, Metric, RegisteredRef
 from retune.scoring import showing
 from retune.scoring.figures import headline_of
 from retune.spine.provenance import library_versions, machine_provenance
+from retune.text_files import read_text_file
 from retune.training.metrics import read_metrics
 from retune.watching import StageLine
 
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 _LIBRARIES = ("bitsandbytes", "mlflow", "peft", "prefect", "torch", "transformers", "trl")
 _DIGITS_SHOWN = 16
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 class RunReport(Record):
@@ -52,6 +56,12 @@ class RunReport(Record):
     baselines: dict[str, dict[str, Metric]] = Field(default_factory=dict)
     """What plain classifiers reach on the same rows; empty where rows have no labels."""
     samples: tuple[Sample, ...]
+    exploration: Exploration | None = None
+    """Rows to look through in the page; None: the samples alone."""
+    shown: tuple[ShownQuestion, ...] = ()
+    """What the models say to questions of the recipe."""
+    sampling: SamplingConfig | None = None
+    """How second answers to these were drawn; None: there are none."""
     stages: tuple[StageLine, ...]
     curves: tuple[CurvePoint, ...]
     dataset: dict[str, str]
@@ -68,6 +78,9 @@ def write_report(
     models: tuple[ModelRef, AdapterRef, MergedRef],
     estimated: MemoryEstimate | None,
     power: DetectableGain | None = None,
+    exploration: Exploration | None = None,
+    shown: tuple[ShownQuestion, ...] = (),
+    sampling: SamplingConfig | None = None,
     folder: Path,
 ) -> None:
     """Write the report of a run from its records.
@@ -79,9 +92,12 @@ def write_report(
         models: Quantized model, adapter, released model.
         estimated: Memory that the training was estimated to need; None where it was not.
         power: Smallest gain that the held-out rows can show; None where it is not known.
+        exploration: Rows to look through in the page; None: the summary's samples alone.
+        shown: What the models say to questions of the recipe.
+        sampling: How second answers to these were drawn; None: there are none.
         folder: Where `report.md`, `report.html` and `curves.png` go; made when missing.
     """
-    shown = {} if power is None else {"Power": describe_power(power)}
+    power_shown = {} if power is None else {"Power": describe_power(power)}
     write_pages(
         folder,
         RunReport(
@@ -93,9 +109,12 @@ def write_report(
             models=summary.models,
             baselines=summary.baselines,
             samples=summary.samples,
+            exploration=exploration,
+            shown=shown,
+            sampling=sampling,
             stages=summary.stages,
             curves=tuple(CurvePoint.model_validate(point) for point in read_metrics(curves)),
-            dataset=describe_data(data) | shown,
+            dataset=describe_data(data) | power_shown,
             figures={**describe_models(*models, estimated), "Scored": describe_form(summary.form)},
             environment=describe_environment(),
         ),
@@ -133,6 +152,8 @@ def render(name: str, report: RunReport) -> str:
     }
     if name.endswith(".html"):
         fields["curves_svg"] = draw_svg(report.curves)
+        fields["script"] = _explorer_script()
+        fields["script_source"] = policy_source(fields["script"])
         fields["lines"] = [(each, showing.label_of(each)) for each in metrics]
         fields["columns"] = [
             (showing.ROLE_LABELS[role], figures, role == "merged")
@@ -235,9 +256,15 @@ def describe_environment() -> dict[str, str]:
 
 
 @lru_cache
+def _explorer_script() -> Markup:
+    """Return the script by which rows are looked through, as it stands in the page."""
+    return Markup(read_text_file(_TEMPLATES / "explorer.js"))
+
+
+@lru_cache
 def templates() -> Environment:
     """Return the templates of this room."""
-    return page_templates(Path(__file__).parent / "templates", show=showing)
+    return page_templates(_TEMPLATES, show=showing)
 
 
 def _metrics_of(models: Mapping[Any, Mapping[str, Metric]]) -> list[str]:

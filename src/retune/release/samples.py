@@ -34,6 +34,22 @@ class Sample(Record):
     could not be said."""
 
 
+class ShownAnswer(Record):
+    """What one model said to a question of `probes.show`."""
+
+    greedy: str | None
+    """None where the question did not fit into its context."""
+    sampled: str | None
+    """None where nothing was drawn."""
+
+
+class ShownQuestion(Record):
+    """A question of `probes.show`, and what each model of a run said to it; nothing is judged."""
+
+    question: str
+    answers: dict[Role, ShownAnswer]
+
+
 class SideBySide(Record):
     """One held-out row and what each of several models answered."""
 
@@ -63,9 +79,35 @@ def choose_samples(scores: Mapping[Role, ModelScores], count: int) -> tuple[Samp
             question=redact(first["question"]),
             reference=redact(first["reference"]),
             answers={role: redact(row["prediction"]) for role, row in rows.items()},
-            right={role: _is_right(row) for role, row in rows.items()},
+            right={role: is_right(row) for role, row in rows.items()},
         )
         for first, rows in _choose_rows(scores, count)
+    )
+
+
+def gather_shown(scores: Mapping[Role, ModelScores]) -> tuple[ShownQuestion, ...]:
+    """Gather the answers that are shown and not scored.
+
+    Args:
+        scores: Reports by role.
+
+    Returns:
+        One entry a question; none where the recipe shows none.
+    """
+    reports = {role: report for role, each in scores.items() if (report := each.first_of("shown"))}
+    rows = {role: read_outcomes(report) for role, report in reports.items()}
+    first = next(iter(rows.values()), [])
+    return tuple(
+        ShownQuestion(
+            question=redact(row["question"]),
+            answers={
+                role: ShownAnswer(
+                    greedy=_redacted(each[at]["greedy"]), sampled=_redacted(each[at]["sampled"])
+                )
+                for role, each in rows.items()
+            },
+        )
+        for at, row in enumerate(first)
     )
 
 
@@ -88,18 +130,22 @@ def choose_side_by_side(
             question=redact(str(first["question"])),
             prompt=redact(prompts[first["row_id"]]) if first["row_id"] in prompts else None,
             reference=redact(str(first["reference"])),
-            answers={name: _answer_of(row) for name, row in rows.items()},
-            right={name: _is_right(row) for name, row in rows.items()},
+            answers={name: _redacted(answer_of(row)) for name, row in rows.items()},
+            right={name: is_right(row) for name, row in rows.items()},
         )
         for first, rows in _choose_rows(scores, count)
     )
+
+
+def _redacted(text: str | None) -> str | None:
+    return None if text is None else redact(text)
 
 
 def _choose_rows(
     scores: Mapping[Name, ModelScores], count: int
 ) -> Iterator[tuple[Row, dict[Name, Row]]]:
     """Choose rows evenly over those that every model answered, whatever their outcome."""
-    by_model = {name: rows for name, each in scores.items() if (rows := _answers_by_row(each))}
+    by_model = {name: rows for name, each in scores.items() if (rows := answers_by_row(each))}
     first = next(iter(by_model.values()), {})
     shared = [row_id for row_id in first if all(row_id in rows for rows in by_model.values())]
     wanted = min(count, len(shared))
@@ -108,17 +154,32 @@ def _choose_rows(
         yield first[row_id], {name: rows[row_id] for name, rows in by_model.items()}
 
 
-def _answers_by_row(scores: ModelScores) -> dict[str, Row]:
+def answers_by_row(scores: ModelScores) -> dict[str, Row]:
+    """Return the rows that a model answered, by their ids; none where it wrote nothing.
+
+    Args:
+        scores: Its reports.
+    """
     report = scores.first_of("sql", "labels", "text", "answers")
     rows = read_outcomes(report) if report else []
     return {row["row_id"]: {"reference": row.get("gold"), **row} for row in rows}
 
 
-def _answer_of(row: Row) -> str | None:
+def answer_of(row: Row) -> str | None:
+    """Return what a model answered, as it stands; None where it could not be asked.
+
+    Args:
+        row: Of `answers_by_row`.
+    """
     was_asked = row["prediction"] or row.get("reason") not in _NOT_ASKED
-    return redact(str(row["prediction"])) if was_asked else None
+    return str(row["prediction"]) if was_asked else None
 
 
-def _is_right(row: Row) -> bool | None:
+def is_right(row: Row) -> bool | None:
+    """Say whether an answer is right; None where that could not be said.
+
+    Args:
+        row: Of `answers_by_row`.
+    """
     verdict = next((row[name] for name in _JUDGES if name in row), None)
     return None if verdict is None else bool(verdict)

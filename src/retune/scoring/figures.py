@@ -16,6 +16,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from retune.recipe.sections.rubrics import PREFIX
+
 if TYPE_CHECKING:
     from retune.recipe.sections import FormatName
     from retune.scoring.uncertainty.paired import Direction
@@ -280,7 +282,24 @@ _ALL = (
         "a row's share of the time that its batches took",
         direction="lower_is_better",
         unit="number",
+        shown="between_models",
         guards_only=True,
+    ),
+    Figure(
+        "answer_tokens",
+        "Tokens per answer",
+        "without the thought before it",
+        direction="lower_is_better",
+        unit="number",
+        shown="between_models",
+    ),
+    Figure(
+        "thinking_tokens",
+        "Thinking tokens per answer",
+        "of the thought before it, which is never scored, with its tags",
+        direction="lower_is_better",
+        unit="number",
+        shown="between_models",
     ),
     Figure(
         "release_bytes",
@@ -323,13 +342,18 @@ def is_own(name: str) -> bool:
     return kind in OWN and bool(own)
 
 
+def is_named_by_recipe(name: str) -> bool:
+    """Say whether a recipe gave a figure its name: a team's own metric, or a rubric."""
+    return is_own(name) or (name.startswith(PREFIX) and name != PREFIX)
+
+
 def all_figures(names: Iterable[str]) -> list[Figure]:
-    """Return every figure that has an entry, and a team's own among some names behind them.
+    """Return every figure that has an entry, and those that a recipe named behind them.
 
     Args:
         names: Of figures that were scored.
     """
-    return [*_ALL, *(figure_of(name) for name in dict.fromkeys(names) if is_own(name))]
+    return [*_ALL, *(figure_of(name) for name in dict.fromkeys(names) if is_named_by_recipe(name))]
 
 
 def figure_of(name: str) -> Figure:
@@ -346,6 +370,16 @@ def figure_of(name: str) -> Figure:
             "the team's own metric (scoring.text_metrics), mean over rows",
             direction=OWN[kind],
             unit="number",
+            over="rows",
+            of_answers=True,
+            shown="in_tables",
+            may_decide=True,
+        )
+    if is_named_by_recipe(name):
+        return Figure(
+            name,
+            f"Rubric {name.removeprefix(PREFIX).replace('_', ' ')}",
+            "answers that keep to this rule (scoring.rubrics)",
             over="rows",
             of_answers=True,
             shown="in_tables",
@@ -370,7 +404,8 @@ def figure_behind(name: str) -> Figure:
     Args:
         name: Of a figure, or such as ``probe_pass_rate.refusals``.
     """
-    return figure_of(name if name in FIGURES or is_own(name) else name.partition(".")[0])
+    whole = name in FIGURES or is_named_by_recipe(name)
+    return figure_of(name if whole else name.partition(".")[0])
 
 
 def column_of(figure: Figure) -> str:

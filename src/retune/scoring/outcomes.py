@@ -10,7 +10,7 @@ from typing import Any
 
 from retune.data.quality.sensitive import redact_values
 from retune.records import LOG_FOLDER
-from retune.score_records import ScoreReport
+from retune.score_records import ModelScores, ScoreReport
 from retune.spine.store import MANIFEST
 
 ROWS_FILE = "rows.jsonl"
@@ -53,6 +53,21 @@ def _redact_line(line: str, indent: int | None = None) -> str:
         return line
     found = redact_values(json.loads(line))
     return json.dumps(found, ensure_ascii=False, sort_keys=True, indent=indent)
+
+
+def read_latency(scores: ModelScores) -> dict[str, Any] | None:
+    """Read how long a model's answers took, as `retune.inference.latency` writes it.
+
+    Args:
+        scores: Its reports; the first that was timed counts.
+
+    Returns:
+        None where none was.
+    """
+    files = (report.folder / LATENCY_FILE for report in scores.reports.values())
+    path = next((file for file in files if file.is_file()), None)
+    found: dict[str, Any] | None = None if path is None else json.loads(path.read_text("utf-8"))
+    return found
 
 
 def read_outcomes(report: ScoreReport) -> list[dict[str, Any]]:

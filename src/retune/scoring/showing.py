@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from retune.model_records import Role
 from retune.pages.numbers import ABSENT
+from retune.recipe.sections.scoring import SamplingConfig
 from retune.score_records import FigureDifference, GuardFinding, Metric, SmallSlice
 from retune.scoring.figures import FIGURES, figure_of, is_own
 from retune.scoring.uncertainty.exchanging import FEWEST_UNITS
@@ -132,6 +133,17 @@ def show_rows(rows: int, groups: int | None) -> str:
     if groups is None or groups >= FEW_GROUPS:
         return str(rows)
     return f"{rows} in {groups} group{'s' if groups > 1 else ''}"
+
+
+def describe_sampling(sampling: SamplingConfig | None) -> str:
+    """Say how shown answers were drawn beside the greedy ones."""
+    if sampling is None:
+        return "Answers are greedy."
+    penalty = sampling.repetition_penalty
+    return (
+        f"Greedy, and drawn with temperature {sampling.temperature:g}, top_p {sampling.top_p:g}, "
+        f"repetition penalty {penalty:g}, seed {sampling.seed}."
+    )
 
 
 def warn_of_few_groups(groups: Iterable[int | None]) -> str:

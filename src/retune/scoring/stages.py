@@ -6,10 +6,12 @@ from typing import Annotated
 
 from retune.model_records import ScoredModel
 from retune.modeling.libraries import ADAPTED
-from retune.recipe.sections.base import Devices
+from retune.recipe.sections.base import Devices, Text
+from retune.recipe.sections.rubrics import RubricConfig
 from retune.recipe.sections.scoring import (
     ClassifyBy,
     PerturbationKind,
+    SamplingConfig,
     TextMetricName,
     TextNormaliser,
 )
@@ -125,6 +127,32 @@ def score_text(
     return score_text(inputs, settings, work)
 
 
+class RubricInputs(Record):
+    """Answers in free text, and the rows that they were written for."""
+
+    answers: ScoreReport
+    rows: SideRef
+
+
+class RubricSettings(Settings):
+    """Settings of `check_rubrics`."""
+
+    rubrics: Annotated[tuple[RubricConfig, ...], reads("scoring.rubrics")]
+    resamples: Resamples
+
+
+@stage(
+    RubricInputs,
+    version=1,
+    libraries=("jsonschema", "numpy", "py3langid", "referencing", "scipy"),
+)
+def check_rubrics(inputs: RubricInputs, settings: RubricSettings, work: Workdir) -> ScoreReport:
+    """Check written answers by the rules of the recipe."""
+    from retune.scoring.rubrics.score import check_rubrics
+
+    return check_rubrics(inputs, settings, work)
+
+
 class TextInputs(Record):
     """A model and the texts that it is scored on."""
 
@@ -209,6 +237,28 @@ def probe_model(inputs: ProbeInputs, settings: ProbeSettings, work: Workdir) -> 
     from retune.scoring.probes.probe_models import probe_model
 
     return probe_model(inputs, settings, work)
+
+
+class ShowInputs(Record):
+    """A model that is asked, and its chat template where it is not its own."""
+
+    model: ScoredModel
+    template: Source | None
+
+
+class ShowSettings(ProbeSettings):
+    """What is asked, and how the tokens of the second answer are drawn."""
+
+    show: Annotated[tuple[Text, ...], reads("probes.show")]
+    sampling: Annotated[SamplingConfig | None, reads("probes.sampling")]
+
+
+@stage(ShowInputs, version=1, libraries=ADAPTED, on_device=True)
+def show_answers(inputs: ShowInputs, settings: ShowSettings, work: Workdir) -> ScoreReport:
+    """Let a model answer the questions that the recipe shows, for a person to read."""
+    from retune.scoring.probes.show_answers import show_answers
+
+    return show_answers(inputs, settings, work)
 
 
 class CounterfactualSettings(ProbeSettings):

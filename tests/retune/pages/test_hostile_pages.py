@@ -20,7 +20,13 @@ from retune.trials import page as trial_pages
 from tests.browser import Browser, listen, open_browser
 from tests.flows.planted import MARK, payload
 from tests.retune.data.reporting import test_data_report
-from tests.retune.release import test_comparing, test_model_card, test_overview, test_report
+from tests.retune.release import (
+    test_comparing,
+    test_explorer,
+    test_model_card,
+    test_overview,
+    test_report,
+)
 from tests.retune.retraining import test_drift
 from tests.retune.trials.conftest import make_result
 from tests.retune.trials.test_results import gather
@@ -70,7 +76,10 @@ Page = Callable[[str, Path, Any], str]
 
 
 def _report(name: str) -> Page:
-    return lambda said, *_: report.render(name, spoil(test_report.example_report(), said))
+    rows = test_explorer.example()
+    explored = rows.model_copy(update={"rows": rows.rows[:4]})
+    shown = test_report.example_report().model_copy(update={"exploration": explored})
+    return lambda said, *_: report.render(name, spoil(shown, said))
 
 
 def _comparison(name: str) -> Page:

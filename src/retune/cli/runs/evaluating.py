@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from retune.cli.runs.flow_runs import run_flow
+from retune.errors import ConfigError
 from retune.inputs import locate_inputs
 from retune.pages.numbers import ABSENT
 from retune.recipe.loading import load_recipe
+from retune.recipe.sections.prompt import Effort
 from retune.release.comparing import Figure, ModelComparison, metric_names
 from retune.scoring import showing
 
@@ -25,6 +28,7 @@ def evaluate_models(
     overrides: Sequence[str],
     *,
     out: Path | None,
+    efforts: Sequence[Effort],
     as_json: bool,
 ) -> None:
     """Score models side by side and print how they compare.
@@ -34,6 +38,7 @@ def evaluate_models(
         models: As a person names them; all are compared with the first.
         overrides: Settings that win over the recipe.
         out: Folder of the pages; None for one below the store's reports.
+        efforts: How much each model shall think, side by side.
         as_json: Print one JSON object last, alone on standard output.
 
     Raises:
@@ -46,8 +51,30 @@ def evaluate_models(
         "models": list(models),
         "overrides": list(overrides),
         "out": out.absolute() if out else None,
+        "efforts": list(efforts),
     }
     run_flow("flows.evaluating:evaluate", arguments, show_comparison, as_json=as_json)
+
+
+def read_efforts(text: str) -> list[Effort]:
+    """Read a list of efforts with commas between them.
+
+    Args:
+        text: Such as ``low,high``.
+
+    Raises:
+        ConfigError: One is none.
+    """
+    known = get_args(Effort)
+    named = [each.strip() for each in text.split(",")]
+    found = [each for each in known if each in named]
+    wrong = [each for each in named if each not in known]
+    if wrong or len(found) < len(named):
+        raise ConfigError(
+            f"--effort: found {text!r}; expected one or more of {', '.join(known)}, each once, "
+            "with commas between them."
+        )
+    return sorted(found, key=named.index)
 
 
 def show_comparison(console: Console, comparison: ModelComparison) -> None:

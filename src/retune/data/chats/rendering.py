@@ -23,7 +23,12 @@ from retune.data.chats.messages import (
     Message,
     answer_message,
 )
-from retune.data.chats.templates import find_user_text, refuse_costly, template_text
+from retune.data.chats.templates import (
+    find_user_text,
+    knows_effort,
+    refuse_costly,
+    template_text,
+)
 from retune.data.chats.thoughts import closes_thought, closing_tag, find_open_thought
 from retune.data.chats.tokenizers import Tokenizer
 from retune.data.harmony import HARMONY_TAGS, check_harmony, repair_harmony
@@ -86,7 +91,7 @@ class ChatRenderer:
         self.end_tokens = list(end_tokens) or [str(tokenizer.eos_token)]
         text = template_text(tokenizer)
         refuse_costly(text, str(getattr(tokenizer, "name_or_path", "")) or "the tokenizer")
-        if effort and "reasoning_effort" not in text:
+        if effort and not knows_effort(tokenizer):
             raise ConfigError(
                 f"prompt.reasoning_effort is {effort}, but the chat template knows no "
                 "reasoning_effort: it would change nothing. Set it to null, or use a model whose "

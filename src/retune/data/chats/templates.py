@@ -294,6 +294,11 @@ def template_text(tokenizer: PreTrainedTokenizerBase) -> str:
     return str(template["default"] if isinstance(template, dict) else template)
 
 
+def knows_effort(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Say whether a tokenizer's chat template can be told how much the model shall think."""
+    return "reasoning_effort" in template_text(tokenizer)
+
+
 def training_template(tokenizer: PreTrainedTokenizerBase, loss_on: str) -> str:
     """Return a chat template with marks around what the model writes.
 

@@ -30,14 +30,15 @@ class LanguageFinder:
 
     Args:
         expected: Languages that the recipe names; they count as likely.
+        key: Where it names them.
 
     Raises:
         ConfigError: The model does not know one of them.
     """
 
-    def __init__(self, expected: Iterable[str] = ()) -> None:
-        self._expected = frozenset(expected)
-        self._loaded = _load(self._expected) if self._expected else None
+    def __init__(self, expected: Iterable[str] = (), key: str = "quality.languages") -> None:
+        self._expected, self._key = frozenset(expected), key
+        self._loaded = _load(self._expected, key) if self._expected else None
 
     def find(self, text: str) -> str:
         """Return the ISO 639-1 code of a text's language, `und` where it cannot be told."""
@@ -45,12 +46,12 @@ class LanguageFinder:
         if sum(map(str.isalpha, words)) < _FEWEST_LETTERS:
             return UNDETERMINED
         # 80 MB and half a second: not for rows that are all too short.
-        self._loaded = self._loaded or _load(self._expected)
+        self._loaded = self._loaded or _load(self._expected, self._key)
         code, _ = self._loaded.classify(words)
         return str(code)
 
 
-def _load(expected: frozenset[str]) -> LanguageIdentifier:
+def _load(expected: frozenset[str], key: str) -> LanguageIdentifier:
     identifier = LanguageIdentifier.from_model_file(
         MODEL_FILE, norm_probs=True, min_confidence=_LEAST_CONFIDENCE
     )
@@ -58,7 +59,7 @@ def _load(expected: frozenset[str]) -> LanguageIdentifier:
     unknown = sorted(expected - known)
     if unknown:
         raise ConfigError(
-            f"quality.languages: {', '.join(unknown)} cannot be recognised. "
+            f"{key}: {', '.join(unknown)} cannot be recognised. "
             f"Expected codes out of: {', '.join(sorted(known))}."
         )
     identifier.set_languages(sorted((_LIKELY | expected) & known))

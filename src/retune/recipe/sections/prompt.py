@@ -17,6 +17,10 @@ _ANSWER_NAMES = ("answer", "query", "sql", "response", "output", "completion", "
 _LOOKS_FILLED = re.compile(r"\{(" + "|".join((*PLACEHOLDERS, *_ANSWER_NAMES)) + r")\}")
 
 
+Effort = Literal["low", "medium", "high"]
+"""How much a model shall think, as gpt-oss' template names it."""
+
+
 class PromptConfig(Section):
     """What the model reads before it answers, and which tokens it learns."""
 
@@ -47,7 +51,7 @@ class PromptConfig(Section):
     the assistant. marked: what the template puts between its generation marks. all: every token,
     which rows of plain text always have. A turn that its row says is not to be learned has none."""
 
-    reasoning_effort: Literal["low", "medium", "high"] | None = None
+    reasoning_effort: Effort | None = None
     """How much the model shall think before it answers, for templates that say so (gpt-oss). A
     server of the release has to set the same. null: the template's own default."""
 

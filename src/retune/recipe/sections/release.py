@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,7 @@ from retune.recipe.sections.base import (
     Text,
     conflict,
 )
+from retune.recipe.sections.rubrics import PREFIX as RUBRIC
 
 Metric = Literal[
     "sql_execution_match",
@@ -35,6 +37,10 @@ OwnFigure = Annotated[
     str, Field(pattern=r"^own_(metric|error)\..+$", examples=["own_metric.house_style"])
 ]
 """A metric of the team (`scoring.text_metrics`), such as `own_metric.house_style`."""
+RubricFigure = Annotated[
+    str, Field(pattern=rf"^{RUBRIC}[a-z][a-z0-9_]*$", examples=["rubric_json"])
+]
+"""A rule that answers are checked by (`scoring.rubrics`), such as `rubric_json`."""
 
 _GUARDED = (
     "sql_execution_match",
@@ -57,8 +63,8 @@ _GUARDED = (
 )
 _CATEGORY = "probe_pass_rate."
 _OWN = ("own_metric.", "own_error.")
-_FAMILIES = (_CATEGORY, *_OWN)
-_KINDS = "|".join(each.rstrip(".") for each in _FAMILIES)
+_FAMILIES = (_CATEGORY, *_OWN, RUBRIC)
+_KINDS = "|".join(map(re.escape, _FAMILIES))
 Guarded = str
 """Figures that two models can be compared by, and the pass rate of one category of probes, such as
 `probe_pass_rate.refusals`."""
@@ -71,12 +77,12 @@ SliceName = Literal["group", "kind", "hardness", "language", "label"]
 class GateConfig(Section):
     """What a tuned model must show to become champion."""
 
-    metric: Metric | OwnFigure | None = None
+    metric: Metric | OwnFigure | RubricFigure | None = None
     """Figure that decides. perplexity, bits_per_byte and own_error.NAME are better when lower, the
     others when higher. exact_match, token_f1, rouge_l, chrf, bleu, own_metric.NAME and
-    own_error.NAME are those of `scoring.text_metrics`. null: sql_execution_match where the rows are
-    text-to-SQL, macro_f1 where they have labels, else perplexity (bits_per_byte where the champion
-    has other tokens)."""
+    own_error.NAME are those of `scoring.text_metrics`, rubric_NAME of `scoring.rubrics`. null:
+    sql_execution_match where the rows are text-to-SQL, macro_f1 where they have labels, else
+    perplexity (bits_per_byte where the champion has other tokens)."""
 
     min_gain: float = 0.0
     """The lower bound of the paired interval of the gain must exceed this; in units of the metric
@@ -100,14 +106,13 @@ class GateConfig(Section):
     guards: dict[Guarded, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict,
         # Not a pattern of the type, whose error would not name the choices.
-        json_schema_extra={
-            "propertyNames": {"pattern": rf"^({'|'.join(_GUARDED)}|({_KINDS})\..+)$"}
-        },
+        json_schema_extra={"propertyNames": {"pattern": rf"^({'|'.join(_GUARDED)}|({_KINDS}).+)$"}},
     )
     """Other figures that must be shown not to have become worse than the champion (or the base,
     where there is none) by more than a margin: each figure with its margin, in the figure's own
     units, by the worse end of the paired interval. A test set too small to show it refuses. Also
-    flip_rate, unscored_rate, seconds_per_answer, release_bytes, and probe_pass_rate.CATEGORY."""
+    flip_rate, unscored_rate, seconds_per_answer, release_bytes, probe_pass_rate.CATEGORY and
+    rubric_NAME."""
 
     slices: Annotated[tuple[SliceName, ...], Field(strict=False)] = ()
     """What rows are parted by, so that a part that is shown to be worse refuses: group, kind,
@@ -138,7 +143,9 @@ class GateConfig(Section):
         found = []
         for name in self.guards:
             if name not in _GUARDED and not (name.startswith(_FAMILIES) and name not in _FAMILIES):
-                expected = f"{', '.join(_GUARDED)}, {_CATEGORY}CATEGORY, {_OWN[0]}NAME"
+                expected = (
+                    f"{', '.join(_GUARDED)}, {_CATEGORY}CATEGORY, {_OWN[0]}NAME, {RUBRIC}NAME"
+                )
                 found.append(("guards", f"{name} is no figure; expected one of {expected}"))
         if self.error / self.decisions_per_test_set < _SMALLEST_SHARE * (1 - 1e-9):
             reason = (

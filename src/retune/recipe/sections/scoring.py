@@ -16,6 +16,7 @@ from retune.recipe.sections.base import (
     Text,
     conflict,
 )
+from retune.recipe.sections.rubrics import RubricConfig, figure_name, name_of
 
 PerturbationKind = Literal[
     "upper", "lower", "title", "no_accents", "typos", "double_space", "paraphrase", "injection"
@@ -131,6 +132,11 @@ class ScoringConfig(Section):
     punctuation, articles_pt (o, a, os, as, um, uma, uns, umas), articles_en (a, an, the). The
     other metrics are as their papers have them."""
 
+    rubrics: Annotated[tuple[RubricConfig, ...], Field(strict=False)] = ()
+    """Rules that answers in free text are checked by, each a figure rubric_NAME (part of the rows
+    that keep to it): {kind: json}, regex, length, language, refusal, python or citations. Every
+    held-out row is answered for them."""
+
     general_text: RecipePath | None = None
     """File of texts, one JSON object with "text" per line, on which every model's bits per byte are
     measured: what fine-tuning made it forget. null: a few paragraphs in Portuguese and English that
@@ -153,8 +159,9 @@ class ScoringConfig(Section):
 
     @property
     def text_figures(self) -> tuple[str, ...]:
-        """The names of the figures that `text_metrics` asks for."""
-        return tuple(one if isinstance(one, str) else one.figure for one in self.text_metrics)
+        """The names of the figures that `text_metrics` and `rubrics` ask for."""
+        metrics = (one if isinstance(one, str) else one.figure for one in self.text_metrics)
+        return (*metrics, *map(figure_name, self.rubrics))
 
     @property
     def own_metrics(self) -> tuple[OwnMetricConfig, ...]:
@@ -167,6 +174,10 @@ class ScoringConfig(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise conflict(("text_metrics", f"names {', '.join(twice)} twice; expected each once"))
+        called = [name_of(one) for one in self.rubrics]
+        if twice := sorted({name for name in called if called.count(name) > 1}):
+            reason = f"has {', '.join(twice)} twice; give each a name of its own"
+            raise conflict(("rubrics", reason))
         return self
 
 
@@ -202,6 +213,22 @@ class RobustnessConfig(Section):
         return self
 
 
+class SamplingConfig(Section):
+    """How the tokens of an answer are drawn that a person is shown; never of one that is scored."""
+
+    temperature: Annotated[float, Field(gt=0, le=2)] = 0.7
+    """Divides the logits: under 1 likely tokens come more often, over 1 less."""
+
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Only the likeliest tokens are drawn that have this much of the probability together."""
+
+    repetition_penalty: Annotated[float, Field(ge=1, le=2)] = 1.0
+    """Divides what a token that stands in the prompt or answer already is worth. 1: nothing."""
+
+    seed: Seed = 7
+    """Number that tokens are drawn from, anew for each question."""
+
+
 class ProbesConfig(Section):
     """Fixed questions whose answers are judged, and the same questions in other clothes."""
 
@@ -216,12 +243,24 @@ class ProbesConfig(Section):
     robustness: RobustnessConfig | None = None
     """The held-out questions again, perturbed on purpose. null: not asked."""
 
+    show: Annotated[tuple[Text, ...], Field(strict=False, max_length=100)] = ()
+    """Questions that base, released model and champion answer in the report, for a person to read;
+    nothing of it is scored."""
+
+    sampling: SamplingConfig | None = None
+    """How a second answer to each of `show` is drawn, beside the greedy one. null: greedy alone."""
+
     max_new_tokens: Count = 96
     """Most tokens of one answer."""
 
     @model_validator(mode="after")
     def _asks_something(self) -> ProbesConfig:
-        if self.file is None and self.counterfactuals is None and self.robustness is None:
-            reason = "is null, and so are counterfactuals and robustness: nothing would be asked"
-            raise conflict(("file", f"{reason}; name cases, or remove the section (probes: null)"))
+        if self.sampling is not None and not self.show:
+            reason = "is set, but show has no questions, and nothing else is drawn"
+            raise conflict(("sampling", f"{reason}; name questions, or remove it"))
+        if not (self.file or self.counterfactuals or self.robustness or self.show):
+            reason = "is null, and so are counterfactuals, robustness and show: nothing would be"
+            raise conflict(
+                ("file", f"{reason} asked; name cases, or remove the section (probes: null)")
+            )
         return self

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, Protocol
 
 from retune.errors import ScoringError
 from retune.records import Source
@@ -28,6 +28,38 @@ class RowScore:
     reason: str | None = None
 
 
+class Scorer(Protocol):
+    """A metric that is asked for one row at a time: a loaded one, or the process that holds it."""
+
+    figure: str
+    source: Source
+
+    def score(self, text: Text) -> RowScore:
+        """Score one row."""
+
+
+def score_all(metric: Scorer, texts: Sequence[Text]) -> list[RowScore]:
+    """Score rows one by one.
+
+    Args:
+        metric: What scores them.
+        texts: Answers and references.
+
+    Returns:
+        One each.
+
+    Raises:
+        ScoringError: Not one row could be scored.
+    """
+    found = [metric.score(text) for text in texts]
+    if found and all(each.value is None for each in found):
+        raise ScoringError(
+            f"{KEY}: the metric in {metric.source.path} failed on each of {len(found):,} rows; "
+            f"on the first: {found[0].reason}. Correct it, or take it out."
+        )
+    return found
+
+
 class OwnMetric:
     """A loaded metric.
 
@@ -44,7 +76,7 @@ class OwnMetric:
     def __init__(self, figure: str, source: Source, result: str | None = None) -> None:
         import evaluate
 
-        self.figure, self._source, self._result = figure, source, result
+        self.figure, self.source, self._result = figure, source, result
         self._name = figure.partition(".")[2]
         try:
             self._metric = evaluate.load(
@@ -74,26 +106,6 @@ class OwnMetric:
         except Exception as error:  # noqa: BLE001 - whatever its code does leaves the row unscored
             return RowScore(None, _said(error))
         return RowScore(min(found) if figure_of(self.figure).lower_is_better else max(found))
-
-    def score_all(self, texts: Sequence[Text]) -> list[RowScore]:
-        """Score rows one by one.
-
-        Args:
-            texts: Answers and references.
-
-        Returns:
-            One each.
-
-        Raises:
-            ScoringError: Not one row could be scored.
-        """
-        found = [self.score(text) for text in texts]
-        if found and all(each.value is None for each in found):
-            raise ScoringError(
-                f"{KEY}: the metric in {self._source.path} failed on each of {len(found):,} rows; "
-                f"on the first: {found[0].reason}. Correct it, or take it out."
-            )
-        return found
 
     def _compute(self, answer: str, reference: str | list[str]) -> float:
         found = self._metric.compute(predictions=[answer], references=[reference])

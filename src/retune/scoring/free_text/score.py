@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from retune.records import LOG_FOLDER
 from retune.score_records import Metric, ScoreReport
 from retune.scoring.figures import BLEU_COLUMNS, figure_of
 from retune.scoring.free_text.corpus_bleu import bleu_of_sums
-from retune.scoring.free_text.own import OwnMetric
+from retune.scoring.free_text.own import Scorer, score_all
+from retune.scoring.free_text.own_process import MetricProcess
 from retune.scoring.free_text.shipped import BY_ROW, Normalisers, Text, count_ngrams
 from retune.scoring.outcomes import LATENCY_FILE, write_outcomes
 from retune.scoring.stages import TextMetricInputs, TextMetricSettings
@@ -49,13 +51,23 @@ def score_text(
 
     Raises:
         ScoringError: No row is answered in free text, the model has another tokenizer, or a metric
-            of the team cannot be loaded or fails on every row.
+            of the team cannot be loaded, fails on every row, or hangs or dies on several.
     """
-    # Before the answers, which cost more.
-    own = [
-        OwnMetric(figure, source, inputs.results.get(figure))
-        for figure, source in inputs.own.items()
-    ]
+    with ExitStack() as processes:
+        # Before the answers, which cost more.
+        own = [
+            processes.enter_context(MetricProcess(figure, source, inputs.results.get(figure)))
+            for figure, source in inputs.own.items()
+        ]
+        return _score(inputs, settings, work, own)
+
+
+def _score(
+    inputs: TextMetricInputs,
+    settings: TextMetricSettings,
+    work: Workdir,
+    own: Sequence[Scorer],
+) -> ScoreReport:
     rows = read_answered(inputs.rows.folder)
     loaded = SLOT.get(inputs.model, settings.devices)
     refuse_other_tokenizer(loaded.tokenizer, rows)
@@ -100,8 +112,9 @@ def read_answered(folder: Path) -> list[Row]:
     ]
     if not found:
         raise ScoringError(
-            f"scoring.text_metrics: none of the {len(rows)} held-out rows is answered in free "
-            "text. Hold out rows that are (data.test, or the shares of split), or remove it."
+            f"scoring.text_metrics, scoring.rubrics: none of the {len(rows)} held-out rows is "
+            "answered in free text. Hold out rows that are (data.test, or the shares of split), or "
+            "remove it."
         )
     return found
 
@@ -111,7 +124,7 @@ def judge_answers(
     answers: Sequence[Answer],
     *,
     names: Sequence[str],
-    own: Sequence[OwnMetric],
+    own: Sequence[Scorer],
     ignored: Normalisers,
 ) -> list[Row]:
     """Compare answers with their references.
@@ -133,7 +146,7 @@ def judge_answers(
         if answer.text is not None
     }
     judged = {
-        each.figure: dict(zip(texts, each.score_all([*texts.values()]), strict=True))
+        each.figure: dict(zip(texts, score_all(each, [*texts.values()]), strict=True))
         for each in own
     }
     outcomes = []

@@ -20,20 +20,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retune.data.chats.messages import build_messages
-from retune.data.chats.rendering import ChatRenderer, ChatText
-from retune.data.chats.tokenizers import load_tokenizer
-from retune.data.chats.tokenizing import encode_chats
 from retune.digests import digest_folder
 from retune.errors import ConfigError
-from retune.inference.generation import PROMPT_TOO_LONG, Answer, write_answers
-from retune.inference.loaded_models import SLOT, LoadedModel
-from retune.inference.text_losses import answer_losses
+from retune.inference.generation import PROMPT_TOO_LONG
 from retune.inference.token_losses import context_limit
 from retune.score_records import Metric, ScoreReport
 from retune.scoring.counterfactual import (
@@ -49,14 +43,12 @@ from retune.scoring.counterfactual import (
 )
 from retune.scoring.outcomes import write_outcomes
 from retune.scoring.probes import ProbeScores, judge_probes, load_probes
+from retune.scoring.probes.asking import Asking, Ids
 from retune.scoring.stages import CounterfactualSettings, ProbeInputs, ProbeSettings
 from retune.spine.stage import Workdir
 
 DIFFERENCES_FILE = "differences.json"
 CONTINUATION_EMPTY = "continuation_empty"
-
-Ids = Sequence[int]
-Progress = Callable[[int, int], None]
 
 
 def probe_model(inputs: ProbeInputs, settings: ProbeSettings, work: Workdir) -> ScoreReport:
@@ -75,7 +67,7 @@ def probe_model(inputs: ProbeInputs, settings: ProbeSettings, work: Workdir) -> 
         ConfigError: The file of cases is broken.
     """
     cases = load_probes(inputs.cases.path)
-    asking = _Asking(inputs, settings, work)
+    asking = Asking(inputs, settings, work)
     answers = asking.write([case.input for case in cases], "cases")
     scores = judge_probes(cases, [answer.text for answer in answers])
     write_outcomes(
@@ -127,7 +119,7 @@ def probe_counterfactuals(
             f"{inputs.cases.path}: found no counterfactuals; expected a section `counterfactuals` "
             "with at least one set. Name such a file in probes.counterfactuals, or set it to null."
         )
-    asking = _Asking(inputs, settings, work)
+    asking = Asking(inputs, settings, work)
     # A set with both is taken apart: a hit is judged once per input, not once per continuation.
     asked = [one.model_copy(update={"continuations": ()}) for one in sets if one.hit_words]
     read = [one.model_copy(update={"hit_words": ()}) for one in sets if one.continuations]
@@ -151,82 +143,6 @@ def probe_counterfactuals(
         rows=len(outcomes),
         unscored=_count(outcome.reason for outcome in outcomes),
     )
-
-
-class _Asking:
-    """A model that is asked questions in its chat template.
-
-    Args:
-        inputs: Model, and the chat template when it is not the model's own.
-        settings: System message, length limit, batch size.
-        work: Where progress goes.
-    """
-
-    def __init__(self, inputs: ProbeInputs, settings: ProbeSettings, work: Workdir) -> None:
-        self.loaded: LoadedModel = SLOT.get(inputs.model, settings.devices)
-        self.tokenizer = self.loaded.tokenizer
-        if inputs.template is not None:
-            self.tokenizer = load_tokenizer(inputs.model.tokenizer, inputs.template)
-        self._system, self._effort = settings.system, settings.reasoning_effort
-        self._max_new_tokens = settings.max_new_tokens
-        self.batch_size = settings.batch_size
-        self._reporter = work.reporter
-
-    def report(self, what: str) -> Progress:
-        """Return who is told how far it is."""
-        return lambda done, total: self._reporter.progress(what, done, total)
-
-    def encode_prompts(self, questions: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of what the model reads before its answer."""
-        prompts = self._render(questions)[0]
-        ids: list[list[int]] = (
-            self.tokenizer(prompts, add_special_tokens=False)["input_ids"] if prompts else []
-        )
-        return ids
-
-    def encode_continuations(
-        self, questions: Sequence[str], continuations: Sequence[str]
-    ) -> list[tuple[Ids, Ids]]:
-        """Return the token ids of what is given, and of the continuation behind it.
-
-        What the template writes before every answer (an empty thought, a channel's name) is given:
-        the continuation is held against other answers, not against that.
-        """
-        prompts, lead = self._render(questions)
-        given, blank = (lead, "") if lead.strip() else ("", lead)
-        texts = [
-            ChatText(prompt + given, continuation and blank + continuation)
-            for prompt, continuation in zip(prompts, continuations, strict=True)
-        ]
-        return [(one.prompt, one.answer) for one in encode_chats(self.tokenizer, texts)]
-
-    def _render(self, questions: Sequence[str]) -> tuple[list[str], str]:
-        renderer = ChatRenderer(self.tokenizer, effort=self._effort)
-        messages = [
-            build_messages(question=question, system=self._system) for question in questions
-        ]
-        return [renderer.render_prompt(each) for each in messages], renderer.lead
-
-    def write(self, questions: Sequence[str], what: str) -> list[Answer]:
-        """Let the model answer, greedily."""
-        return write_answers(
-            self.loaded,
-            self.encode_prompts(questions),
-            max_new_tokens=self._max_new_tokens,
-            batch_size=self.batch_size,
-            progress=self.report(what),
-        )
-
-    def read(self, pairs: Sequence[tuple[Ids, Ids]], what: str) -> list[float]:
-        """Return the log-likelihood in nats of each second part after its first."""
-        losses = answer_losses(
-            self.loaded.model,
-            pairs,
-            batch_size=self.batch_size,
-            pad_id=int(self.tokenizer.pad_token_id),
-            progress=self.report(what),
-        )
-        return [-loss.nll_sum_nats for loss in losses]
 
 
 @dataclass(frozen=True)
@@ -254,7 +170,7 @@ class _SideOutcome:
         }
 
 
-def _answer_sides(pairs: Sequence[CounterfactualPair], asking: _Asking) -> list[_SideOutcome]:
+def _answer_sides(pairs: Sequence[CounterfactualPair], asking: Asking) -> list[_SideOutcome]:
     sides = [(pair, side) for pair in pairs for side in (pair.first, pair.second)]
     answers = asking.write([side.input for _, side in sides], "answers") if sides else []
     outcomes = []
@@ -265,7 +181,7 @@ def _answer_sides(pairs: Sequence[CounterfactualPair], asking: _Asking) -> list[
     return outcomes
 
 
-def _read_sides(pairs: Sequence[CounterfactualPair], asking: _Asking) -> list[_SideOutcome]:
+def _read_sides(pairs: Sequence[CounterfactualPair], asking: Asking) -> list[_SideOutcome]:
     sides = [(pair, side) for pair in pairs for side in (pair.first, pair.second)]
     both = asking.encode_continuations(
         [side.input for _, side in sides], [side.continuation or "" for _, side in sides]

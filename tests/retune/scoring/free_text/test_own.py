@@ -11,7 +11,7 @@ from retune.digests import digest_folder
 from retune.errors import ConfigError, ScoringError
 from retune.recipe.sections.scoring import OwnMetricConfig
 from retune.records import Source
-from retune.scoring.free_text.own import OwnMetric
+from retune.scoring.free_text.own import OwnMetric, score_all
 from retune.scoring.free_text.own_folders import locate_metric
 from retune.scoring.free_text.shipped import Text
 
@@ -125,7 +125,7 @@ def test_a_metric_of_lists_is_given_all_references_at_once(tmp_path: Path) -> No
 def test_a_row_on_which_it_raises_is_unscored_and_the_others_are_scored(tmp_path: Path) -> None:
     _, source = write_metric(tmp_path, LENGTHS)
     texts = [Text("a praia", ["o mar"]), Text("qual?", ["o mar"])]
-    first, second = OwnMetric("own_error.house", source, "words").score_all(texts)
+    first, second = score_all(OwnMetric("own_error.house", source, "words"), texts)
     assert (first.value, first.reason) == (1.0, None)
     assert (second.value, second.reason) == (None, "AssertionError: asks back")
 
@@ -142,7 +142,7 @@ def test_a_metric_that_fails_on_every_row_ends_the_stage(tmp_path: Path) -> None
     """The base is scored before any training, so that none is paid for it."""
     _, source = write_metric(tmp_path, COMPUTE + "raise KeyError('lexicon')")
     with pytest.raises(ScoringError, match=r"failed on each of 2 rows; on the first: KeyError"):
-        OwnMetric("own_metric.house", source).score_all([Text("a", ["b"])] * 2)
+        score_all(OwnMetric("own_metric.house", source), [Text("a", ["b"])] * 2)
 
 
 def test_one_that_needs_the_network_is_refused_where_it_is_loaded(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from retune.inference.loaded_models import SLOT, LoadedModel
 from retune.model_records import BaseRef
 from retune.score_records import ScoreReport
 from retune.scoring.outcomes import read_outcomes
-from retune.scoring.probes import probe_models
+from retune.scoring.probes import asking
 from retune.scoring.probes.probe_models import probe_counterfactuals, probe_model
 from retune.scoring.stages import CounterfactualSettings, ProbeInputs
 from retune.spine.stage import Workdir
@@ -102,7 +102,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answerer], list[st
                 for text in found
             ]
 
-        monkeypatch.setattr(probe_models, "write_answers", write)
+        monkeypatch.setattr(asking, "write_answers", write)
         return prompts
 
     return install
