@@ -30,6 +30,7 @@ Metric = Literal[
     "rouge_l",
     "chrf",
     "bleu",
+    "judge_win_rate",
 ]
 OwnFigure = Annotated[
     str, Field(pattern=r"^own_(metric|error)\..+$", examples=["own_metric.house_style"])
@@ -50,6 +51,7 @@ _GUARDED = (
     "rouge_l",
     "chrf",
     "bleu",
+    "judge_win_rate",
     "flip_rate",
     "unscored_rate",
     "seconds_per_answer",
@@ -74,9 +76,9 @@ class GateConfig(Section):
     metric: Metric | OwnFigure | None = None
     """Figure that decides. perplexity, bits_per_byte and own_error.NAME are better when lower, the
     others when higher. exact_match, token_f1, rouge_l, chrf, bleu, own_metric.NAME and
-    own_error.NAME are those of `scoring.text_metrics`. null: sql_execution_match where the rows are
-    text-to-SQL, macro_f1 where they have labels, else perplexity (bits_per_byte where the champion
-    has other tokens)."""
+    own_error.NAME are those of `scoring.text_metrics`, judge_win_rate is that of `judge`. null:
+    sql_execution_match where the rows are text-to-SQL, macro_f1 where they have labels, else
+    perplexity (bits_per_byte where the champion has other tokens)."""
 
     min_gain: float = 0.0
     """The lower bound of the paired interval of the gain must exceed this; in units of the metric
