@@ -122,12 +122,15 @@ def _ask_judge(
 ) -> JudgedAnswers:
     challenger = combine(lambda both: both[0], answers)
     opponent = combine(lambda both: both[1], answers)
-    local = _find_local(job)
+    local, data, system = _find_local(job), job.data, job.run.recipe.prompt.system
     if local is None:
         return judge_answers(
             _told_place(job.run),
             challenger=challenger,
             opponent=opponent,
+            split=data.split,
+            sources=data.rows,
+            system=system,
             wording=_find_wording(job),
             itself=itself,
         )
@@ -135,6 +138,9 @@ def _ask_judge(
         _told_place(job.run),
         challenger=challenger,
         opponent=opponent,
+        split=data.split,
+        sources=data.rows,
+        system=system,
         wording=_find_wording(job),
         itself=itself,
         judge=local,

@@ -19,7 +19,7 @@ from retune.recipe.sections.scoring import (
     TextMetricName,
     TextNormaliser,
 )
-from retune.records import Record, SideRef, Source
+from retune.records import DatasetRef, Record, SideRef, Source, SplitRef
 from retune.score_records import JudgeAgreement, JudgedAnswers, ScoreReport
 from retune.spine.stage import Settings, Workdir, reads, stage
 
@@ -137,6 +137,12 @@ class JudgeInputs(Record):
     challenger: ScoreReport
     """Of `score_text`, as the opponent's."""
     opponent: ScoreReport
+    split: SplitRef
+    """Names the held-out rows."""
+    sources: tuple[DatasetRef, ...]
+    """What they ask."""
+    system: str | None
+    """The recipe's system message."""
     wording: Source
     """The text that the judge is asked by."""
     itself: tuple[str, ...]

@@ -73,7 +73,7 @@ class EndpointJudge:
         self._sleep = sleep
         self._lock = threading.Lock()
         self._held_until = 0.0
-        self._stopped = threading.Event()
+        self._stopped_by: BaseException | None = None
         self._key = os.environ.get(KEY_VARIABLE) or _NO_KEY
         self._client = openai.OpenAI(
             base_url=endpoint,
@@ -95,19 +95,34 @@ class EndpointJudge:
             ConfigError: The endpoint knows no such key or model.
             ServiceError: It does not answer, or asks for too long a wait.
         """
+
+        def settle(at: int, question: str) -> None:
+            try:
+                told(at, self._ask(question))
+            except BaseException as error:
+                # At once, before this thread takes another question.
+                self._stop(error)
+                raise
+
         with ThreadPoolExecutor(self._runtime.concurrency) as pool:
-            asked = [
-                pool.submit(lambda at, one: told(at, self._ask(one)), at, one)
-                for at, one in enumerate(questions)
-            ]
+            asked = [pool.submit(settle, at, one) for at, one in enumerate(questions)]
             try:
                 for each in as_completed(asked):
                     each.result()
-            except BaseException:
+            except BaseException as error:
                 # What is under way is paid for, and told; nothing more is begun.
-                self._stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
+                first = self._stop(error)
+                if first is not error:
+                    # One that was only stopped by it was heard before.
+                    raise first from None
                 raise
+
+    def _stop(self, error: BaseException) -> BaseException:
+        """Let nothing more be asked; return the first error."""
+        with self._lock:
+            self._stopped_by = self._stopped_by or error
+            return self._stopped_by
 
     def _ask(self, question: str) -> Said:
         attempts = self._runtime.attempts
@@ -180,7 +195,7 @@ class EndpointJudge:
             wait = self._held_until - time.monotonic()
         if wait > 0:
             self._sleep(wait)
-        if self._stopped.is_set():
+        if self._stopped_by is not None:
             raise ServiceError(f"judge: {self._endpoint} is not asked any more. {_KEPT}")
 
     def _wait(self, attempt: int, failed: _TryAgain) -> None:

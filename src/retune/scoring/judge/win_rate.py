@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from retune.digests import digest_folder
 from retune.score_records import JudgedAnswers, JudgedSide, Metric
+from retune.scoring.judge.asked import read_asked
 from retune.scoring.judge.asking import Asking, PairVerdict, count_reasons, list_first_preferred
 from retune.scoring.judge.opening import open_asking, open_local_asking
 from retune.scoring.judge.spending import Purse
@@ -104,7 +105,11 @@ def _judge(
         if row["row_id"] in theirs
     ]
     asked = [pair for pair in both if not (_reason_of(*pair) or _is_equal(*pair))]
-    pairs = [Pair(ours["question"], ours["prediction"], his["prediction"]) for ours, his in asked]
+    sources = [each.folder / "rows.parquet" for each in inputs.sources]
+    told = read_asked(inputs.split.folder / "test.parquet", sources, inputs.system)
+    pairs = [
+        Pair(told[ours["row_id"]], ours["prediction"], other["prediction"]) for ours, other in asked
+    ]
     verdicts = asking.judge_pairs(pairs)
     by_id = {ours["row_id"]: each for (ours, _), each in zip(asked, verdicts, strict=True)}
     judged = [_Judged(*pair, by_id.get(pair[0]["row_id"])) for pair in both]
