@@ -141,7 +141,7 @@ def test_a_judge_that_people_agree_with_decides(retune: Retune, tmp_path: Path) 
     """One that always says the first is refused before the training; one that knows, decides.
 
     It knows by how much of the row's own answer another one has. What is trained is what the test
-    of the recipe has trained; a second run asks the judge nothing.
+    of the recipe has trained.
     """
     rows = [*read_instructions("train.jsonl"), *read_instructions("test.jsonl")]
     right = {asked(row): row["output"] for row in rows}
@@ -168,17 +168,13 @@ def test_a_judge_that_people_agree_with_decides(retune: Retune, tmp_path: Path) 
         judge.rule = preferring(
             lambda question, answer: SequenceMatcher(None, answer, right[question]).ratio()
         )
-        arguments.append("--set=judge.revision=2")
+        arguments.append("--set=judge.revision=second")
         found = last_json(retune("run", *arguments, "--json"))
         rates = {role: found["models"][role]["judge_win_rate"] for role in ("merged", "base")}
         assert rates["merged"]["value"] > 0.5 > rates["base"]["value"]
         assert found["decision"]["metric"] == "judge_win_rate"
         assert found["decision"]["promote"], found["decision"]["reasons"]
         assert any("judge judge and people: kappa 1.00" in n for n in found["decision"]["notes"])
-        asked_before = judge.requests
-        again = last_json(retune("run", *arguments, "--json"))
-        assert again["decision"] == found["decision"]
-        assert judge.requests == asked_before
 
 
 @pytest.mark.slow
