@@ -139,6 +139,8 @@ class JudgeStanding(Record):
     """Why its figure may decide nothing; empty where it may."""
     notes: tuple[str, ...]
     """What was found of it, for people."""
+    figures: dict[str, float] = {}
+    """The same as numbers, for MLflow."""
 
 
 class ModelScores(ContentRecord):

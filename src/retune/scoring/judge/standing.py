@@ -75,7 +75,27 @@ def stand(
     notes += describe_answers(config, judged)
     if doubts:
         notes.append(f"judge {config.name}: its figure is shown and decides nothing: {doubts[0]}")
-    return JudgeStanding(doubts=doubts, notes=tuple(notes))
+    return JudgeStanding(
+        doubts=doubts, notes=tuple(notes), figures=_list_figures(agreement, judged)
+    )
+
+
+def _list_figures(agreement: JudgeAgreement | None, judged: JudgedAnswers) -> dict[str, float]:
+    spent = [judged.spent, *([agreement.spent] if agreement else [])]
+    costs = [each.cost for each in spent if each.cost is not None]
+    kappa = agreement.kappa if agreement else None
+    found = {
+        "kappa": kappa.value if kappa else None,
+        "kappa.low": kappa.low if kappa else None,
+        "length_bias": agreement.length_bias.difference if agreement else None,
+        "first_preferred": judged.first_preferred.value,
+        "turned": judged.turned,
+        "unscored": sum(judged.unscored.values()),
+        "requests": sum(each.requests for each in spent),
+        "tokens": sum(each.input_tokens + each.output_tokens for each in spent),
+        "cost": sum(costs) if costs else None,
+    }
+    return {name: float(value) for name, value in found.items() if value is not None}
 
 
 def describe_agreement(config: JudgeConfig, found: JudgeAgreement) -> list[str]:
