@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from pydantic import Field
+
 from retune.digests import digest_json
 from retune.errors import ScoringError
 from retune.recipe.sections.scoring import Form
@@ -139,7 +141,7 @@ class JudgeStanding(Record):
     """Why its figure may decide nothing; empty where it may."""
     notes: tuple[str, ...]
     """What was found of it, for people."""
-    figures: dict[str, float] = {}
+    figures: dict[str, float] = Field(default_factory=dict)
     """The same as numbers, for MLflow."""
 
 

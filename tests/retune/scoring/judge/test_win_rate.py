@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from retune.data.schemas import INDEX_SCHEMA, ROW_SCHEMA
+from retune.data.tables import write_table
 from retune.errors import ScoringError, ServiceError
 from retune.recipe.sections import JudgeConfig
 from retune.score_records import JudgedAnswers
-from retune.scoring.judge.asked import write_asked
+from retune.scoring.judge.asked import read_asked, write_asked
 from retune.scoring.judge.standing import stand
 from retune.scoring.judge.win_rate import estimate_win_rate, judge_answers
 from retune.scoring.judge.wording import locate_wording
@@ -83,6 +85,25 @@ def test_each_answer_is_shown_with_its_own_question(bench: Bench) -> None:
     assert sorted(seen) == sorted(
         (f"Question {at}?", side[at]) for at in range(4) for side in (OURS, THEIRS)
     )
+
+
+def test_what_is_asked_is_read_from_the_source_of_each_row(tmp_path: Path) -> None:
+    """Two sources whose rows take turns in the index, in another order than their own."""
+    texts = {0: ["a0", "a1"], 1: ["b0", "b1"]}
+    empty: dict[str, Any] = dict.fromkeys(ROW_SCHEMA.names)
+    sources = [tmp_path / f"{number}.parquet" for number in texts]
+    for path, questions in zip(sources, texts.values(), strict=True):
+        rows = [empty | {"question": each, "context": ""} for each in questions]
+        write_table(path, rows, ROW_SCHEMA)
+    order = [(1, 1), (0, 0), (1, 0), (0, 1)]
+    index: dict[str, Any] = dict.fromkeys(INDEX_SCHEMA.names)
+    named = [
+        index | {"source": source, "row": row, "row_id": f"of {texts[source][row]}"}
+        for source, row in order
+    ]
+    write_table(tmp_path / "test.parquet", named, INDEX_SCHEMA)
+    found = read_asked(tmp_path / "test.parquet", sources, None)
+    assert found == {f"of {each}": each for each in ("a0", "a1", "b0", "b1")}
 
 
 def test_what_stands_around_a_question_is_shown_too() -> None:
