@@ -29,6 +29,7 @@ from tasks.champion import (
 from tasks.estimating import estimate_training, plan_memory
 from tasks.foreseeing import refuse_unfit_disk
 from tasks.gating import check_gate
+from tasks.judging import check_judge, judge_release
 from tasks.modeling import check_method, make_release, quantize_model, train_model
 from tasks.overview import report_overview
 from tasks.remembering import remember_rows, remember_version
@@ -63,6 +64,7 @@ def train_challenger(run: RecipeRun) -> RunSummary | None:
     refuse_unlike_champion(job)
     warn_of_worn_rows(job)
     power = check_gate(job)
+    agreement = check_judge(job)
     check_method(job)
     forecast = estimate_training(job)
     job = plan_memory(job, forecast)
@@ -87,6 +89,7 @@ def train_challenger(run: RecipeRun) -> RunSummary | None:
         "merged": merged_scores,
         "champion": champion_scores,
     }
+    scores = judge_release(job, merged, champion, scores, agreement)
     budget = budget_decision(job, merged, champion, scores)
     decision = decide_release(job, merged, champion, scores, budget)
     remember_rows(job, merged)

@@ -40,6 +40,7 @@ PASSED_BY_OTHERS = {
     "retune.collecting.fetching.providers:http_client(transport)": "tests, which have no network",
     "retune.hub_variables:refuse_wrong_hub_variables(environment)": "tests, which keep their own",
     "retune.weights.served_bundle:predict(params)": "MLflow",
+    "retune.scoring.judge.endpoint:EndpointJudge(sleep)": "tests, which cannot wait",
     "retune.scoring.perplexity:text_perplexity(batch_size)": "the reference",
     "retune.scoring.sql.score:score_queries(workers)": "tests and benchmarks, on several cores",
     "retune.inference.token_losses:score_pairs(padding_side)": "tests: trainers pad on the right",

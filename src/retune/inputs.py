@@ -20,10 +20,12 @@ from retune.modeling.snapshots import locate_base
 from retune.modeling.starting import locate_start
 from retune.recipe.loading import LoadedRecipe
 from retune.recipe.recipe import Recipe
-from retune.recipe.sections import FormatName, SourceConfig, prompt_fields
+from retune.recipe.sections import FormatName, JudgeConfig, SourceConfig, prompt_fields
 from retune.records import RowSource, Source
 from retune.scoring.figures import FIGURES, figure_of, figure_that_decides
 from retune.scoring.free_text.own_folders import locate_metric
+from retune.scoring.judge.verdict_files import locate_verdicts
+from retune.scoring.judge.wording import locate_wording
 from retune.scoring.rubrics.refusing import refuse_unfit_rubrics
 from retune.scoring.shipped_texts import GENERAL_TEXT
 
@@ -69,6 +71,8 @@ class Inputs:
         pairs: Pairs of answers to learn preferences from.
         start: Folder of the adapter that training goes on from.
         own_metrics: Folders of the team's metrics of answers, by the name of their figure.
+        judge_wording: The text that a judge is asked by; None without a judge.
+        human_verdicts: Pairs that people have judged.
     """
 
     rows: tuple[RowInput, ...]
@@ -83,6 +87,8 @@ class Inputs:
     pairs: Source | None = None
     start: Source | None = None
     own_metrics: dict[str, Source] = field(default_factory=dict)
+    judge_wording: Source | None = None
+    human_verdicts: Source | None = None
 
     @property
     def asks_sql(self) -> bool:
@@ -157,9 +163,26 @@ def locate_inputs(loaded: LoadedRecipe, *, with_weights: bool = True) -> Inputs:
         each.figure: attempts.make(partial(locate_metric, each, resolve))
         for each in recipe.scoring.own_metrics
     }
+    found |= _attempt_judge(attempts, recipe.judge, resolve)
     found["start"] = attempts.make(lambda: _located_start(loaded, found["base"]))
     attempts.raise_failures()
     return Inputs(rows=cast(tuple[RowInput, ...], rows), **cast(dict[str, Any], found))
+
+
+def _attempt_judge(
+    attempts: _Attempts, judge: JudgeConfig | None, resolve: Callable[[Path], Path]
+) -> dict[str, object]:
+    if judge is None:
+        return {}
+    prompt, verdicts = judge.prompt, judge.human_verdicts
+    return {
+        "judge_wording": attempts.make(
+            lambda: locate_wording(resolve(prompt) if prompt else None, judge.language)
+        ),
+        "human_verdicts": attempts.make(
+            lambda: locate_verdicts(resolve(verdicts)) if verdicts else None
+        ),
+    }
 
 
 def _located_base(loaded: LoadedRecipe, with_weights: bool) -> BaseRef:
@@ -286,7 +309,8 @@ def _refuse_unfit_text_metrics(recipe: Recipe, formats: Collection[str]) -> None
     asked, metric = recipe.scoring.text_figures, recipe.gate.metric
     key = "scoring.text_metrics" if recipe.scoring.text_metrics else "scoring.rubrics"
     found = f"found: {', '.join(sorted(formats))}"
-    if metric and figure_of(metric).of_answers and metric not in asked:
+    of_answers = metric is not None and figure_of(metric).of_answers
+    if metric and of_answers and not figure_of(metric).of_pairs and metric not in asked:
         named = ", ".join(asked) or "none"
         raise ConfigError(
             f"gate.metric is {metric}, but scoring.text_metrics does not ask for it (it names "

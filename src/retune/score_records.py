@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from pydantic import Field
+
 from retune.digests import digest_json
 from retune.errors import ScoringError
 from retune.recipe.sections.scoring import Form
 from retune.records import ArtifactRecord, ContentRecord, Record
+
+JudgedSide = Literal["challenger", "opponent"]
+"""Whose answer: one model's that is to be let out, or the one's that it has to beat."""
 
 
 class Metric(Record):
@@ -34,6 +39,112 @@ class ScoreReport(ArtifactRecord):
     """Rows that could not be scored, by reason."""
 
 
+class PairedDifference(Record):
+    """One model minus another on the same rows, and what follows from it."""
+
+    difference: float | None
+    """In the figure's own unit and sign: below zero is good where lower is better."""
+    low: float | None
+    high: float | None
+    p_value: float | None
+    n: int
+    verdict: Literal["better", "worse", "undecided"]
+    """`undecided` unless the interval excludes zero and the p-value is under `alpha`."""
+    groups: int | None = None
+    """Independent groups that the rows fall into, as in `Metric`."""
+    worse_on_rows: bool = False
+    """Where groups are too few to decide: whether the rows at hand, each on its own, are worse."""
+    alpha: float = 0.05
+    """Chance that the interval misses the difference; what the p-value has to be under."""
+
+
+class JudgeSpending(Record):
+    """What questions to a judge took; no part of what it said."""
+
+    asked: int = 0
+    """Questions that were answered now."""
+    reused: int = 0
+    """Questions whose answers were kept from an earlier run, and cost nothing."""
+    requests: int = 0
+    """Requests that were sent, tries that failed among them."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float | None = None
+    """By `judge.prices`; None without them."""
+
+
+class JudgeAgreement(ArtifactRecord):
+    """How a judge's verdicts compare with those of people (`verdicts.jsonl`: pair by pair)."""
+
+    pairs: int
+    unscored: dict[str, int]
+    """Pairs without a verdict, by reason; each is a disagreement, but where it was not asked."""
+    turned: int
+    """Pairs whose verdict changed with the order of the answers: taken as ties."""
+    kappa: Metric
+    """Cohen's, of three verdicts."""
+    agreement: Metric
+    """Share of pairs with the verdict of people."""
+    first_preferred: Metric
+    """Share of the single judgements that decided for the answer that was shown first."""
+    longer_preferred: Metric
+    """Share of pairs that were decided for the longer answer."""
+    people_longer_preferred: Metric
+    """The same of people."""
+    length_bias: PairedDifference
+    """The judge's minus the people's, over pairs that both decided."""
+    spent: JudgeSpending
+
+
+class JudgedAnswers(ArtifactRecord):
+    """What a judge said of two models' answers to the same rows, a folder for each of the two."""
+
+    rows: int
+    unscored: dict[str, int]
+    """Rows without a verdict, by reason."""
+    wins: int
+    """Rows on which the challenger's answer is the better one."""
+    losses: int
+    ties: int
+    """Rows on which none is: equal answers, and verdicts that change with their order, included."""
+    equal: int
+    """Rows with the same answer twice, which the judge was not asked about."""
+    turned: int
+    """Rows whose verdict changed with the order of the answers: taken as ties."""
+    first_preferred: Metric
+    """Share of the single judgements that decided for the answer that was shown first."""
+    win_rates: dict[JudgedSide, Metric]
+    """Wins and half the ties, as a share of the rows with a verdict."""
+    itself: tuple[str, ...] = ()
+    """Which of the models the judge is itself, or was trained from."""
+    spent: JudgeSpending
+
+    def report_of(self, side: JudgedSide) -> ScoreReport:
+        """Return what is said of one of the two.
+
+        Args:
+            side: Which.
+        """
+        return ScoreReport(
+            digest=digest_json({"judged": self.digest, "side": side}),
+            folder=self.folder / side,
+            metrics={"judge_win_rate": self.win_rates[side]},
+            rows=self.rows,
+            unscored=self.unscored,
+        )
+
+
+class JudgeStanding(Record):
+    """What the gate has to know of a judge."""
+
+    doubts: tuple[str, ...]
+    """Why its figure may decide nothing; empty where it may."""
+    notes: tuple[str, ...]
+    """What was found of it, for people."""
+    figures: dict[str, float] = Field(default_factory=dict)
+    """The same as numbers, for MLflow."""
+
+
 class ModelScores(ContentRecord):
     """All reports of one model: what the gate compares."""
 
@@ -41,6 +152,8 @@ class ModelScores(ContentRecord):
     """By what was scored, such as ``sql``; only those that the rows and the recipe ask for."""
     form: Form = "plain"
     """That the model was scored in; a gate never compares figures of two forms."""
+    judge: JudgeStanding | None = None
+    """What is known of the judge that compared its answers; None where none did."""
 
     @classmethod
     def of(cls, reports: Mapping[str, ScoreReport | None], form: Form = "plain") -> ModelScores:
@@ -55,6 +168,18 @@ class ModelScores(ContentRecord):
         # Plain ones have the digest that they always had.
         identity = digests if form == "plain" else {**digests, "form": form}
         return cls(digest=digest_json(identity), reports=found, form=form)
+
+    def judged(self, report: ScoreReport, judge: JudgeStanding) -> ModelScores:
+        """Return the same scores with what a judge said of the answers.
+
+        Args:
+            report: Of the judge.
+            judge: What is known of it.
+        """
+        own = {"scores": self.digest, "judged": report.digest, "judge": judge.model_dump()}
+        reports = {**self.reports, "judge": report}
+        update = {"digest": digest_json(own), "reports": reports, "judge": judge}
+        return self.model_copy(update=update)
 
     def over_rows(self) -> ScoreReport:
         """Return a report over the held-out rows: all of them, or those with a label for a head.
@@ -80,25 +205,6 @@ class ModelScores(ContentRecord):
         """Return the report that holds a metric."""
         holds = (report for report in self.reports.values() if metric in report.metrics)
         return next(holds, None)
-
-
-class PairedDifference(Record):
-    """One model minus another on the same rows, and what follows from it."""
-
-    difference: float | None
-    """In the figure's own unit and sign: below zero is good where lower is better."""
-    low: float | None
-    high: float | None
-    p_value: float | None
-    n: int
-    verdict: Literal["better", "worse", "undecided"]
-    """`undecided` unless the interval excludes zero and the p-value is under `alpha`."""
-    groups: int | None = None
-    """Independent groups that the rows fall into, as in `Metric`."""
-    worse_on_rows: bool = False
-    """Where groups are too few to decide: whether the rows at hand, each on its own, are worse."""
-    alpha: float = 0.05
-    """Chance that the interval misses the difference; what the p-value has to be under."""
 
 
 class FigureDifference(PairedDifference):

@@ -89,7 +89,7 @@ def choose_metric(job: Job) -> str:
         job: Its recipe may name a figure; its inputs say which kinds of rows there are.
     """
     named = job.run.recipe.gate.metric
-    if named is not None and figure_of(named).over == "rows":
+    if named is not None and figure_of(named).over == "rows" and not figure_of(named).of_pairs:
         return named
     kinds = {row.located.format for row in job.inputs.rows}
     return figure_that_decides(lambda each: each.rows is None or each.rows in kinds)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from retune.errors import ScoringError
 from retune.recipe import load_recipe
 from tests.flows.conftest import environment, last_json
+from tests.judge_stand_in import always_first, preferring, standing_in
 from tests.preloading import run_command
 from tests.serving import copy_tracking_database
 from tests.tiny_models import REPOSITORY
@@ -107,6 +111,72 @@ def test_a_recipe_trains_in_small(path: Path, retune: Retune) -> None:
     assert better != (metric == "perplexity"), found
     assert summary["decision"]["reasons"]
     assert summary["registered"]["answers_equal"] == summary["registered"]["rows_checked"]
+
+
+def write_verdicts(path: Path) -> Path:
+    """Write pairs that people have judged: a row's own answer against that of another kind."""
+    rows = read_instructions("train.jsonl")
+    pairs = []
+    for at, row in enumerate(rows[:40]):
+        other = next(each["output"] for each in rows[at:] if each["kind"] != row["kind"])
+        answers = [row["output"], other] if at % 2 else [other, row["output"]]
+        verdict = "tie" if row["output"] == other else "a" if at % 2 else "b"
+        pairs.append(
+            {"prompt": asked(row), "verdict": verdict}
+            | dict(zip(("answer_a", "answer_b"), answers, strict=True))
+        )
+    path.write_text("\n".join(json.dumps(each) for each in pairs), "utf-8")
+    return path
+
+
+def read_instructions(name: str) -> list[dict[str, Any]]:
+    lines = (REPOSITORY / "assets" / "instructions_pt" / name).read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def asked(row: dict[str, Any]) -> str:
+    return f"{row['instruction']}\n\n{row['input']}"
+
+
+@pytest.mark.slow
+def test_a_judge_that_people_agree_with_decides(retune: Retune, tmp_path: Path) -> None:
+    """One that always says the first is refused before the training; one that knows, decides.
+
+    It knows by how much of the row's own answer another one has. What is trained is what the test
+    of the recipe has trained.
+    """
+    rows = [*read_instructions("train.jsonl"), *read_instructions("test.jsonl")]
+    right = {asked(row): row["output"] for row in rows}
+    path = REPOSITORY / "conf" / "recipes" / "portuguese_instructions.yaml"
+    with standing_in() as judge:
+        settings = {
+            "training.epochs": 1,
+            **FEW_CHECKED,
+            "judge.endpoint": judge.address,
+            "judge.model": "judge",
+            "judge.language": "pt",
+            "judge.human_verdicts": write_verdicts(tmp_path / "verdicts.jsonl"),
+            "gate.metric": "judge_win_rate",
+            "gate.guards": "{}",
+            "registry.model_name": "judged",
+        }
+        arguments = [str(path), *(f"--set={name}={value}" for name, value in settings.items())]
+
+        judge.rule = always_first
+        refused = retune("check", *arguments)
+        assert refused.returncode == ScoringError.exit_code
+        assert "prefers what is shown first in 100%" in " ".join(refused.stderr.split())
+
+        judge.rule = preferring(
+            lambda question, answer: SequenceMatcher(None, answer, right[question]).ratio()
+        )
+        arguments.append("--set=judge.revision=second")
+        found = last_json(retune("run", *arguments, "--json"))
+        rates = {role: found["models"][role]["judge_win_rate"] for role in ("merged", "base")}
+        assert rates["merged"]["value"] > 0.5 > rates["base"]["value"]
+        assert found["decision"]["metric"] == "judge_win_rate"
+        assert found["decision"]["promote"], found["decision"]["reasons"]
+        assert any("judge judge and people: kappa 1.00" in n for n in found["decision"]["notes"])
 
 
 @pytest.mark.slow

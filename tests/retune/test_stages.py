@@ -17,7 +17,15 @@ from pydantic import BaseModel
 
 from generator import stages as generator
 from retune.recipe.recipe import Recipe
-from retune.recipe.sections import DpoConfig, GrpoConfig, HeadConfig, ModelConfig, ProbesConfig
+from retune.recipe.sections import (
+    DpoConfig,
+    GrpoConfig,
+    HeadConfig,
+    JudgeConfig,
+    ModelConfig,
+    ProbesConfig,
+)
+from retune.recipe.sections.judge import JudgePrices
 from retune.recipe.sections.release import GateConfig, RegistryConfig
 from retune.recipe.sections.retrain import DriftConfig, RetrainConfig, TriggersConfig
 from retune.recipe.sections.rubrics import LengthRubric
@@ -43,6 +51,11 @@ SECTIONS: dict[str, Any] = {
         robustness=RobustnessConfig(), show=("Quem és tu?",), sampling=SamplingConfig()
     ),
     "scoring": ScoringConfig(rubrics=(LengthRubric(kind="length", at_most=9),)),
+    "judge": JudgeConfig(
+        endpoint="http://judge/v1",
+        model="judge",
+        prices=JudgePrices(input_per_million=1.0, output_per_million=2.0),
+    ),
     "gate": GateConfig(slices=("group",), guards={"perplexity": 0.1}),
     "registry": RegistryConfig(model_name="model"),
     "retrain": RetrainConfig(triggers=TriggersConfig(drift=DriftConfig(log=Path("log.jsonl")))),
@@ -218,6 +231,7 @@ WITHOUT_EFFECT = {
     "yaml": "reads files whose digests are inputs",
     "jinja2": "checks templates, which transformers renders",
     "httpx": "errors of the hub",
+    "openai": "sends a judge what the key names, and reads its answer",
     "huggingface_hub": "fetches what a commit names",
     "requests": "errors of MLflow",
     "filelock": "keeps writers apart",

@@ -73,6 +73,7 @@ def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
     _say_budget(console, job)
     refuse_data(job)
     _refuse_unfit_gate(console, job)
+    _refuse_unfit_judge(console, job)
     _refuse_unfit_method(console, job)
     _refuse_unfit_machine(console, job)
     console.print(
@@ -164,6 +165,20 @@ def _refuse_unfit_gate(console: Console, job: Job) -> None:
     found = check_gate(job)
     if found is not None:
         _say(console, "gate", describe_power(found))
+
+
+def _refuse_unfit_judge(console: Console, job: Job) -> None:
+    from retune.scoring.judge.standing import describe_agreement
+    from tasks.judging import check_judge
+
+    judge = job.run.recipe.judge
+    if judge is None:
+        return
+    with console.status("holding the judge against people"):
+        found = check_judge(job)
+    notes = describe_agreement(judge, found) if found else ["compares answers, and decides nothing"]
+    for note in notes:
+        _say(console, "judge", note)
 
 
 def _refuse_unfit_machine(console: Console, job: Job) -> None:

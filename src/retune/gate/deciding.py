@@ -16,6 +16,7 @@ from retune.digests import digest_json
 from retune.gate.bounds import list_unmet_bounds
 from retune.gate.describing import describe
 from retune.gate.guards import check_guards, refusal_of_guard
+from retune.gate.judges import doubt_figures, list_believed
 from retune.gate.pairing import count_same_tokens, pair_metric
 from retune.gate.slices import judge_slices
 from retune.gate.stages import DecideInputs, DecideSettings
@@ -80,12 +81,18 @@ def decide(
     ]
     guards = check_guards(inputs, gate, settings.resamples, seed)
     parts = judge_slices(inputs, gate, settings, seed)
+    doubted = doubt_figures(inputs.challenger.judge, gate)
     refusals = [
         *([WORN] if worn else []),
+        *doubted,
         *list_unmet_bounds(inputs.challenger, gate),
         *_uncompared(comparisons, inputs, gate, other_forms),
         *_left_unscored([*comparisons, *guards], inputs, gate),
-        *(r for c in comparisons if (r := refusal_of(c, gate)) is not None),
+        *(
+            r
+            for c in list_believed(comparisons, inputs.challenger.judge, gate)
+            if (r := refusal_of(c, gate)) is not None
+        ),
         *(r for g in guards if (r := refusal_of_guard(g)) is not None),
         *parts.refusals,
     ]
@@ -99,7 +106,7 @@ def decide(
         "guards": guards,
         "slices": parts.tested,
         "small_slices": parts.small,
-        "notes": notes,
+        "notes": (*notes, *(judge.notes if (judge := inputs.challenger.judge) else ())),
     }
     plain = GateDecision(digest="", **body).model_dump(mode="json")
     return GateDecision(digest=digest_json(plain), **body)
@@ -222,10 +229,14 @@ def _uncompared(
     """Name the opponents that lack the gate's metric: nothing is shown against them."""
     compared = {c.against for c in comparisons if c.metric == gate.metric}
     label = label_of(str(gate.metric))
+    opponents = list(list_opponents(inputs))
+    if figure_of(str(gate.metric)).of_pairs:
+        # Answers are compared with those of what stands alone.
+        opponents = opponents[-1:]
     return [
         f"{label} could not be compared with the {name}, "
         f"{other_forms.get(name, 'which has no such score')}"
-        for name in list_opponents(inputs)
+        for name in opponents
         if name not in compared
     ]
 

@@ -174,7 +174,8 @@ def _compare(metric: str, ours: Rows, theirs: Rows, **shared: Any) -> PairedDiff
     if figure.statistic in _OF_SUMS:
         sums = [[[row[name] for name in figure.columns] for row in side] for side in (ours, theirs)]
         return paired_difference(*sums, statistic=_OF_SUMS[figure.statistic], **shared)
-    values = [[_number(row[figure.name]) for row in side] for side in (ours, theirs)]
+    number = _won if figure.of_pairs else _number
+    values = [[number(row[figure.name]) for row in side] for side in (ours, theirs)]
     return paired_difference(*values, **shared)
 
 
@@ -211,6 +212,12 @@ def _outcome(row: Mapping[str, Any]) -> ClassificationOutcome:
         predicted=row["predicted"],
         correct=row["accuracy"],
     )
+
+
+def _won(value: float | None) -> float:
+    # A tie is a row that neither won: half of it on both sides is the same difference, but would
+    # be no yes or no, whose test and interval are exact.
+    return math.nan if value is None else float(value == 1)
 
 
 def _number(outcome: bool | float | None) -> float:

@@ -15,6 +15,7 @@ from retune.gate.slices import figure_of_parts
 from retune.inputs import Inputs
 from retune.recipe.recipe import Recipe
 from retune.recipe.sections import GateConfig
+from retune.recipe.sections.judge import JUDGED
 from retune.records import SideRef
 from retune.scoring.figures import FIGURES, figure_behind, figure_of, figure_that_decides
 from retune.scoring.probes import load_probes
@@ -48,6 +49,7 @@ def list_scored_figures(recipe: Recipe, inputs: Inputs, *, writes: bool | None =
         and (writes or each.rows == "text_label")
     ]
     found += recipe.scoring.text_figures if writes else ()
+    found += [JUDGED] if writes and recipe.judge is not None else []
     found += _ALWAYS
     if writes and inputs.probes:
         found += ["probe_pass_rate", *_categories(list_categories(inputs))]

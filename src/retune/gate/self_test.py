@@ -21,7 +21,7 @@ from retune.gate.stages import DecideInputs, DecideSettings
 from retune.recipe.sections import GateConfig
 from retune.records import Record, SideRef
 from retune.score_records import ModelScores
-from retune.scoring.figures import all_figures
+from retune.scoring.figures import all_figures, figure_of
 from retune.scoring.uncertainty.resampling import SEED
 
 _SIDES = 2
@@ -99,6 +99,9 @@ def run_self_test(
         ScoringError: The two are not over the same rows.
     """
     gate = settings.gate
+    if gate.metric is not None and figure_of(gate.metric).of_pairs:
+        # A model is not shown beside itself: the rows choose what is tested.
+        gate = gate.model_copy(update={"metric": None})
     metric, _ = choose_metric(gate, DecideInputs(challenger=first, base=first))
     gate = gate.model_copy(update={"metric": metric, "min_gain": max(0.0, gate.min_gain)})
     strict = settings.model_copy(update={"gate": gate})

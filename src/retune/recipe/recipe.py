@@ -14,6 +14,7 @@ from retune.recipe.sections import (
     GateConfig,
     GrpoConfig,
     HeadConfig,
+    JudgeConfig,
     LimitsConfig,
     LoraConfig,
     LowRankConfig,
@@ -37,6 +38,7 @@ from retune.recipe.sections import (
     conflict,
 )
 from retune.recipe.sections.base import Seed, Text
+from retune.recipe.sections.judge import judge_conflicts
 from retune.recipe.sections.method import CONTINUABLE, SHARDED
 from retune.recipe.sections.optimizers import SHARDED_OPTIMIZERS
 
@@ -99,6 +101,9 @@ class Recipe(Section):
     probes: ProbesConfig | None = None
     """Fixed questions whose answers must or must not hold certain words. null: none are asked."""
 
+    judge: JudgeConfig | None = None
+    """A model that compares the released model's answers with the champion's. null: none is."""
+
     gate: GateConfig = Field(default_factory=GateConfig)
     """What a tuned model must show to become champion."""
 
@@ -147,6 +152,7 @@ class Recipe(Section):
             *_head_conflicts(self),
             *_further_conflicts(self),
             *_probe_conflicts(self),
+            *judge_conflicts(self.judge, self.gate, bool(self.scoring.text_metrics)),
             *_training_conflicts(self),
             *_retrain_conflicts(self),
         ]

@@ -42,6 +42,8 @@ def list_run_figures(
                 if value is not None:
                     end = "" if part == "value" else f".{part}"
                     figures[f"{role}.{name}{end}"] = value
+    judge = scores["merged"].judge
+    figures |= {f"judge.{name}": value for name, value in (judge.figures if judge else {}).items()}
     for record in models:
         figures |= _numbers(type(record).__name__.removesuffix("Ref").lower(), record)
     figures |= {f"adapter.{name}": value for name, value in models[1].figures.items()}

@@ -37,8 +37,9 @@ class Figure:
         over: What two models are compared on, one by one: held-out rows, texts, cases whose groups
             are subjects and no sources that make answers alike, or changes of rows' questions.
             None: never row by row.
-        statistic: What is made of the rows' values: their mean, the F1 of their classes, or of the
-            sums of columns a ratio, as its power of e or as bits, or BLEU.
+        statistic: What is made of the rows' values: their mean, the F1 of their classes, their mean
+            as wins and half the ties of two models, or of the sums of columns a ratio, as its power
+            of e or as bits, or BLEU.
         columns: The columns that are summed: the two of a ratio, upper and lower, or BLEU's.
         of_answers: Whether it is of answers in free text, neither queries nor classes, and scored
             where `scoring.text_metrics` names it.
@@ -67,7 +68,9 @@ class Figure:
     of_answers: bool = False
     graded: bool = False
     over: Literal["rows", "texts", "cases", "changes"] | None = None
-    statistic: Literal["mean", "macro_f1", "exp_of_ratio", "bits_of_ratio", "bleu"] = "mean"
+    statistic: Literal["mean", "macro_f1", "win_rate", "exp_of_ratio", "bits_of_ratio", "bleu"] = (
+        "mean"
+    )
     columns: tuple[str, ...] = ()
     shown: Literal["in_tables", "between_models", "further"] = "further"
     beside_decision: bool = False
@@ -79,6 +82,11 @@ class Figure:
     guards_only: bool = False
     judges: bool = False
     parts: str = "part"
+
+    @property
+    def of_pairs(self) -> bool:
+        """Whether it is of two models' answers beside each other: one model alone has none."""
+        return self.statistic == "win_rate"
 
     @property
     def lower_is_better(self) -> bool:
@@ -252,6 +260,16 @@ _ALL = (
         graded=True,
         statistic="bleu",
         columns=BLEU_COLUMNS,
+        shown="in_tables",
+        may_decide=True,
+    ),
+    Figure(
+        "judge_win_rate",
+        "Judge's win rate",
+        "answers that the judge finds better than the opponent's, and half of those that are alike",
+        over="rows",
+        of_answers=True,
+        statistic="win_rate",
         shown="in_tables",
         may_decide=True,
     ),

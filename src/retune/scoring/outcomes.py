@@ -25,10 +25,20 @@ def write_outcomes(folder: Path, outcomes: Iterable[Mapping[str, Any]]) -> None:
         folder: The report's folder.
         outcomes: Each with `row_id`, `group` and the row's figures; None where unscored.
     """
+    write_lines(folder / ROWS_FILE, outcomes)
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object per line.
+
+    Args:
+        path: The file.
+        rows: Whose texts may be a model's.
+    """
     # A lone surrogate has no UTF-8: it is written as the escape that JSON has for it.
-    with open(folder / ROWS_FILE, "w", encoding="utf-8", errors="backslashreplace") as file:
-        for outcome in outcomes:
-            file.write(json.dumps(outcome, ensure_ascii=False, sort_keys=True) + "\n")
+    with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n")
 
 
 def redact_outcomes(report: ScoreReport, target: Path) -> None:

@@ -21,10 +21,12 @@ def choosing_gate(gate: GateConfig) -> GateConfig:
 
     Args:
         gate: Its metric may be over rows, of which there are others to choose on, or over cases of
-            probes, of which there are none: then rows choose the figure.
+            probes, of which there are none, or of two models' answers beside each other: then rows
+            choose the figure.
     """
-    over_cases = gate.metric is not None and figure_of(gate.metric).over == "cases"
-    return gate.model_copy(update={"metric": None}) if over_cases else gate
+    named = figure_of(gate.metric) if gate.metric is not None else None
+    unfit = named is not None and (named.over == "cases" or named.of_pairs)
+    return gate.model_copy(update={"metric": None}) if unfit else gate
 
 
 def refuse_no_validation(chat: ChatRef) -> None:

@@ -62,6 +62,13 @@ def test_metrics_of_text_are_scored_where_the_recipe_names_them(tmp_path: Path) 
     assert found == WRITER | own
 
 
+def test_a_judge_scores_where_the_recipe_has_one(tmp_path: Path) -> None:
+    """Over the rows that are answered in free text, so that the gate can count them before."""
+    judge = {"endpoint": "http://127.0.0.1:1/v1", "model": "judge"}
+    found = scored_by(tmp_path, "instruction", scoring={"text_metrics": ["chrf"]}, judge=judge)
+    assert found == WRITER | {"chrf", "judge_win_rate", "seconds_per_answer"}
+
+
 def test_a_metric_of_text_is_over_the_rows_that_are_answered_in_free_text(tmp_path: Path) -> None:
     """Not over queries, classes and plain text that stand beside them."""
     kinds = [{"db_id": "shop"}, {"label": "sim"}, {"question": ""}, {}, {}]
@@ -74,6 +81,7 @@ def test_a_metric_of_text_is_over_the_rows_that_are_answered_in_free_text(tmp_pa
     )
     assert read_scored_groups("chrf", side) == ["g3", "g4"]
     assert len(read_scored_groups("own_error.wer", side)) == 2
+    assert read_scored_groups("judge_win_rate", side) == ["g3", "g4"]
 
 
 def test_what_is_scored_depends_on_rows_probes_and_head(tmp_path: Path) -> None:

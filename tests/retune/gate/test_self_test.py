@@ -22,7 +22,11 @@ from tests.retune.gate.conftest import MakeReport, sql_rows, write_side
 
 
 def judge(
-    make_report: MakeReport, folder: Path, second: list[bool | None], order: int = 1
+    make_report: MakeReport,
+    folder: Path,
+    second: list[bool | None],
+    order: int = 1,
+    metric: str | None = None,
 ) -> SelfTest:
     """Let the gate judge a model that is right on 20 of 40 rows, and a second scoring of it."""
     first: list[bool | None] = [at < 20 for at in range(40)]
@@ -31,7 +35,9 @@ def judge(
         for right, step in ((first, 1), (second, order))
     ]
     settings = settings_of(
-        DecideSettings, gate={"min_gain": -0.5, "slices": ["kind"]}, scoring={"resamples": 200}
+        DecideSettings,
+        gate={"min_gain": -0.5, "slices": ["kind"], "metric": metric},
+        scoring={"resamples": 200},
     )
     rows = write_side(folder, [{"question": "?"}] * 40)
     return run_self_test("base", sides[0], sides[1], rows, settings, 5)
@@ -47,6 +53,13 @@ def test_a_model_is_not_promoted_over_itself(make_report: MakeReport, tmp_path: 
     [difference] = found.differences
     assert (difference.metric, difference.apart, difference.rows) == ("sql_execution_match", 0, 0)
     refuse_flips(found)
+
+
+def test_a_model_has_no_judgement_beside_itself(make_report: MakeReport, tmp_path: Path) -> None:
+    """Where a judge decides, what the rows have without one is tested."""
+    same: list[bool | None] = [at < 20 for at in range(40)]
+    found = judge(make_report, tmp_path / "rows", same, metric="judge_win_rate")
+    assert (found.metric, found.rows, found.flips) == ("sql_execution_match", 40, 0)
 
 
 def test_a_scorer_that_gives_other_outcomes_is_found_out(

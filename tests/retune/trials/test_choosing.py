@@ -12,10 +12,17 @@ from retune.trials.choosing import choosing_gate, refuse_no_validation
 
 @pytest.mark.parametrize(
     ("metric", "chosen"),
-    [("sql_exact_match", "sql_exact_match"), ("probe_pass_rate", None), (None, None)],
+    [
+        ("sql_exact_match", "sql_exact_match"),
+        ("probe_pass_rate", None),
+        ("judge_win_rate", None),
+        (None, None),
+    ],
 )
-def test_a_figure_over_cases_chooses_no_trial(metric: str | None, chosen: str | None) -> None:
-    """There are validation rows, and no validation cases; None lets the rows name the figure."""
+def test_a_figure_over_cases_or_pairs_of_models_chooses_no_trial(
+    metric: str | None, chosen: str | None
+) -> None:
+    """There are no validation cases, and trials have no opponent; None lets the rows name it."""
     assert choosing_gate(GateConfig.model_validate({"metric": metric})).metric == chosen
 
 

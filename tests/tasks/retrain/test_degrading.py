@@ -184,13 +184,21 @@ def test_served_requests_are_compared_up_to_the_champions_losses(
         ("accuracy", "text_label", "accuracy"),
         ("probe_pass_rate", "text", "perplexity"),
         ("perplexity", "text_to_sql", "perplexity"),
+        ("judge_win_rate", "text", "perplexity"),
     ],
 )
 def test_the_figure_that_decides_over_rows(
     make_job: MakeJob, gate: str | None, kind: Any, metric: str
 ) -> None:
-    """The gate's, unless that is over other things than rows."""
-    job = make_job(locate(format_name=kind), gate={"metric": gate}, probes={"file": "probes.yaml"})
+    """The gate's, unless that is over other things than rows, or of two models together."""
+    judge = {"local": "judge", "human_verdicts": "verdicts.jsonl"}
+    job = make_job(
+        locate(format_name=kind),
+        gate={"metric": gate},
+        probes={"file": "probes.yaml"},
+        scoring={"text_metrics": ["chrf"]},
+        judge=judge,
+    )
     assert choose_metric(job) == metric
 
 

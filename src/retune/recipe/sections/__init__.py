@@ -11,6 +11,7 @@ from retune.recipe.sections.data import (
 )
 from retune.recipe.sections.device import DeviceConfig
 from retune.recipe.sections.head import HeadConfig
+from retune.recipe.sections.judge import JudgeConfig
 from retune.recipe.sections.method import (
     MERGEABLE,
     BottleneckConfig,
@@ -72,6 +73,7 @@ __all__ = [
     "GateConfig",
     "GrpoConfig",
     "HeadConfig",
+    "JudgeConfig",
     "LimitsConfig",
     "LoraConfig",
     "LowRankConfig",

@@ -32,6 +32,7 @@ Metric = Literal[
     "rouge_l",
     "chrf",
     "bleu",
+    "judge_win_rate",
 ]
 OwnFigure = Annotated[
     str, Field(pattern=r"^own_(metric|error)\..+$", examples=["own_metric.house_style"])
@@ -56,6 +57,7 @@ _GUARDED = (
     "rouge_l",
     "chrf",
     "bleu",
+    "judge_win_rate",
     "flip_rate",
     "unscored_rate",
     "seconds_per_answer",
@@ -80,8 +82,8 @@ class GateConfig(Section):
     metric: Metric | OwnFigure | RubricFigure | None = None
     """Figure that decides. perplexity, bits_per_byte and own_error.NAME are better when lower, the
     others when higher. exact_match, token_f1, rouge_l, chrf, bleu, own_metric.NAME and
-    own_error.NAME are those of `scoring.text_metrics`, rubric_NAME of `scoring.rubrics`. null:
-    sql_execution_match where the rows are text-to-SQL, macro_f1 where they have labels, else
+    own_error.NAME are those of `scoring.text_metrics`, rubric_NAME of `scoring.rubrics`,
+    judge_win_rate is that of `judge`. null: sql_execution_match where the rows are text-to-SQL, macro_f1 where they have labels, else
     perplexity (bits_per_byte where the champion has other tokens)."""
 
     min_gain: float = 0.0
