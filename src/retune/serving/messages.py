@@ -57,6 +57,16 @@ class Load(Record):
     settings: EngineSettings
 
 
+class Asked(Record):
+    """A question before it is put into the wording of a version's rows."""
+
+    question: str
+    ddl: str = ""
+    """CREATE statements of the tables that it is about; empty for none."""
+    script: str = ""
+    """SQL that makes these tables, as the client sent it; empty for none."""
+
+
 class Ask(Record):
     """To the process: one request."""
 
@@ -80,6 +90,9 @@ class Ask(Record):
     """Whether the text is wanted as it comes."""
     classify: bool = False
     """Whether a class is asked for, of a model with a head."""
+    asked: Annotated[Asked | None, Field(exclude=True)] = None
+    """What `messages` puts into words; None where a client wrote them. For the request log: the
+    process is not told."""
 
 
 class Cancel(Record):

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import uvicorn
 
+from retune.registry.versions.proving import StoredAnswer, StoredAnswers
 from retune.serving.app import build_app
 from retune.serving.challenger import Challenger, Trial
 from retune.serving.finding import ModelSource
@@ -67,6 +68,15 @@ class Writer:
                 tokens=2,
                 first_token_seconds=0.01,
             )
+
+
+def worded(user: str | None, system: str | None = None) -> ServedModel:
+    """Return a version whose rows were asked in a wording."""
+    row = StoredAnswer(prompt_ids=(1,), answer=(2,))
+    stored = StoredAnswers(
+        made_on="cpu float32", max_new_tokens=1, rows=(row,), system=system, user=user
+    )
+    return MODEL.model_copy(update={"answers": stored})
 
 
 def make_server(worker: Any, **options: Any) -> Server:
