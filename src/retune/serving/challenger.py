@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from retune.errors import RetuneError, ServiceError
+from retune.registry.records import ServedKind
 from retune.serving.deployment import drain
 from retune.serving.finding import ModelSource
 from retune.serving.messages import Answering, Ask, EngineSettings, Refused, ServedModel
 from retune.serving.metrics import Metrics
+from retune.serving.notices import Notice
 from retune.serving.refusals import Refusal
 from retune.serving.worker_process import WorkerProcess
 
@@ -70,6 +72,7 @@ class Challenger:
         champion: Tells the version that is champion now.
         settings: How answers are computed.
         metrics: Told of what becomes of it.
+        tell: Told of each version that is asked no more, and why.
         trial: How much it is asked.
         poll_seconds: How often the alias is looked at.
         drain_seconds: How long a process that is taken out may answer what it was asked.
@@ -81,13 +84,14 @@ class Challenger:
         champion: Callable[[], int | None],
         settings: EngineSettings,
         metrics: Metrics,
+        tell: Callable[[Notice], None],
         trial: Trial,
         poll_seconds: float,
         *,
         drain_seconds: float,
     ) -> None:
         self._source, self._champion, self._settings = source, champion, settings
-        self._metrics, self.trial = metrics, trial
+        self._metrics, self._tell, self.trial = metrics, tell, trial
         self._poll_seconds, self._drain_seconds = poll_seconds, drain_seconds
         self.worker: WorkerProcess | None = None
         self.set_aside: tuple[int, str] | None = None
@@ -145,7 +149,7 @@ class Challenger:
         except ServiceError:
             raise
         except RetuneError as error:
-            self._put_aside(version, error.message)
+            self._put_aside(version, error.message, "refused")
             return
         if model.version != version:
             return  # The alias has moved meanwhile: the next look sees where to.
@@ -156,7 +160,7 @@ class Challenger:
         state = await worker.settled()
         # One that waits for its engine is let in as soon as that has it.
         if state != "ready" and not worker.away and self.worker is worker:
-            self._put_aside(version, worker.reason)
+            self._put_aside(version, worker.reason, "refused")
 
     def _start(self, model: ServedModel) -> WorkerProcess:
         return WorkerProcess(model, self._settings, self._died)
@@ -175,9 +179,10 @@ class Challenger:
                 version or 0, f"{failures} of its last {len(self._last)} answers failed"
             )
 
-    def _put_aside(self, version: int, reason: str) -> None:
+    def _put_aside(self, version: int, reason: str, kind: ServedKind = "let_go") -> None:
         self.set_aside = version, reason
         self._metrics.returns.inc()
+        self._tell(Notice(kind, version, reason))
         LOG.error("version %s is no longer asked, the champion answers: %s", version, reason)
         self._retire()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -29,6 +29,7 @@ from retune.serving.messages import (
     Tried,
 )
 from retune.serving.metrics import Metrics
+from retune.serving.notices import Notice, Notices
 from retune.serving.rates import Rate, SetAside, most_tokens
 from retune.serving.refusals import Refusal, client_gone, engine_away, not_ready, too_busy
 from retune.serving.request_log import RequestLog
@@ -37,7 +38,7 @@ from retune.sql.showing import Tables
 
 LOG = logging.getLogger("retune.serving")
 _GRACE_SECONDS = 5.0
-"""For telling a client that its time is over."""
+"""For telling a client that its time is over, and the registry what became of a version."""
 
 _Arrived = asyncio.Queue[Answering | Exception | None]
 
@@ -79,6 +80,7 @@ class Server:
         databases: What clients may have queries tried on, by name.
         rate: What a key may ask for that has no limits of its own.
         trial: How much the challenger is asked; None where none is served.
+        tell: Writes down which version does not answer here, and why; None writes nothing.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Server:
         databases: Mapping[str, Database] | None = None,
         rate: Rate = Rate(),  # noqa: B008 - frozen
         trial: Trial | None = None,
+        tell: Callable[[Notice], None] | None = None,
     ) -> None:
         self._source, self._first, self._engine = source, first, engine
         self.limits, self.keys, self._poll_seconds = limits, keys, poll_seconds
@@ -102,17 +105,20 @@ class Server:
         self.metrics = Metrics()
         self.created = int(time.time())
         self._held = 0
-        self._trial = trial
+        self._trial, self._tell = trial, tell
+        self._notices: Notices | None = None
         self._deployment: Deployment | None = None
         self.challenger: Challenger | None = None
 
     async def start(self) -> None:
         """Start the process of the model; it is loaded while the server answers already."""
+        self._notices = Notices(self._tell)
         self._deployment = Deployment(
             self._source,
             self._first,
             self._engine,
             self.metrics,
+            self._notices.tell,
             self._poll_seconds,
             drain_seconds=self.limits.held_seconds,
         )
@@ -122,6 +128,7 @@ class Server:
                 lambda: self.deployment.model.version,
                 self._engine,
                 self.metrics,
+                self._notices.tell,
                 self._trial,
                 self._poll_seconds,
                 drain_seconds=self.limits.held_seconds,
@@ -133,6 +140,8 @@ class Server:
             await self.challenger.stop()
         if self._deployment is not None:
             await self._deployment.stop()
+        if self._notices is not None:
+            await self._notices.close(_GRACE_SECONDS)
         await asyncio.to_thread(self.validator.close)
 
     @property

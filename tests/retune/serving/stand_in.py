@@ -110,14 +110,16 @@ def make_challenger(
     version: int | None = 2,
     canary: float = 0.0,
     shadow: float = 0.0,
+    told: Any = None,
 ) -> tuple[Challenger, Alias]:
     """Give a server a challenger that a stand-in is; made within its loop, and not polled."""
-    alias = Alias(version)
+    alias, told = Alias(version), [] if told is None else told
     challenger = Challenger(
         alias,  # type: ignore[arg-type]
         lambda: 1,
         SETTINGS,
         server.metrics,
+        told.append,
         Trial(canary, shadow),
         3600,
         drain_seconds=5,

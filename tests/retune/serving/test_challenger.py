@@ -15,6 +15,7 @@ from retune.cli.services.serving import ServeOptions, serve_model
 from retune.errors import ArtifactError, ConfigError
 from retune.serving.challenger import Challenger, Trial
 from retune.serving.messages import Answering, Ask, Refused
+from retune.serving.notices import Notice
 from retune.serving.rates import Rate
 from retune.serving.refusals import lost
 from retune.serving.request_log import RequestLog
@@ -125,10 +126,13 @@ def test_a_challenger_that_dies_costs_no_request_and_is_asked_no_more() -> None:
 def test_an_engine_that_fails_is_a_failure_too() -> None:
     server, erring = make_server(Writer("a", model=CHAMPION)), Erring(model=SECOND)
 
+    told: list[Notice] = []
+
     async def use(web: httpx.AsyncClient, challenger: Challenger, _: Alias) -> Any:
         return [(await ask(web))["version"] for _ in range(4)], challenger.set_aside
 
-    versions, set_aside = with_challenger(server, erring, use, canary=1.0)
+    versions, set_aside = with_challenger(server, erring, use, canary=1.0, told=told)
+    assert told == [Notice("let_go", 2, "3 of its last 3 answers failed")]
     assert versions == [1] * 4
     assert set_aside is not None and set_aside[0] == 2
 
@@ -152,11 +156,14 @@ def test_a_challenger_that_fails_its_proof_is_never_asked() -> None:
     )
     unfit.reason = "a stored prompt is answered otherwise"
 
+    told: list[Notice] = []
+
     async def use(web: httpx.AsyncClient, challenger: Challenger, _: Alias) -> Any:
         return await ask(web), challenger.set_aside
 
-    answer, set_aside = with_challenger(server, unfit, use, canary=1.0)
+    answer, set_aside = with_challenger(server, unfit, use, canary=1.0, told=told)
     assert answer["version"] == 1
+    assert told == [Notice("refused", 2, "a stored prompt is answered otherwise")]
     assert set_aside == (2, "a stored prompt is answered otherwise")
     assert unfit.asked == []
 

@@ -11,6 +11,7 @@ from retune.errors import ArtifactError, ServiceError
 from retune.serving.deployment import Deployment
 from retune.serving.messages import EngineSettings, ServedModel
 from retune.serving.metrics import Metrics
+from retune.serving.notices import Notice, Notices
 from tests.retune.serving.test_request_log import MODEL
 
 SETTINGS = EngineSettings(batch=2, context=64, default_tokens=8)
@@ -68,7 +69,10 @@ class Bench:
         monkeypatch.setattr(Deployment, "_start", start)
         first = MODEL.model_copy(update={"version": 1})
         source: Any = self.alias
-        self.deployment = Deployment(source, first, SETTINGS, self.metrics, poll, drain_seconds=0.0)
+        self.told: list[Notice] = []
+        self.deployment = Deployment(
+            source, first, SETTINGS, self.metrics, self.told.append, poll, drain_seconds=0.0
+        )
 
     def refusals(self) -> float:
         found = self.metrics.registry.get_sample_value(
@@ -88,10 +92,16 @@ def test_a_version_that_fails_its_proof_is_refused_until_the_alias_moves(
             await bench.deployment.look()
         assert (bench.deployment.refused, len(bench.started)) == ((2, "unfit"), 2)
         assert bench.deployment.model.version == 1
+        assert bench.told == [Notice("refused", 2, "unfit")]
 
         bench.alias.version = 1
         await bench.deployment.look()
         assert bench.deployment.refused is None
+        bench.alias.version = 2
+        await bench.deployment.look()
+        assert bench.told == [Notice("refused", 2, "unfit")] * 2
+        bench.alias.version = 1
+        await bench.deployment.look()
         bench.alias.version, bench.states[2] = 2, "ready"
         await bench.deployment.look()
         assert bench.deployment.model.version == 2
@@ -118,7 +128,7 @@ def test_a_version_that_the_engine_does_not_have_is_refused_with_that_reason(
 
 
 def test_a_version_whose_process_dies_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not at the next look, but once the pause of 30 s is over."""
+    """Not at the next look, but once the pause of 30 s is over; who is not here is told once."""
     now = [1000.0]
     monkeypatch.setattr("retune.serving.deployment.time.monotonic", lambda: now[0])
 
@@ -132,6 +142,10 @@ def test_a_version_whose_process_dies_is_tried_again_later(monkeypatch: pytest.M
         assert "died before it was ready" in bench.deployment.refused[1]
 
         now[0] += 31
+        await bench.deployment.look()
+        assert "tried again in 60 s" in bench.deployment.refused[1]
+        assert bench.told == [Notice("refused", 2, "its process died before it was ready")]
+        now[0] += 61
         bench.states[2] = "ready"
         await bench.deployment.look()
         assert (bench.deployment.model.version, bench.deployment.refused) == (2, None)
@@ -158,6 +172,42 @@ def test_a_version_whose_files_are_gone_is_refused_once_and_let_in_when_they_are
         await bench.deployment.stop()
 
     asyncio.run(test())
+
+
+def test_a_server_that_begins_with_an_unfit_version_tells_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        monkeypatch.setattr(Process, "settled", lambda self: asyncio.sleep(0, "unfit"))
+        bench = Bench(monkeypatch)
+        await bench.deployment._first
+        assert bench.told == [Notice("refused", 1, "ready")]
+        await bench.deployment.stop()
+
+    asyncio.run(test())
+
+
+def test_notices_are_passed_on_in_turn_and_one_that_fails_stops_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The registry is away for the second of three."""
+    told: list[Notice] = []
+
+    def tell(notice: Notice) -> None:
+        if notice.version == 2:
+            raise ServiceError("MLflow does not answer")
+        told.append(notice)
+
+    async def test() -> None:
+        notices = Notices(tell)
+        for version in (1, 2, 3):
+            notices.tell(Notice("let_go", version, "why"))
+        await notices.close(60)
+
+    asyncio.run(test())
+    assert [each.version for each in told] == [1, 3]
+    [line] = caplog.messages
+    assert "version 2 is let go could not be told: ServiceError: MLflow does not answer" in line
 
 
 @pytest.mark.parametrize("fault", [OSError(28, "No space left"), ServiceError("away"), KeyError()])
