@@ -102,8 +102,14 @@ class Cancel(Record):
     id: str
 
 
-Order = Annotated[Ask | Cancel, Field(discriminator="kind")]
-ORDERS: TypeAdapter[Ask | Cancel] = TypeAdapter(Order)
+class Measure(Record):
+    """To the process: what memory it holds is asked."""
+
+    kind: Literal["measure"] = "measure"
+
+
+Order = Annotated[Ask | Cancel | Measure, Field(discriminator="kind")]
+ORDERS: TypeAdapter[Ask | Cancel | Measure] = TypeAdapter(Order)
 
 
 class TokenLogprob(Record):
@@ -208,13 +214,23 @@ class Busy(Record):
     waiting: int
 
 
+class Measured(Record):
+    """From the process: memory of the device that its weights are on, in bytes."""
+
+    kind: Literal["measured"] = "measured"
+    held: int
+    """Most that it has held so far, its engine's cache included."""
+    free: int
+    """What other processes can take of it now."""
+
+
 Told = Delta | Finished | Classified | Tried
 """What a client is told of."""
 Answering = Refused | Delta | Finished | Classified
 Report = Annotated[
-    Ready | Unfit | Away | Refused | Delta | Finished | Classified | Busy,
+    Ready | Unfit | Away | Refused | Delta | Finished | Classified | Busy | Measured,
     Field(discriminator="kind"),
 ]
-REPORTS: TypeAdapter[Ready | Unfit | Away | Refused | Delta | Finished | Classified | Busy] = (
-    TypeAdapter(Report)
-)
+REPORTS: TypeAdapter[
+    Ready | Unfit | Away | Refused | Delta | Finished | Classified | Busy | Measured
+] = TypeAdapter(Report)

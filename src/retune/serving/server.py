@@ -16,6 +16,7 @@ from retune.serving.challenger import AskOf, Challenger, Order, Trial
 from retune.serving.deployment import Deployment
 from retune.serving.finding import ModelSource
 from retune.serving.keys import ApiKeys
+from retune.serving.memory_room import Swap
 from retune.serving.messages import (
     Answering,
     Ask,
@@ -81,6 +82,7 @@ class Server:
         rate: What a key may ask for that has no limits of its own.
         trial: How much the challenger is asked; None where none is served.
         tell: Writes down which version does not answer here, and why; None writes nothing.
+        swap: Whether a new champion is loaded beside the old one.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Server:
         rate: Rate = Rate(),  # noqa: B008 - frozen
         trial: Trial | None = None,
         tell: Callable[[Notice], None] | None = None,
+        swap: Swap = "auto",
     ) -> None:
         self._source, self._first, self._engine = source, first, engine
         self.limits, self.keys, self._poll_seconds = limits, keys, poll_seconds
@@ -105,7 +108,7 @@ class Server:
         self.metrics = Metrics()
         self.created = int(time.time())
         self._held = 0
-        self._trial, self._tell = trial, tell
+        self._trial, self._tell, self._swap = trial, tell, swap
         self._notices: Notices | None = None
         self._deployment: Deployment | None = None
         self.challenger: Challenger | None = None
@@ -119,6 +122,7 @@ class Server:
             self._engine,
             self.metrics,
             self._notices.tell,
+            self._swap,
             self._poll_seconds,
             drain_seconds=self.limits.held_seconds,
         )
@@ -186,7 +190,8 @@ class Server:
         if current.state != "ready":
             raise not_ready(current.reason)
         asked = challenger is not None and challenger.trial.answers(request)
-        return Order(ask_of, current, challenger if asked else None)
+        timed = challenger.time if challenger is not None else None
+        return Order(ask_of, current, challenger if asked else None, timed)
 
     def check_limits(self, ask: Ask, name: str = "max_tokens") -> None:
         """Refuse an order for more than one may ask for.

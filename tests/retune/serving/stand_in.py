@@ -111,6 +111,7 @@ def make_challenger(
     canary: float = 0.0,
     shadow: float = 0.0,
     told: Any = None,
+    most_slowdown: float = 2.0,
 ) -> tuple[Challenger, Alias]:
     """Give a server a challenger that a stand-in is; made within its loop, and not polled."""
     alias, told = Alias(version), [] if told is None else told
@@ -120,7 +121,7 @@ def make_challenger(
         SETTINGS,
         server.metrics,
         told.append,
-        Trial(canary, shadow),
+        Trial(canary, shadow, most_slowdown),
         3600,
         drain_seconds=5,
     )

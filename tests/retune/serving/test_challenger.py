@@ -297,6 +297,41 @@ def test_a_challenger_that_fails_in_the_shadow_goes_too() -> None:
     assert shadows(server, "failed") == 3.0
 
 
+@pytest.mark.parametrize(("seconds", "goes"), [(2.1, True), (1.9, False)])
+@pytest.mark.parametrize("share", [{"canary": 0.5}, {"shadow": 1.0}])
+def test_a_challenger_that_is_slow_is_let_go_with_no_answer_lost(
+    monkeypatch: pytest.MonkeyPatch, share: dict[str, float], seconds: float, goes: bool
+) -> None:
+    """By a clock that each answer moves: the champion's by a second, its own by about two."""
+    now = [0.0]
+    monkeypatch.setattr("retune.serving.challenger.time.monotonic", lambda: now[0])
+
+    class Slow(Writer):
+        def __init__(self, *answers: str, seconds: float, **options: Any) -> None:
+            super().__init__(*answers, **options)
+            self._seconds = seconds
+
+        async def answer(self, ask: Ask) -> AsyncGenerator[Answering, None]:
+            async for report in super().answer(ask):
+                now[0] += self._seconds
+                yield report
+
+    server = make_server(Slow("a", model=CHAMPION, seconds=1.0))
+
+    async def use(web: httpx.AsyncClient, challenger: Challenger, _: Alias) -> Any:
+        for _ in range(120):
+            await ask(web)
+            await asyncio.gather(*challenger._tasks)
+        return challenger.set_aside
+
+    slow = Slow("b", model=SECOND, seconds=seconds)
+    set_aside = with_challenger(server, slow, use, **share)
+    assert (set_aside is not None) == goes
+    if goes:
+        assert set_aside[0] == 2 and "shown to be over 2 times as long" in set_aside[1]
+        assert len(slow.asked) < 90
+
+
 def test_a_slow_shadow_does_not_pile_up() -> None:
     """Four wait for an answer that does not come: the fifth is not asked, and counted so."""
     server = make_server(Writer("a", model=CHAMPION))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -61,6 +61,10 @@ def serve(
     shadow: Annotated[
         float, typer.Option(min=0, max=100, help="Percent that it is asked too, unseen.")
     ] = 0.0,
+    most_slowdown: Annotated[
+        float,
+        typer.Option(min=1, help="Times the champion's median that its answers may take; or inf."),
+    ] = 2.0,
     key_requests: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(min=1, help="Requests a minute of a key whose line names no limit."),
@@ -103,6 +107,10 @@ def serve(
     poll: Annotated[
         float, typer.Option(min=0.1, help="Seconds between two looks at the alias.")
     ] = 15.0,
+    swap: Annotated[
+        Literal["auto", "beside", "drain"],
+        typer.Option(help="How a new version comes: beside the old one, or once that has drained."),
+    ] = "auto",
 ) -> None:
     """Answer over HTTP as the model was scored; follow the alias when it moves."""
     from retune.cli.services.serving import LogOptions, ServeOptions, print_command, serve_model
@@ -120,7 +128,9 @@ def serve(
         without_keys=without_keys,
         rate=Rate(key_requests, key_tokens),
         databases=database or [],
-        trial=Trial(canary / 100, shadow / 100) if challenger or canary or shadow else None,
+        trial=Trial(canary / 100, shadow / 100, most_slowdown)
+        if challenger or canary or shadow
+        else None,
         engine=engine,
         engine_model=engine_model,
         batch=batch,
@@ -128,6 +138,7 @@ def serve(
         default_tokens=default_tokens,
         limits=Limits(body_bytes, queue, most_tokens, timeout),
         poll_seconds=poll,
+        swap=swap,
         log=LogOptions(log_requests, log_share, log_bytes, log_files) if log_requests else None,
     )
     if print_vllm:

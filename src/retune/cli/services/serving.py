@@ -25,6 +25,7 @@ from retune.serving.challenger import Trial
 from retune.serving.engine_address import read_engine_address, read_engine_key
 from retune.serving.finding import ModelSource
 from retune.serving.keys import VARIABLE, read_keys
+from retune.serving.memory_room import Swap
 from retune.serving.messages import EngineSettings, RemoteSettings
 from retune.serving.notices import Notice
 from retune.serving.rates import Rate
@@ -66,6 +67,7 @@ class ServeOptions:
     default_tokens: int
     limits: Limits
     poll_seconds: float
+    swap: Swap
     log: LogOptions | None
 
 
@@ -102,6 +104,11 @@ def serve_model(text: str, options: ServeOptions) -> None:
         )
     if options.engine_model is not None and options.engine is None:
         raise ConfigError("--engine-model names a model of the engine: say which with --engine.")
+    if options.engine is not None and options.swap == "drain":
+        raise ConfigError(
+            "--swap drain ends the old version before the new one is loaded, and with --engine "
+            "none is loaded here. Leave one of them out."
+        )
     settings = _engine_settings(options)
     databases = read_databases(options.databases)
     refuse_taken_port("retune serve", options.port, "--port", options.host)
@@ -120,6 +127,7 @@ def serve_model(text: str, options: ServeOptions) -> None:
         options.rate,
         options.trial,
         _teller(text, place, options) if place is not None else None,
+        options.swap,
     )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     uvicorn.run(
