@@ -109,13 +109,18 @@ class RequestLog:
         """
         if not self.keeps(ask.id) or (ask.messages is None and ask.prompt is None):
             return
-        asked = (
+        asked: dict[str, Any] = (
             {"prompt": redact(ask.prompt or "")}
             if ask.messages is None
             else {
                 "messages": [{**turn, "content": redact(turn["content"])} for turn in ask.messages]
             }
         )
+        # By what is right, two answers can be told apart later: queries on the tables asked about.
+        if ask.asked is not None and ask.asked.script:
+            asked["context"] = redact(ask.asked.script)
+        if ask.classify:
+            asked["classes"] = True
         told = [{"model": model, "answer": redact(text)} for model, text in answers.items()]
         with self._lock:
             path = self._folder / PAIRS_FILE

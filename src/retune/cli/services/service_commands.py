@@ -147,6 +147,22 @@ def serve(
         serve_model(model, options)
 
 
+def pairs(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of retune serve --log-requests.", metavar="FOLDER")
+    ],
+    recipe: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Recipe that says how queries are scored."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout.")] = False,
+) -> None:
+    """Compare champion and challenger on the requests that both answered (--shadow)."""
+    from retune.cli.services.served_pairs import show_pairs
+
+    show_pairs(folder, recipe, as_json=as_json)
+
+
 def up(
     deployments: DeploymentsOption = Path("deployments/prefect.yaml"),
     recipe: Annotated[
@@ -170,5 +186,5 @@ def deploy(deployments: DeploymentsOption = Path("deployments/prefect.yaml")) ->
     deploy_project(deployments)
 
 
-SERVICE_COMMANDS = (ui, serve, up, deploy)
+SERVICE_COMMANDS = (ui, serve, pairs, up, deploy)
 """In the order of `retune --help`."""
