@@ -112,7 +112,10 @@ def test_what_the_server_refuses_is_told_where_the_answer_would_be(browser: Driv
 
 def beside(worker: Writer) -> Challenger:
     """Return a challenger that is ready, and looks for no other."""
-    stood_in: Any = SimpleNamespace(ready=worker, worker=worker, set_aside=None, trial=Trial())
+    stood_in: Any = SimpleNamespace(
+        **{"ready": worker, "worker": worker, "set_aside": None, "trial": Trial()},
+        time=lambda *_: None,
+    )
     return cast(Challenger, stood_in)
 
 
