@@ -80,6 +80,21 @@ def find_memory(device: DeviceName) -> int:
     return gpus[0]
 
 
+def find_free_ram() -> int:
+    """Return how many bytes of RAM a process can still take, here or in the container's limit."""
+    return max(0, min(int(psutil.virtual_memory().available), _cgroup_limit() - _cgroup_used()))
+
+
+def read_status(name: str) -> int:
+    """Return a size of this process, such as ``VmRSS``, in bytes; 0 where the system has none."""
+    try:
+        text = Path("/proc/self/status").read_text("ascii", errors="replace")
+    except OSError:
+        return 0
+    found = next((line for line in text.splitlines() if line.startswith(f"{name}:")), None)
+    return int(found.split()[1]) * 1024 if found else 0
+
+
 def list_gpu_memories() -> tuple[int, ...]:
     """Return the bytes of each GPU that CUDA shows to this process and torch was built for."""
     if not _torch_has_cuda():
@@ -185,3 +200,15 @@ def _cgroup_limit() -> int:
         except (OSError, ValueError):
             continue
     return sys.maxsize
+
+
+def _cgroup_used() -> int:
+    """Return what a container holds, without the files that it has read and can let go of."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        held = int((folder / "memory.current").read_text("ascii"))
+        figures = (folder / "memory.stat").read_text("ascii").splitlines()
+    except (OSError, ValueError):
+        return 0
+    dropped = next((line.split()[1] for line in figures if line.startswith("inactive_file ")), "0")
+    return max(0, held - int(dropped))

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from prefect.events import emit_event
 
-EventName = Literal["promoted", "rejected", "skipped", "failed", "rolled-back"]
+EventName = Literal["promoted", "rejected", "skipped", "failed", "rolled-back", "refused", "let-go"]
 
 
 def announce(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from retune import machine
 from retune.errors import ConfigError
-from retune.machine import find_device, find_memory, list_gpu_memories
+from retune.machine import find_device, find_free_ram, find_memory, list_gpu_memories
 from retune.modeling.devices import (
     choose_compute_dtype,
     choose_device,
@@ -19,6 +20,18 @@ from retune.modeling.devices import (
     pick_compute_dtype,
     pick_dtype,
 )
+
+
+@pytest.mark.parametrize(("limit", "used", "free"), [(100, 30, 70), (2000, 30, 500), (20, 30, 0)])
+def test_free_ram_is_that_of_the_machine_or_what_a_container_has_left(
+    monkeypatch: pytest.MonkeyPatch, limit: int, used: int, free: int
+) -> None:
+    """Of a machine with 500 bytes left."""
+    monkeypatch.setattr(machine, "_cgroup_limit", lambda: limit)
+    monkeypatch.setattr(machine, "_cgroup_used", lambda: used)
+    memory = SimpleNamespace(available=500)
+    monkeypatch.setattr("retune.machine.psutil.virtual_memory", lambda: memory)
+    assert find_free_ram() == free
 
 
 def test_the_device_is_that_of_torch() -> None:

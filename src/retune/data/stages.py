@@ -57,10 +57,11 @@ class LoadInputs(Record):
     ignore: tuple[str, ...] = ()
     """Keys that are passed over."""
     databases: DatabasesRef | None = None
-    """What `db_id` has to name; None where rows bring their own, or are not SQL."""
+    """What `db_id` has to name, where a row names one; None where all bring their own, or are not
+    SQL."""
 
 
-@stage(LoadInputs, version=6, libraries=("datasets", "pyarrow"))
+@stage(LoadInputs, version=7, libraries=("datasets", "pyarrow"))
 def load_rows(inputs: LoadInputs, settings: NoSettings, work: Workdir) -> DatasetRef:
     """Read the rows of one source."""
     from retune.data.rows import load_rows

@@ -12,6 +12,8 @@ from retune.score_records import GateDecision
 TRAINING_HOURS = "training_hours"
 """Name of the figure that says how long a challenger was trained, in hours."""
 
+ServedKind = Literal["refused", "let_go"]
+"""What a server says of a version: it was not let in, or it answers no more."""
 LedgerKind = Literal[
     "promoted",
     "pending",
@@ -22,8 +24,11 @@ LedgerKind = Literal[
     "approved",
     "expired",
     "withdrawn",
+    "refused",
+    "let_go",
 ]
-"""`pending`: a person is asked. `withdrawn`: the alias champion was taken away."""
+"""`pending`: a person is asked. `withdrawn`: the alias champion was taken away. `refused`,
+`let_go`: see `ServedKind`; nothing was decided by that."""
 
 
 class LedgerEntry(Record):
@@ -39,7 +44,7 @@ class LedgerEntry(Record):
     kind: LedgerKind
     model_name: str
     actor: str
-    """Who or what decided: `gate`, or the name of a person."""
+    """Who or what decided: `gate`, the name of a person, or a server."""
     from_version: int | None = None
     """Champion before; None where there was none."""
     to_version: int | None = None

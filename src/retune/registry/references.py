@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from retune.errors import ConfigError
+from retune.registry.ledger.facts import OF_SERVERS
 from retune.registry.ledger.ledger import LEDGERS, Ledger
 from retune.registry.mlflow_calls import as_service_error
 from retune.registry.records import LedgerEntry, VersionManifest
@@ -149,7 +150,8 @@ def _is_rejected(
     version: int, aliases: Mapping[Alias, int | None], entries: Iterable[LedgerEntry]
 ) -> bool:
     champions = {each.to_version for each in entries if each.kind in _MADE_CHAMPION}
-    last = [each.kind for each in entries if each.version == version][-1:]
+    about = (each.kind for each in entries if each.version == version)
+    last = [kind for kind in about if kind not in OF_SERVERS][-1:]
     decided = last in (["rejected"], ["expired"])
     return decided and version not in champions and version not in aliases.values()
 

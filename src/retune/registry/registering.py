@@ -39,11 +39,13 @@ from retune.registry.versions.proving import (
     StoredAnswers,
     collect_answers,
     count_equal,
+    read_answers,
 )
 from retune.registry.versions.saving import create_version, reload_version
 from retune.score_records import GateDecision, ModelScores, RegisteredRef
 from retune.spine.stage import Workdir
 from retune.tracking import connect
+from retune.whole_files import replacing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -149,7 +151,7 @@ def _make_version(
     work.reporter.progress("steps", 1, 3)
     version = find_version(client, name, merged.digest)
     if version is not None:
-        _complete(client, name, version, beside)
+        _complete(client, name, version, stored)
         return version, stored
     version = create_version(
         client,
@@ -175,6 +177,7 @@ def _released_answers(
         loaded,
         rows,
         system=settings.system,
+        user=settings.user,
         reasoning_effort=settings.reasoning_effort,
     )
     # The copy that is saved and the one that is reloaded need the memory.
@@ -182,13 +185,21 @@ def _released_answers(
     return answers
 
 
-def _complete(client: MlflowClient, name: str, version: int, beside: Mapping[str, str]) -> None:
+def _complete(client: MlflowClient, name: str, version: int, stored: StoredAnswers) -> None:
     """Put beside a version what one of an earlier release of retune, or a lost file, lacks."""
     found = get_version(client, name, version)
     folder = local_folder(client, found) if found else None
-    for file, text in beside.items():
-        if folder is not None and not (folder / file).is_file():
-            (folder / file).write_text(text, encoding="utf-8")
+    if folder is None:
+        return
+    path = folder / ANSWERS_FILE
+    if not path.is_file():
+        path.write_text(stored.model_dump_json(), encoding="utf-8")
+    elif stored.user is not None:
+        kept = read_answers(path, f"{name} version {version}")
+        if kept.user is None:
+            with replacing(path) as part:
+                text = kept.model_copy(update={"user": stored.user}).model_dump_json()
+                part.write_text(text, encoding="utf-8")
 
 
 def _judge(decision: GateDecision, settings: RegisterSettings) -> Verdict:

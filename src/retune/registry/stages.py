@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
+from pydantic import Field
+
 from retune.model_records import BaseRef, ChampionRef, MergedRef
 from retune.modeling.libraries import ADAPTED
 from retune.modeling.placement import StagePlaces
@@ -34,6 +36,10 @@ class RegisterSettings(Settings):
 
     registry: RegistryConfig
     system: Annotated[str | None, reads("prompt.system")] = None
+    # No part of the key where it says nothing, as before it was read.
+    user: Annotated[
+        str | None, reads("prompt.user"), Field(exclude_if=lambda value: value is None)
+    ] = None
     reasoning_effort: Annotated[str | None, reads("prompt.reasoning_effort")] = None
 
 

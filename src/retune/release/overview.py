@@ -40,6 +40,8 @@ _STYLES: dict[LedgerKind, str] = {
     "failed": "no",
     "withdrawn": "no",
     "rolled_back": "over",
+    "refused": "no",
+    "let_go": "over",
 }
 _SHOWN_LINKS = {
     "mlflow_run": "MLflow run",

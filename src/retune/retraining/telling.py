@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from retune.registry.ledger.facts import OF_SERVERS
 from retune.registry.records import LedgerEntry, LedgerKind
 from retune.retraining.clock import write_moment
 from retune.retraining.findings import Assessment
@@ -61,9 +62,11 @@ def list_answers(assessment: Assessment) -> dict[str, float]:
 def repeats_last(entry: LedgerEntry, entries: Sequence[LedgerEntry]) -> bool:
     """Say whether the last line is a skip for the same causes, so that one more says nothing new.
 
+    What servers said since is about something else.
+
     Args:
         entry: A skip.
         entries: The ledger.
     """
-    last = entries[-1] if entries else None
+    last = next((each for each in reversed(entries) if each.kind not in OF_SERVERS), None)
     return last is not None and last.kind == "skipped" and last.figures == entry.figures

@@ -14,10 +14,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
-from retune.data.chats.messages import build_messages
+from retune.data.formats.schemas import create_statements
 from retune.serving.challenger import Challenger, Order
 from retune.serving.guard import Guard, add_handlers
-from retune.serving.messages import Ask, Classified, Finished, ServedModel, Tried
+from retune.serving.messages import Ask, Asked, Classified, Finished, ServedModel, Tried
 from retune.serving.openai_answers import ChatAnswers, TextAnswers, describe_model
 from retune.serving.page import add_page
 from retune.serving.refusals import Refusal, client_gone, not_kept, unreadable
@@ -28,9 +28,11 @@ from retune.serving.requests import (
     GenerateRequest,
     Strict,
     TextRequest,
+    Validated,
 )
 from retune.serving.server import Limits, Server
 from retune.serving.streaming import TimedStream, write_events
+from retune.serving.wording import ask_chat, refuse_unused_schema, usual_effort, word_question
 from retune.sql.showing import Tables
 
 Body = TypeVar("Body", bound=Strict)
@@ -126,9 +128,11 @@ def _add_openai_routes(app: FastAPI, server: Server) -> None:
     @app.post("/v1/chat/completions", openapi_extra=_described(ChatRequest))
     async def complete_chat(request: Request) -> Response:
         body = await read_body(request, ChatRequest, server.limits)
+        question = body.messages[-1].as_message()["content"]
+        asked = await _read_question(question, body, server) if body.as_scored else None
 
         def ask_of(model: ServedModel) -> Ask:
-            return body.as_ask(request.state.id, *_asked_as_scored(model))
+            return ask_chat(model, body, asked, request.state.id)
 
         order = server.order(body.model, request.state.id, ask_of)
         server.check_limits(order.ask, body.limit_name)
@@ -155,10 +159,20 @@ def _named(asked: str, order: Order) -> str:
     return asked if asked.startswith(f"{name}@") else name
 
 
-def _asked_as_scored(model: ServedModel) -> tuple[str | None, str | None]:
-    """Return system message and reasoning effort that the version was scored with."""
-    stored = model.answers
-    return (stored.system, stored.reasoning_effort) if stored else (None, None)
+async def _read_question(text: str, body: Validated, server: Server) -> Asked:
+    """Return what is asked, with the tables that it is about as rows show them.
+
+    Raises:
+        Refusal: The wording of the model's rows has no place for tables, or a database is unknown.
+    """
+    refuse_unused_schema(server.deployment.model, body)
+    database = server.validator.find(body)
+    if database is not None:
+        return Asked(question=text, ddl=database.schema, script=database.schema)
+    script = body.ddl or ""
+    # A long script is read beside the other requests.
+    ddl = await asyncio.to_thread(create_statements, script)
+    return Asked(question=text, ddl=ddl or script, script=script)
 
 
 async def _answer(
@@ -187,17 +201,15 @@ def _add_plain_routes(app: FastAPI, server: Server) -> None:
     @app.post("/generate", openapi_extra=_described(GenerateRequest))
     async def generate(request: Request) -> dict[str, Any]:
         body = await read_body(request, GenerateRequest, server.limits)
-        database = server.validator.find(body)
-        schema = body.ddl or (database.schema if database else "")
+        asked = await _read_question(body.prompt, body, server)
 
         def ask_of(model: ServedModel) -> Ask:
-            system, effort = _asked_as_scored(model)
-            turns = build_messages(question=body.prompt, system=system, schema=schema)
             return Ask(
                 id=request.state.id,
-                messages=tuple(turns),
-                reasoning_effort=body.reasoning_effort or effort,
+                messages=word_question(model, asked),
+                reasoning_effort=body.reasoning_effort or usual_effort(model),
                 max_tokens=body.max_tokens,
+                asked=asked,
             )
 
         tables = server.validator.tables(body)
@@ -219,11 +231,11 @@ def _add_plain_routes(app: FastAPI, server: Server) -> None:
     @app.post("/classify", openapi_extra=_described(ClassifyRequest))
     async def classify(request: Request) -> dict[str, Any]:
         body = await read_body(request, ClassifyRequest, server.limits)
+        asked = Asked(question=body.text)
 
         def ask_of(model: ServedModel) -> Ask:
-            system, _ = _asked_as_scored(model)
-            turns = build_messages(question=body.text, system=system)
-            return Ask(id=request.state.id, messages=tuple(turns), classify=True)
+            turns = word_question(model, asked)
+            return Ask(id=request.state.id, messages=turns, classify=True, asked=asked)
 
         order = server.order(None, request.state.id, ask_of)
         found = [each async for each in server.reports(order, request)]

@@ -1,14 +1,15 @@
 """The challenger beside the champion: asked by its name, by a share of requests, or in the shadow.
 
 It is found by its alias, loaded and proved like a champion, and held in a process of its own. One
-that fails its proof is not asked, and one that errs too often is asked no more: its share goes back
-to the champion by itself, until the alias names another version.
+that fails its proof is not asked, and one that errs too often, or is much slower, is asked no more:
+its share goes back to the champion by itself, until the alias names another version.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -16,10 +17,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from retune.errors import RetuneError, ServiceError
+from retune.registry.records import ServedKind
 from retune.serving.deployment import drain
 from retune.serving.finding import ModelSource
 from retune.serving.messages import Answering, Ask, EngineSettings, Refused, ServedModel
 from retune.serving.metrics import Metrics
+from retune.serving.notices import Notice
+from retune.serving.pace import Pace
 from retune.serving.refusals import Refusal
 from retune.serving.worker_process import WorkerProcess
 
@@ -41,10 +45,12 @@ class Trial:
     Attributes:
         canary: Part of the requests that it answers, from 0 to 1.
         shadow: Part of those that the champion answered and it is asked too, from 0 to 1.
+        most_slowdown: How many times as long as the champion's its median answer may take.
     """
 
     canary: float = 0.0
     shadow: float = 0.0
+    most_slowdown: float = 2.0
 
     def answers(self, request: str) -> bool:
         """Tell whether the challenger answers a request: by its id, whose digits are of chance.
@@ -70,6 +76,7 @@ class Challenger:
         champion: Tells the version that is champion now.
         settings: How answers are computed.
         metrics: Told of what becomes of it.
+        tell: Told of each version that is asked no more, and why.
         trial: How much it is asked.
         poll_seconds: How often the alias is looked at.
         drain_seconds: How long a process that is taken out may answer what it was asked.
@@ -81,18 +88,20 @@ class Challenger:
         champion: Callable[[], int | None],
         settings: EngineSettings,
         metrics: Metrics,
+        tell: Callable[[Notice], None],
         trial: Trial,
         poll_seconds: float,
         *,
         drain_seconds: float,
     ) -> None:
         self._source, self._champion, self._settings = source, champion, settings
-        self._metrics, self.trial = metrics, trial
+        self._metrics, self._tell, self.trial = metrics, tell, trial
         self._poll_seconds, self._drain_seconds = poll_seconds, drain_seconds
         self.worker: WorkerProcess | None = None
         self.set_aside: tuple[int, str] | None = None
         """The version that the alias names and that is asked no more, and why."""
         self._last: deque[bool] = deque(maxlen=_REMEMBERED)
+        self._pace, self._paced = Pace(trial.most_slowdown), champion()
         self._tasks: set[asyncio.Task[None]] = set()
         self._shadows = Counter[str]()
         self._poll = asyncio.create_task(self._follow())
@@ -136,6 +145,9 @@ class Challenger:
         wanted = None if target == self._champion() or self.set_aside is not None else target
         if self.worker is not None and self.worker.model.version != wanted:
             self._retire()
+        if self._paced != self._champion():
+            self._paced = self._champion()
+            self._pace.clear()
         if self.worker is None and wanted is not None:
             await self._begin(wanted)
 
@@ -145,18 +157,19 @@ class Challenger:
         except ServiceError:
             raise
         except RetuneError as error:
-            self._put_aside(version, error.message)
+            self._put_aside(version, error.message, "refused")
             return
         if model.version != version:
             return  # The alias has moved meanwhile: the next look sees where to.
         self._last.clear()
+        self._pace.clear()
         self.worker = self._start(model)
         LOG.info("the challenger %s is loaded and proved", model.address)
         worker = self.worker
         state = await worker.settled()
         # One that waits for its engine is let in as soon as that has it.
         if state != "ready" and not worker.away and self.worker is worker:
-            self._put_aside(version, worker.reason)
+            self._put_aside(version, worker.reason, "refused")
 
     def _start(self, model: ServedModel) -> WorkerProcess:
         return WorkerProcess(model, self._settings, self._died)
@@ -175,9 +188,24 @@ class Challenger:
                 version or 0, f"{failures} of its last {len(self._last)} answers failed"
             )
 
-    def _put_aside(self, version: int, reason: str) -> None:
+    def time(self, worker: WorkerProcess, seconds: float) -> None:
+        """Remember how long an answer took; a challenger that is shown to be slow is asked no more.
+
+        Args:
+            worker: Who answered.
+            seconds: From the order to the end of the answer.
+        """
+        if self.worker is None:
+            return
+        self._pace.add(seconds, challenger=worker is self.worker)
+        fault = self._pace.find_fault()
+        if fault:
+            self._put_aside(self.worker.model.version or 0, fault)
+
+    def _put_aside(self, version: int, reason: str, kind: ServedKind = "let_go") -> None:
         self.set_aside = version, reason
         self._metrics.returns.inc()
+        self._tell(Notice(kind, version, reason))
         LOG.error("version %s is no longer asked, the champion answers: %s", version, reason)
         self._retire()
 
@@ -216,8 +244,10 @@ class Challenger:
         told: Callable[[ServedModel, str], None],
     ) -> None:
         outcome: Shadowed = "failed"
+        begun = time.monotonic()
         try:
             answer = await asyncio.wait_for(_read(worker, ask), self._drain_seconds)
+            self.time(worker, time.monotonic() - begun)
             outcome = "same" if answer == shown else "other"
             await asyncio.to_thread(told, worker.model, answer)
         except (Refusal, TimeoutError, OSError) as error:
@@ -251,12 +281,17 @@ class Order:
         ask_of: The order, as a version is asked.
         champion: Who answers.
         challenger: Who is asked first; None where the champion is.
+        timed: Told who answered, and how long it took.
     """
 
     def __init__(
-        self, ask_of: AskOf, champion: WorkerProcess, challenger: Challenger | None = None
+        self,
+        ask_of: AskOf,
+        champion: WorkerProcess,
+        challenger: Challenger | None = None,
+        timed: Callable[[WorkerProcess, float], None] | None = None,
     ) -> None:
-        self.ask_of = ask_of
+        self.ask_of, self._timed = ask_of, timed
         self._champion, self._challenger = champion, challenger
         first = challenger.ready if challenger is not None else None
         self.worker = first or champion
@@ -281,13 +316,13 @@ class Order:
             Refusal: Who answers is not there, or dies.
         """
         if self._challenger is None or self.worker is self._champion:
-            async with aclosing(self.worker.answer(self.ask)) as answer:
+            async with aclosing(self._ask()) as answer:
                 async for report in answer:
                     yield report
             return
         begun = False
         try:
-            async with aclosing(self.worker.answer(self.ask)) as answer:
+            async with aclosing(self._ask()) as answer:
                 async for report in answer:
                     if isinstance(report, Refused) and report.fault == "server":
                         raise Refusal(500, report.message, report.code or "server_fault")
@@ -300,6 +335,16 @@ class Order:
                 raise
             self.worker = self._champion
             self.ask = self.ask_of(self.worker.model)
-            async with aclosing(self.worker.answer(self.ask)) as answer:
+            async with aclosing(self._ask()) as answer:
                 async for report in answer:
                     yield report
+
+    async def _ask(self) -> AsyncGenerator[Answering, None]:
+        """Let who it is ask, and time what was answered whole."""
+        begun, last = time.monotonic(), ""
+        async with aclosing(self.worker.answer(self.ask)) as answer:
+            async for report in answer:
+                last = report.kind
+                yield report
+        if self._timed is not None and last in ("finished", "classified"):
+            self._timed(self.worker, time.monotonic() - begun)

@@ -57,6 +57,16 @@ class Load(Record):
     settings: EngineSettings
 
 
+class Asked(Record):
+    """A question before it is put into the wording of a version's rows."""
+
+    question: str
+    ddl: str = ""
+    """CREATE statements of the tables that it is about; empty for none."""
+    script: str = ""
+    """SQL that makes these tables, as the client sent it; empty for none."""
+
+
 class Ask(Record):
     """To the process: one request."""
 
@@ -80,6 +90,9 @@ class Ask(Record):
     """Whether the text is wanted as it comes."""
     classify: bool = False
     """Whether a class is asked for, of a model with a head."""
+    asked: Annotated[Asked | None, Field(exclude=True)] = None
+    """What `messages` puts into words; None where a client wrote them. For the request log: the
+    process is not told."""
 
 
 class Cancel(Record):
@@ -89,8 +102,14 @@ class Cancel(Record):
     id: str
 
 
-Order = Annotated[Ask | Cancel, Field(discriminator="kind")]
-ORDERS: TypeAdapter[Ask | Cancel] = TypeAdapter(Order)
+class Measure(Record):
+    """To the process: what memory it holds is asked."""
+
+    kind: Literal["measure"] = "measure"
+
+
+Order = Annotated[Ask | Cancel | Measure, Field(discriminator="kind")]
+ORDERS: TypeAdapter[Ask | Cancel | Measure] = TypeAdapter(Order)
 
 
 class TokenLogprob(Record):
@@ -195,13 +214,23 @@ class Busy(Record):
     waiting: int
 
 
+class Measured(Record):
+    """From the process: memory of the device that its weights are on, in bytes."""
+
+    kind: Literal["measured"] = "measured"
+    held: int
+    """Most that it has held so far, its engine's cache included."""
+    free: int
+    """What other processes can take of it now."""
+
+
 Told = Delta | Finished | Classified | Tried
 """What a client is told of."""
 Answering = Refused | Delta | Finished | Classified
 Report = Annotated[
-    Ready | Unfit | Away | Refused | Delta | Finished | Classified | Busy,
+    Ready | Unfit | Away | Refused | Delta | Finished | Classified | Busy | Measured,
     Field(discriminator="kind"),
 ]
-REPORTS: TypeAdapter[Ready | Unfit | Away | Refused | Delta | Finished | Classified | Busy] = (
-    TypeAdapter(Report)
-)
+REPORTS: TypeAdapter[
+    Ready | Unfit | Away | Refused | Delta | Finished | Classified | Busy | Measured
+] = TypeAdapter(Report)

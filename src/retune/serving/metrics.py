@@ -54,7 +54,7 @@ class Metrics:
         )
         self.returns = Counter(
             "retune_serving_challenger_returns",
-            "Challengers that are asked no more: unfit, or they failed too often.",
+            "Challengers that are asked no more: unfit, slow, or they failed too often.",
             registry=registry,
         )
         self.shadows = Counter(

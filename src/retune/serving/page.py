@@ -6,9 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from fastapi import FastAPI, Response
-from markupsafe import escape
 
-from retune.data.chats.messages import USER_WITH_SCHEMA
 from retune.pages.templates import page_templates
 from retune.serving.server import Server
 from retune.text_files import read_text_file
@@ -53,7 +51,7 @@ def write_page(name: str, *, feedback: bool) -> str:
         Its HTML.
     """
     template = page_templates(_FOLDER).get_template("asking.html.j2")
-    return template.render(name=name, feedback=feedback, with_schema=escape(USER_WITH_SCHEMA))
+    return template.render(name=name, feedback=feedback)
 
 
 @cache

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from retune.data.quality.sensitive import redact
-from retune.serving.messages import Ask, ServedModel
+from retune.serving.messages import Ask, Asked, ServedModel
 
 FEEDBACK_FILE = "feedback.jsonl"
 CORRECTIONS_FILE = "corrections.jsonl"
+SQL_CORRECTIONS_FILE = "corrections-sql.jsonl"
+LABEL_CORRECTIONS_FILE = "corrections-labels.jsonl"
 PAIRS_FILE = "pairs.jsonl"
 _REMEMBERED = 10_000
 """Requests that can still be judged."""
@@ -36,6 +38,8 @@ Judged = Literal["kept", "unknown", "often", "full"]
 class _Kept(NamedTuple):
     line: dict[str, Any]
     asked: Turns | None
+    question: Asked | None
+    """What was asked, where the server put it into words."""
     size: int
     judged: int = 0
 
@@ -91,7 +95,7 @@ class RequestLog:
         line |= {} if label is None else {"label": label}
         with self._lock:
             self._append(self._current(), line)
-            self._remember(ask.id, line, asked)
+            self._remember(ask.id, line, asked, _redacted(ask.asked))
 
     def pair(self, ask: Ask, answers: dict[str, str]) -> None:
         """Keep what two versions answered to one request of the sample, while there is room.
@@ -105,13 +109,18 @@ class RequestLog:
         """
         if not self.keeps(ask.id) or (ask.messages is None and ask.prompt is None):
             return
-        asked = (
+        asked: dict[str, Any] = (
             {"prompt": redact(ask.prompt or "")}
             if ask.messages is None
             else {
                 "messages": [{**turn, "content": redact(turn["content"])} for turn in ask.messages]
             }
         )
+        # By what is right, two answers can be told apart later: queries on the tables asked about.
+        if ask.asked is not None and ask.asked.script:
+            asked["context"] = redact(ask.asked.script)
+        if ask.classify:
+            asked["classes"] = True
         told = [{"model": model, "answer": redact(text)} for model, text in answers.items()]
         with self._lock:
             path = self._folder / PAIRS_FILE
@@ -124,7 +133,7 @@ class RequestLog:
         Args:
             request: Id of the request.
             rating: ``good`` or ``bad``.
-            correction: What should have been answered; becomes a row where a chat was asked.
+            correction: What should have been answered; becomes a row unless a text was continued.
 
         Returns:
             ``kept``; ``unknown`` where it was not in the sample, or too long ago; ``often`` or
@@ -133,27 +142,28 @@ class RequestLog:
         Raises:
             OSError: It cannot be written.
         """
-        feedback, corrections = self._folder / FEEDBACK_FILE, self._folder / CORRECTIONS_FILE
+        feedback = self._folder / FEEDBACK_FILE
         with self._lock:
             kept = self._kept.get(request)
             if kept is None:
                 return "unknown"
             if kept.judged >= _JUDGEMENTS:
                 return "often"
-            if any(self._is_full(path) for path in (feedback, corrections)):
+            file, corrected = _as_row(kept, request, redact(correction or ""))
+            if any(self._is_full(path) for path in (feedback, self._folder / file)):
                 return "full"
             told = {} if correction is None else {"correction": redact(correction)}
             self._append(feedback, {**kept.line, "rating": rating, **told})
             if correction is not None and kept.asked is not None:
-                # Rows of one request belong to one side of a split, however often it is corrected.
-                row = {"messages": [*kept.asked, _turn(correction)], "group": request}
-                self._append(corrections, row)
+                self._append(self._folder / file, corrected)
             self._kept[request] = kept._replace(judged=kept.judged + 1)
             return "kept"
 
-    def _remember(self, request: str, line: dict[str, Any], asked: Turns | None) -> None:
-        size = len(json.dumps(line))
-        self._kept[request] = _Kept(line, asked, size)
+    def _remember(
+        self, request: str, line: dict[str, Any], asked: Turns | None, question: Asked | None
+    ) -> None:
+        size = len(json.dumps(line)) + (len(question.model_dump_json()) if question else 0)
+        self._kept[request] = _Kept(line, asked, question, size)
         self._kept_bytes += size
         while len(self._kept) > _REMEMBERED or self._kept_bytes > _REMEMBERED_BYTES:
             _, oldest = self._kept.popitem(last=False)
@@ -176,6 +186,32 @@ class RequestLog:
     def _append(self, path: Path, line: dict[str, Any]) -> None:
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _as_row(kept: _Kept, request: str, correction: str) -> tuple[str, dict[str, Any]]:
+    """Return a corrected answer as a row that a recipe reads, and the file of its layout.
+
+    What the server put into words is a row as it was asked: whoever trains on it puts it into the
+    words of `prompt.user` again. Rows of one request belong to one side of a split, however often
+    it is corrected, and each has an id of its own.
+    """
+    named = {"id": f"{request}-{kept.judged + 1}", "group": request}
+    question = kept.question
+    if question is not None and "label" in kept.line:
+        return LABEL_CORRECTIONS_FILE, {**named, "text": question.question, "label": correction}
+    if question is not None and question.script:
+        row = {"question": question.question, "context": question.script, "query": correction}
+        return SQL_CORRECTIONS_FILE, {**named, **row}
+    asked = kept.asked or []
+    if question is not None:
+        asked = [*asked[:-1], {**asked[-1], "content": question.question}]
+    return CORRECTIONS_FILE, {**named, "messages": [*asked, _turn(correction)]}
+
+
+def _redacted(asked: Asked | None) -> Asked | None:
+    if asked is None:
+        return None
+    return Asked(question=redact(asked.question), script=redact(asked.script))
 
 
 def _turn(text: str) -> dict[str, str]:

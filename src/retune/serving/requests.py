@@ -89,6 +89,11 @@ class Validated(Strict):
             )
         return self
 
+    @property
+    def tables_field(self) -> str:
+        """The field that names tables; empty where there is none."""
+        return "schema" if self.ddl else "database" if self.database else ""
+
 
 class Sampling(Strict):
     """What chat and text have in common."""
@@ -181,6 +186,8 @@ class ChatRequest(Sampling, Validated):
     reasoning_effort: Effort | None = None
     response_format: PlainText | None = None
     store: Literal[False] | None = None
+    as_scored: bool | None = None
+    """Whether the last message is a question that is put into the wording of the version's rows."""
 
     @model_validator(mode="after")
     def _fits(self) -> ChatRequest:
@@ -192,10 +199,12 @@ class ChatRequest(Sampling, Validated):
             raise PydanticCustomError("logprobs", "top_logprobs need logprobs: true")
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             raise PydanticCustomError("limit", "max_tokens and max_completion_tokens are one limit")
-        if not self.validates and (self.ddl or self.database):
-            name = "schema" if self.ddl else "database"
+        if self.tables_field and not self.validates and not self.as_scored:
             raise PydanticCustomError(
-                "tables", "{name} is what a query is tried on: send validate: true", {"name": name}
+                "tables",
+                "{name} is what a query is tried on, or what a question is about: send "
+                "validate: true or as_scored: true",
+                {"name": self.tables_field},
             )
         return self
 
@@ -204,20 +213,11 @@ class ChatRequest(Sampling, Validated):
         """The field that bounds the answer."""
         return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
 
-    def as_ask(self, request: str, system: str | None, effort: str | None) -> Ask:
-        """Return the order.
-
-        Args:
-            request: Id of the request.
-            system: The version's system message.
-            effort: The version's reasoning effort.
-        """
-        ask = self.sampled(request)
-        return ask.model_copy(
+    def as_ask(self, request: str) -> Ask:
+        """Return the order but for what is sent to the version; `request` is the request's id."""
+        return self.sampled(request).model_copy(
             update={
-                "messages": read_chat(self.messages, system),
                 "max_tokens": self.max_completion_tokens or self.max_tokens,
-                "reasoning_effort": self.reasoning_effort or effort,
                 "top_logprobs": (self.top_logprobs or 0) if self.logprobs else None,
             }
         )
@@ -253,7 +253,7 @@ class TextRequest(Sampling):
 class GenerateRequest(Validated):
     """Body of ``/generate``: a question, answered as the model was scored.
 
-    The schema, or that of the database, is put before the question as rows have it.
+    The schema, or that of the database, stands with the question as in the rows of the version.
     """
 
     prompt: Annotated[Text, Field(min_length=1)]

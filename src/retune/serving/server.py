@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from retune.serving.challenger import AskOf, Challenger, Order, Trial
 from retune.serving.deployment import Deployment
 from retune.serving.finding import ModelSource
 from retune.serving.keys import ApiKeys
+from retune.serving.memory_room import Swap
 from retune.serving.messages import (
     Answering,
     Ask,
@@ -29,6 +30,7 @@ from retune.serving.messages import (
     Tried,
 )
 from retune.serving.metrics import Metrics
+from retune.serving.notices import Notice, Notices
 from retune.serving.rates import Rate, SetAside, most_tokens
 from retune.serving.refusals import Refusal, client_gone, engine_away, not_ready, too_busy
 from retune.serving.request_log import RequestLog
@@ -37,7 +39,7 @@ from retune.sql.showing import Tables
 
 LOG = logging.getLogger("retune.serving")
 _GRACE_SECONDS = 5.0
-"""For telling a client that its time is over."""
+"""For telling a client that its time is over, and the registry what became of a version."""
 
 _Arrived = asyncio.Queue[Answering | Exception | None]
 
@@ -79,6 +81,8 @@ class Server:
         databases: What clients may have queries tried on, by name.
         rate: What a key may ask for that has no limits of its own.
         trial: How much the challenger is asked; None where none is served.
+        tell: Writes down which version does not answer here, and why; None writes nothing.
+        swap: Whether a new champion is loaded beside the old one.
     """
 
     def __init__(
@@ -94,6 +98,8 @@ class Server:
         databases: Mapping[str, Database] | None = None,
         rate: Rate = Rate(),  # noqa: B008 - frozen
         trial: Trial | None = None,
+        tell: Callable[[Notice], None] | None = None,
+        swap: Swap = "auto",
     ) -> None:
         self._source, self._first, self._engine = source, first, engine
         self.limits, self.keys, self._poll_seconds = limits, keys, poll_seconds
@@ -102,17 +108,21 @@ class Server:
         self.metrics = Metrics()
         self.created = int(time.time())
         self._held = 0
-        self._trial = trial
+        self._trial, self._tell, self._swap = trial, tell, swap
+        self._notices: Notices | None = None
         self._deployment: Deployment | None = None
         self.challenger: Challenger | None = None
 
     async def start(self) -> None:
         """Start the process of the model; it is loaded while the server answers already."""
+        self._notices = Notices(self._tell)
         self._deployment = Deployment(
             self._source,
             self._first,
             self._engine,
             self.metrics,
+            self._notices.tell,
+            self._swap,
             self._poll_seconds,
             drain_seconds=self.limits.held_seconds,
         )
@@ -122,6 +132,7 @@ class Server:
                 lambda: self.deployment.model.version,
                 self._engine,
                 self.metrics,
+                self._notices.tell,
                 self._trial,
                 self._poll_seconds,
                 drain_seconds=self.limits.held_seconds,
@@ -133,6 +144,8 @@ class Server:
             await self.challenger.stop()
         if self._deployment is not None:
             await self._deployment.stop()
+        if self._notices is not None:
+            await self._notices.close(_GRACE_SECONDS)
         await asyncio.to_thread(self.validator.close)
 
     @property
@@ -177,7 +190,8 @@ class Server:
         if current.state != "ready":
             raise not_ready(current.reason)
         asked = challenger is not None and challenger.trial.answers(request)
-        return Order(ask_of, current, challenger if asked else None)
+        timed = challenger.time if challenger is not None else None
+        return Order(ask_of, current, challenger if asked else None, timed)
 
     def check_limits(self, ask: Ask, name: str = "max_tokens") -> None:
         """Refuse an order for more than one may ask for.

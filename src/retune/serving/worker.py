@@ -31,6 +31,7 @@ from retune.records import Record
 from retune.serving.answers import AnswerWriter
 from retune.serving.holding import hold_model
 from retune.serving.jobs import Engine, Job
+from retune.serving.memory_room import measure_memory
 from retune.serving.messages import (
     ORDERS,
     Ask,
@@ -40,6 +41,8 @@ from retune.serving.messages import (
     Classified,
     EngineSettings,
     Load,
+    Measure,
+    Measured,
     Ready,
     Refused,
     ServedModel,
@@ -114,6 +117,12 @@ class Answerer:
     def labels(self) -> tuple[str, ...] | None:
         """Classes of a model with a head."""
         return self._held.labels
+
+    def measure(self) -> Measured:
+        """Say what memory the model holds; with an engine elsewhere a second one takes none."""
+        if self._held.loaded is None:
+            return Measured(held=0, free=0)
+        return measure_memory(self._held.loaded.model.device.type)
 
     def _prove(self, served: ServedModel) -> Proved:
         if served.answers is None:
@@ -331,6 +340,8 @@ def work(reports_handle: int, parent: int) -> None:
             order = ORDERS.validate_json(line)
             if isinstance(order, Cancel):
                 answerer.cancel(order.id)
+            elif isinstance(order, Measure):
+                reports.send(answerer.measure())
             else:
                 answerer.ask(order)
     # Threads of the engine may be in the middle of a step that nobody waits for.

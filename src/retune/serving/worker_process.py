@@ -20,6 +20,8 @@ from retune.serving.messages import (
     Cancel,
     EngineSettings,
     Load,
+    Measure,
+    Measured,
     Ready,
     ServedModel,
     Unfit,
@@ -27,10 +29,11 @@ from retune.serving.messages import (
 from retune.serving.refusals import engine_away, lost, not_ready
 
 LOG = logging.getLogger("retune.serving")
-State = Literal["loading", "ready", "unfit", "restarting", "stopped"]
+State = Literal["loading", "ready", "draining", "unfit", "restarting", "stopped"]
 _LINE_BYTES = 1 << 26
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _STOP_SECONDS = 5.0
+_MEASURE_SECONDS = 10.0
 
 
 class WorkerProcess:
@@ -56,6 +59,7 @@ class WorkerProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._answers: dict[str, asyncio.Queue[Answering | None]] = {}
         self._settled = asyncio.Event()
+        self._measured: asyncio.Future[Measured] | None = None
         self._task = asyncio.create_task(self._keep_alive())
 
     @property
@@ -101,10 +105,29 @@ class WorkerProcess:
                 yield report
         finally:
             del self._answers[ask.id]
-            if left and self.state == "ready":
+            if left and self.state in ("ready", "draining"):
                 # Not waited for, since whoever leaves may be cancelled; a process that has died
                 # in the meantime computes nothing.
                 self._write(Cancel(id=ask.id))
+
+    def close(self, reason: str) -> None:
+        """Take no more requests; those that it has are answered.
+
+        Args:
+            reason: What others are told.
+        """
+        self.state, self.reason = "draining", reason
+
+    async def measure(self) -> Measured | None:
+        """Ask what memory the process holds, and what is left; None where it does not say."""
+        if self.state != "ready":
+            return None
+        self._measured = asyncio.get_running_loop().create_future()
+        try:
+            await self._send(Measure())
+            return await asyncio.wait_for(self._measured, _MEASURE_SECONDS)
+        except (ConnectionError, TimeoutError):
+            return None
 
     async def stop(self) -> None:
         """End the process and what watches it."""
@@ -196,6 +219,9 @@ class WorkerProcess:
             self._settled.set()
         elif isinstance(report, Busy):
             self.busy = report
+        elif isinstance(report, Measured):
+            if self._measured is not None and not self._measured.done():
+                self._measured.set_result(report)
         elif report.id in self._answers:
             self._answers[report.id].put_nowait(report)
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import Trainer
 
-from retune.machine import trim_heap
+from retune.machine import read_status, trim_heap
 from retune.records import LOG_FOLDER
 from retune.training.checkpoints import write_atomically
 from retune.training.distributed.ranks import find_ranks
@@ -155,16 +155,6 @@ def watch_memory(device: str) -> Iterator[MemoryWatch]:
         yield watch
     finally:
         watch.stop()
-
-
-def read_status(name: str) -> int:
-    """Return a size of this process, such as ``VmRSS``, in bytes; 0 where the system has none."""
-    try:
-        text = Path("/proc/self/status").read_text("ascii", errors="replace")
-    except OSError:
-        return 0
-    found = next((line for line in text.splitlines() if line.startswith(f"{name}:")), None)
-    return int(found.split()[1]) * _KIB if found else 0
 
 
 def _reset_peak() -> bool:

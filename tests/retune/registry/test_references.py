@@ -118,6 +118,10 @@ def test_without_rejected_ones_all_others_stay(year: Path) -> None:
     found = find_references(default_uri(year), ["small"], year, with_rejected=False)
     assert sorted(found.keys) == ["key1", "key3", "key4", "key5", "shared"]
     assert "model2" not in found.digests
+    # That a server let it go says nothing else.
+    register(year, 2, "let_go", 3)
+    again = find_references(default_uri(year), ["small"], year, with_rejected=False)
+    assert again.keys == found.keys
     assert "decision2" in found.digests
 
 

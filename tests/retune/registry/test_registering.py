@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -25,13 +26,13 @@ from retune.digests import digest_folder
 from retune.errors import ArtifactError, ServiceError
 from retune.model_records import BaseRef, MergedRef
 from retune.recipe.sections import RegistryConfig
-from retune.records import SideRef
+from retune.records import Record, SideRef
 from retune.registry.aliases.deciding import roll_back
 from retune.registry.ledger.ledger import Ledger
 from retune.registry.registering import is_registered, register_model
 from retune.registry.stages import RegisterInputs, RegisterSettings
-from retune.registry.versions.finding import find_opponent
-from retune.registry.versions.proving import prove_version
+from retune.registry.versions.finding import find_opponent, resolve_version
+from retune.registry.versions.proving import ANSWERS_FILE, prove_version
 from retune.score_records import (
     Comparison,
     GateDecision,
@@ -40,7 +41,8 @@ from retune.score_records import (
     RegisteredRef,
     ScoreReport,
 )
-from retune.spine.stage import Workdir
+from retune.spine.stage import Workdir, key_parts
+from retune.stages import STAGES
 from retune.tracking import Mirror, check_tracking, connect, default_artifact_root, default_uri
 from tests.serving import copy_tracking_database
 from tests.waiting import GUARD_SECONDS, free_port
@@ -174,10 +176,14 @@ class Bench:
         )
 
     def register_inputs(
-        self, name: str, inputs: RegisterInputs, approval: Literal["none", "required"] = "none"
+        self,
+        name: str,
+        inputs: RegisterInputs,
+        approval: Literal["none", "required"] = "none",
+        user: str | None = None,
     ) -> RegisteredRef:
         registry = RegistryConfig(model_name=name, check_rows=ROWS, approval=approval)
-        section = RegisterSettings(registry=registry)
+        section = RegisterSettings(registry=registry, user=user)
         self.scratch += 1
         work = self.root / f"work-{self.scratch}"
         for folder in ("artifact", "scratch"):
@@ -224,6 +230,35 @@ def test_registering_the_same_model_again_makes_no_second_version(bench: Bench, 
 
     assert bench.register(name, 1) == first
     assert len(connect(bench.uri).search_model_versions(f"name = '{name}'")) == 1
+
+
+def test_a_version_keeps_the_wording_and_one_without_it_gets_it(bench: Bench, name: str) -> None:
+    """What it answered stays as it is: the version was registered on another machine, say."""
+    inputs = bench.inputs(name, 1)
+    bench.register_inputs(name, inputs)
+    path = resolve_version(bench.uri, name, 1)[1] / ANSWERS_FILE
+    before = json.loads(path.read_text())
+    path.write_text(json.dumps(before | {"made_on": "elsewhere"}))
+    bench.register_inputs(name, inputs, user="{schema}\n{question}")
+
+    assert "user" not in before
+    assert json.loads(path.read_text()) == before | {
+        **{"made_on": "elsewhere", "user": "{schema}\n{question}"}
+    }
+
+
+def test_a_recipe_without_a_wording_keeps_its_key() -> None:
+    """The versions that it registered stay reused; one with a wording registers once more."""
+    registry = RegistryConfig(model_name="m")
+    plain, worded = (
+        RegisterSettings(registry=registry, user=user) for user in (None, "{question}")
+    )
+
+    parts = key_parts(STAGES["register_model"], Record(), plain)
+    assert not [part for part in parts if part.startswith("prompt.user")]
+    assert key_parts(STAGES["register_model"], Record(), worded) == parts | {
+        "prompt.user": "{question}"
+    }
 
 
 def test_a_registration_is_one_line_of_the_ledger_with_what_it_rests_on(

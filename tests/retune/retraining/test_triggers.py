@@ -240,4 +240,5 @@ def test_a_skip_for_the_same_causes_is_one_line() -> None:
     assert repeats_last(skipped(assessment(False, reason="13 rows")), [first])
     assert not repeats_last(skipped(assessment(True, held=True)), [first])
     assert not repeats_last(first, [first, line("promoted", 0)])
+    assert repeats_last(first, [first, line("refused", 0)])
     assert not repeats_last(first, [])

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import uvicorn
 
+from retune.registry.versions.proving import StoredAnswer, StoredAnswers
 from retune.serving.app import build_app
 from retune.serving.challenger import Challenger, Trial
 from retune.serving.finding import ModelSource
@@ -69,6 +70,15 @@ class Writer:
             )
 
 
+def worded(user: str | None, system: str | None = None) -> ServedModel:
+    """Return a version whose rows were asked in a wording."""
+    row = StoredAnswer(prompt_ids=(1,), answer=(2,))
+    stored = StoredAnswers(
+        made_on="cpu float32", max_new_tokens=1, rows=(row,), system=system, user=user
+    )
+    return MODEL.model_copy(update={"answers": stored})
+
+
 def make_server(worker: Any, **options: Any) -> Server:
     """Return a server for which a stand-in answers."""
     made = Server(
@@ -100,15 +110,18 @@ def make_challenger(
     version: int | None = 2,
     canary: float = 0.0,
     shadow: float = 0.0,
+    told: Any = None,
+    most_slowdown: float = 2.0,
 ) -> tuple[Challenger, Alias]:
     """Give a server a challenger that a stand-in is; made within its loop, and not polled."""
-    alias = Alias(version)
+    alias, told = Alias(version), [] if told is None else told
     challenger = Challenger(
         alias,  # type: ignore[arg-type]
         lambda: 1,
         SETTINGS,
         server.metrics,
-        Trial(canary, shadow),
+        told.append,
+        Trial(canary, shadow, most_slowdown),
         3600,
         drain_seconds=5,
     )

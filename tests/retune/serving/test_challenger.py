@@ -15,6 +15,7 @@ from retune.cli.services.serving import ServeOptions, serve_model
 from retune.errors import ArtifactError, ConfigError
 from retune.serving.challenger import Challenger, Trial
 from retune.serving.messages import Answering, Ask, Refused
+from retune.serving.notices import Notice
 from retune.serving.rates import Rate
 from retune.serving.refusals import lost
 from retune.serving.request_log import RequestLog
@@ -125,10 +126,13 @@ def test_a_challenger_that_dies_costs_no_request_and_is_asked_no_more() -> None:
 def test_an_engine_that_fails_is_a_failure_too() -> None:
     server, erring = make_server(Writer("a", model=CHAMPION)), Erring(model=SECOND)
 
+    told: list[Notice] = []
+
     async def use(web: httpx.AsyncClient, challenger: Challenger, _: Alias) -> Any:
         return [(await ask(web))["version"] for _ in range(4)], challenger.set_aside
 
-    versions, set_aside = with_challenger(server, erring, use, canary=1.0)
+    versions, set_aside = with_challenger(server, erring, use, canary=1.0, told=told)
+    assert told == [Notice("let_go", 2, "3 of its last 3 answers failed")]
     assert versions == [1] * 4
     assert set_aside is not None and set_aside[0] == 2
 
@@ -152,11 +156,14 @@ def test_a_challenger_that_fails_its_proof_is_never_asked() -> None:
     )
     unfit.reason = "a stored prompt is answered otherwise"
 
+    told: list[Notice] = []
+
     async def use(web: httpx.AsyncClient, challenger: Challenger, _: Alias) -> Any:
         return await ask(web), challenger.set_aside
 
-    answer, set_aside = with_challenger(server, unfit, use, canary=1.0)
+    answer, set_aside = with_challenger(server, unfit, use, canary=1.0, told=told)
     assert answer["version"] == 1
+    assert told == [Notice("refused", 2, "a stored prompt is answered otherwise")]
     assert set_aside == (2, "a stored prompt is answered otherwise")
     assert unfit.asked == []
 
@@ -288,6 +295,41 @@ def test_a_challenger_that_fails_in_the_shadow_goes_too() -> None:
     set_aside = with_challenger(server, Dying(), use, shadow=1.0)
     assert set_aside is not None and set_aside[0] == 2
     assert shadows(server, "failed") == 3.0
+
+
+@pytest.mark.parametrize(("seconds", "goes"), [(2.1, True), (1.9, False)])
+@pytest.mark.parametrize("share", [{"canary": 0.5}, {"shadow": 1.0}])
+def test_a_challenger_that_is_slow_is_let_go_with_no_answer_lost(
+    monkeypatch: pytest.MonkeyPatch, share: dict[str, float], seconds: float, goes: bool
+) -> None:
+    """By a clock that each answer moves: the champion's by a second, its own by about two."""
+    now = [0.0]
+    monkeypatch.setattr("retune.serving.challenger.time.monotonic", lambda: now[0])
+
+    class Slow(Writer):
+        def __init__(self, *answers: str, seconds: float, **options: Any) -> None:
+            super().__init__(*answers, **options)
+            self._seconds = seconds
+
+        async def answer(self, ask: Ask) -> AsyncGenerator[Answering, None]:
+            async for report in super().answer(ask):
+                now[0] += self._seconds
+                yield report
+
+    server = make_server(Slow("a", model=CHAMPION, seconds=1.0))
+
+    async def use(web: httpx.AsyncClient, challenger: Challenger, _: Alias) -> Any:
+        for _ in range(120):
+            await ask(web)
+            await asyncio.gather(*challenger._tasks)
+        return challenger.set_aside
+
+    slow = Slow("b", model=SECOND, seconds=seconds)
+    set_aside = with_challenger(server, slow, use, **share)
+    assert (set_aside is not None) == goes
+    if goes:
+        assert set_aside[0] == 2 and "shown to be over 2 times as long" in set_aside[1]
+        assert len(slow.asked) < 90
 
 
 def test_a_slow_shadow_does_not_pile_up() -> None:

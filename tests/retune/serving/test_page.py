@@ -18,7 +18,7 @@ from retune.serving.keys import ApiKeys
 from retune.serving.page import write_page
 from retune.serving.request_log import RequestLog
 from tests.driven_browser import DrivenBrowser, drive
-from tests.retune.serving.stand_in import Writer, listening, make_server, talk
+from tests.retune.serving.stand_in import Writer, listening, make_server, talk, worded
 
 SCHEMA = "CREATE TABLE sales (item TEXT); INSERT INTO sales VALUES ('<b>tea</b>');"
 HOSTILE = (
@@ -39,8 +39,11 @@ def is_answered(browser: DrivenBrowser) -> None:
 def test_a_question_is_asked_answered_and_corrected_by_keys_alone(
     browser: DrivenBrowser, tmp_path: Path
 ) -> None:
-    """What the model wrote, and what stands in tables, is shown as text and never run."""
-    worker = Writer(HOSTILE)
+    """What the model wrote, and what stands in tables, is shown as text and never run.
+
+    It is asked in the wording of its rows, which the page does not know.
+    """
+    worker = Writer(HOSTILE, model=worded("{schema}\n{question}"))
     server = make_server(worker, log=RequestLog(tmp_path, 1.0, 10**6, 2))
     with listening(server) as address:
         browser.open(address)
@@ -70,9 +73,9 @@ def test_a_question_is_asked_answered_and_corrected_by_keys_alone(
 
     asked = worker.asked[0].messages
     assert asked is not None
-    assert asked[-1]["content"].endswith("<USER_QUERY>\nWhat is sold?\n</USER_QUERY>")
-    row = json.loads((tmp_path / "corrections.jsonl").read_text())
-    assert row["messages"][-1] == {"role": "assistant", "content": "SELECT 'tea'"}
+    assert asked[-1]["content"] == "CREATE TABLE sales (item TEXT);\nWhat is sold?"
+    row = json.loads((tmp_path / "corrections-sql.jsonl").read_text())
+    assert (row["question"], row["query"]) == ("What is sold?", "SELECT 'tea'")
     assert browser.faults == []
 
 
@@ -109,7 +112,10 @@ def test_what_the_server_refuses_is_told_where_the_answer_would_be(browser: Driv
 
 def beside(worker: Writer) -> Challenger:
     """Return a challenger that is ready, and looks for no other."""
-    stood_in: Any = SimpleNamespace(ready=worker, worker=worker, set_aside=None, trial=Trial())
+    stood_in: Any = SimpleNamespace(
+        **{"ready": worker, "worker": worker, "set_aside": None, "trial": Trial()},
+        time=lambda *_: None,
+    )
     return cast(Challenger, stood_in)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from retune.data.sources import locate_rows
 from retune.data.tables import read_rows
 from retune.model_records import ScoredModel
 from retune.recipe.sections.data import DataConfig
-from retune.serving.messages import Ask, ServedModel
+from retune.serving.messages import Ask, Asked, ServedModel
 from retune.serving.request_log import RequestLog
 from tests.making import load_inputs, make_workdir
 
@@ -98,24 +99,74 @@ def test_a_class_is_kept_as_a_label_without_an_answer(tmp_path: Path) -> None:
     assert [turn["role"] for turn in json.loads(line)["messages"]] == ["user"]
 
 
-def test_corrections_are_rows_that_training_reads_grouped_by_their_request(tmp_path: Path) -> None:
-    """Two corrections of one answer are two rows of one group, as `data.train` has it."""
+COLUMNS = {"row_id": "id", "group": "group"}
+
+
+def read_corrections(path: Path, **more: object) -> list[dict[str, Any]]:
+    """Load a file of corrections as `data.train` does, and the databases that it brings."""
+    train = {"path": str(path), "columns": COLUMNS}
+    config = DataConfig.model_validate_json(json.dumps({"train": [train], **more}))
+    located = locate_rows(config.train[0], config, lambda path: path, "data.train.0")
+    folder = load_rows(load_inputs(located), make_workdir(path.parent / "work")).folder
+    named = {each["db_id"]: each for each in read_rows(folder / "databases.parquet")}
+    rows = read_rows(folder / "rows.parquet")
+    return [row | {"database": named.get(row["db_id"])} for row in rows]
+
+
+def test_corrections_are_rows_with_ids_grouped_by_their_request(tmp_path: Path) -> None:
+    """Two corrections of one answer are two rows of one group; what was said between is none."""
     log = RequestLog(tmp_path, 1.0, file_bytes=1000, files=3)
     log.write(ask(7), MODEL, "wrong", None)
-    for correction in ("SELECT 1", "SELECT 2"):
+    for correction in ("SELECT 1", None, "SELECT 2"):
         assert log.judge(ask(7).id, "bad", correction) == "kept"
 
-    train = {"path": str(tmp_path / "corrections.jsonl"), "columns": {"group": "group"}}
-    config = DataConfig.model_validate_json(json.dumps({"train": [train]}))
-    located = locate_rows(config.train[0], config, lambda path: path, "data.train.0")
-    found = load_rows(load_inputs(located), make_workdir(tmp_path / "work"))
-
-    rows = read_rows(found.folder / "rows.parquet")
-    assert [(row["question"], row["answer"]) for row in rows] == [
-        ("q7", "SELECT 1"),
-        ("q7", "SELECT 2"),
+    rows = read_corrections(tmp_path / "corrections.jsonl")
+    assert [(row["row_id"], row["question"], row["answer"]) for row in rows] == [
+        (f"{ask(7).id}-1", "q7", "SELECT 1"),
+        (f"{ask(7).id}-3", "q7", "SELECT 2"),
     ]
     assert {row["group"] for row in rows} == {ask(7).id}
+
+
+def asked_in_words(asked: Asked) -> Ask:
+    turns = ({"role": "system", "content": "s"}, {"role": "user", "content": "in many words"})
+    return Ask(id="0" * 32, messages=turns, asked=asked)
+
+
+def test_what_the_server_put_into_words_is_corrected_without_them(tmp_path: Path) -> None:
+    """Training puts it into the recipe's words again, and they would stand there twice."""
+    log = RequestLog(tmp_path, 1.0, file_bytes=1000, files=3)
+    log.write(asked_in_words(Asked(question="Quantos? ana@canarinho.com.br")), MODEL, "a", None)
+    log.judge("0" * 32, "bad", "b")
+
+    [row] = read_corrections(tmp_path / "corrections.jsonl")
+    assert (row["question"], row["answer"]) == ("Quantos? [e-mail]", "b")
+    assert [turn["content"] for turn in row["history"]] == ["s"]
+
+
+def test_a_corrected_query_is_a_row_of_text_to_sql_with_its_tables(tmp_path: Path) -> None:
+    """The rows of the tables come along: the query can be run, and its result compared."""
+    log = RequestLog(tmp_path, 1.0, file_bytes=1000, files=3)
+    script = "CREATE TABLE t (a TEXT); INSERT INTO t VALUES ('x');"
+    asked = Asked(question="Quantos?", ddl="CREATE TABLE t (a TEXT);", script=script)
+    log.write(asked_in_words(asked), MODEL, "a", None)
+    log.judge("0" * 32, "bad", "SELECT count(*) FROM t")
+
+    [row] = read_corrections(tmp_path / "corrections-sql.jsonl")
+    assert (row["row_id"], row["question"]) == ("0" * 32 + "-1", "Quantos?")
+    assert row["answer"] == "SELECT count(*) FROM t"
+    assert row["database"]["schema"] == "CREATE TABLE t (a TEXT);"
+    assert row["database"]["context"] == script
+    assert not (tmp_path / "corrections.jsonl").exists()
+
+
+def test_a_corrected_class_is_a_row_of_text_and_label(tmp_path: Path) -> None:
+    log = RequestLog(tmp_path, 1.0, file_bytes=1000, files=3)
+    log.write(asked_in_words(Asked(question="horrível")), MODEL, None, "bom")
+    log.judge("0" * 32, "bad", "ruim")
+
+    [row] = read_corrections(tmp_path / "corrections-labels.jsonl", labels=["bom", "ruim"])
+    assert (row["question"], row["label"]) == ("horrível", "ruim")
 
 
 def test_token_ids_have_no_text_to_keep(tmp_path: Path) -> None:

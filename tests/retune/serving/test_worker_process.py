@@ -24,6 +24,8 @@ from retune.serving.messages import (
     EngineSettings,
     Finished,
     Load,
+    Measure,
+    Measured,
     Ready,
     Unfit,
 )
@@ -161,6 +163,46 @@ sys.stdin.read()
         await answer.aclose()
         await until(lambda: worker.busy.running == 7)
         assert worker.in_flight == 0
+        await worker.stop()
+
+    within(60, test)
+
+
+def test_a_closed_process_answers_what_it_has_and_takes_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is measured before; the script answers once what was begun is all that it is asked."""
+    held = Measured(held=3, free=4).model_dump_json()
+    end = Finished(
+        **{"id": "1", "choice": 0, "text": "a", "reason": "stop", "prompt_tokens": 1},
+        **{"tokens": 1, "first_token_seconds": None},
+    ).model_dump_json()
+    script = f"""
+sys.stdin.readline()
+say('''{READY.model_dump_json()}''')
+if sys.stdin.readline() == '{Measure().model_dump_json()}\\n':
+    say('''{held}''')
+sys.stdin.readline()
+say('''{Delta(id="1", choice=0, text="").model_dump_json()}''')
+sys.stdin.readline()
+say('''{end}''')
+sys.stdin.read()
+"""
+    begin = run(script, monkeypatch)
+
+    async def test() -> None:
+        worker = begin()
+        assert await worker.measure() is None
+        await worker.settled()
+        assert await worker.measure() == Measured(held=3, free=4)
+        answer = worker.answer(Ask(id="1", prompt="x"))
+        assert (await anext(answer)).kind == "delta"
+        worker.close("version 2 is loaded in its place")
+        with pytest.raises(Refusal, match="version 2 is loaded in its place") as refused:
+            await ask(worker, "2")
+        assert (refused.value.status, refused.value.retry_after) == (503, 5)
+        worker._write(Cancel(id="none"))
+        assert (await anext(answer)).kind == "finished"
         await worker.stop()
 
     within(60, test)

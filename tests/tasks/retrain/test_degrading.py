@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from flows.preparing import prepare_job
@@ -20,6 +21,8 @@ from retune.errors import ConfigError, DataError
 from retune.inputs import locate_inputs
 from retune.model_records import ChampionRef
 from retune.recipe.loading import load_recipe
+from retune.score_records import ScoreReport
+from retune.serving.request_log import RequestLog
 from retune.watching import WATCHER, SilentWatcher
 from tasks.estimating import plan_memory
 from tasks.retrain import degrading
@@ -29,12 +32,14 @@ from tasks.runs.job import Job
 from tasks.runs.opening import prepare_run
 from tasks.runs.run import open_run
 from tests.flows.conftest import write_project
+from tests.retune.serving.stand_in import Writer, make_server, talk
 from tests.tasks.conftest import PENDING, MakeJob, locate
 from tests.tiny_models import REPOSITORY
 
 OpenJob = Callable[..., Job]
 
-ROWS = (REPOSITORY / "assets" / "text_to_sql_pt" / "train.jsonl").read_text("utf-8").splitlines()
+ASSETS = REPOSITORY / "assets" / "text_to_sql_pt"
+ROWS = (ASSETS / "train.jsonl").read_text("utf-8").splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +101,52 @@ def test_a_champion_on_newer_rows(project: Path, open_job: OpenJob) -> None:
     again = open_job(asked, "gate.metric=perplexity")
     assert find_degradation(again, champion_of(again)) == found
     assert {line.state for line in again.run.lines} == {"reused"}
+
+
+def serve_and_correct(folder: Path, rows: list[str]) -> None:
+    """Ask a server each row's question about its tables, and correct the answer to its query."""
+    lines = (ASSETS / "databases.jsonl").read_text("utf-8").splitlines()
+    scripts = {each["db_id"]: each["context"] for each in map(json.loads, lines)}
+    server = make_server(Writer("SELECT 1"), log=RequestLog(folder, 1.0, 10**9, 2))
+
+    async def use(web: httpx.AsyncClient) -> None:
+        for row in map(json.loads, rows):
+            body = {"prompt": row["question"], "schema": scripts[row["db_id"]]}
+            answered = (await web.post("/generate", json=body)).json()
+            said = {"id": answered["id"], "rating": "bad", "correction": row["query"]}
+            assert (await web.post("/v1/feedback", json=said)).status_code == 200
+
+    talk(server, use)
+
+
+@pytest.mark.slow
+def test_corrections_as_a_server_writes_them_are_newer_rows(
+    project: Path, open_job: OpenJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve that the champion does not know, asked by `/generate` and corrected by a client.
+
+    It is asked and scored on them as on the same rows of a file, though these name a database of
+    the recipe and those bring their tables along.
+    """
+    serve_and_correct(project.parent / "served", list(ROWS[48:60]))
+    rows = write_lines(project, "unknown.jsonl", list(ROWS[48:60]))
+    scored: list[float | None] = []
+    score = degrading._score
+
+    def keep(*arguments: Any) -> ScoreReport:
+        found = score(*arguments)
+        scored.append(found.metrics["perplexity"].value)
+        return found
+
+    monkeypatch.setattr(degrading, "_score", keep)
+    for path in ("served/corrections-sql.jsonl", rows):
+        job = open_job(f"retrain.triggers.degraded={{rows: {path}}}", "gate.metric=perplexity")
+        figures = find_degradation(job, champion_of(job)).figures
+        assert (figures["older_rows"], figures["newer_rows"]) == (8.0, 12.0)
+
+    older, served, again, filed = scored
+    assert older == again != served
+    assert served == pytest.approx(filed, rel=1e-6)
 
 
 @pytest.mark.slow

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from retune.cli.consoles import open_console
+from retune.cli.services.announcing import announce_line
 from retune.cli.services.places import RegistryPlace, open_registry
-from retune.cli.services.prefect_settings import read_prefect_settings
 from retune.errors import ConfigError
 from retune.registry.aliases.deciding import (
     check_promotable,
@@ -95,7 +94,7 @@ def take_back(
         actor=name_person(),
         reason=reason,
     )
-    _announce("rolled-back", line)
+    announce_line("rolled-back", line)
     _rewrite_page(console, place, line)
     _show_line(console, line, as_json=as_json)
 
@@ -143,29 +142,9 @@ def promote_by_hand(
     )
     # Of a version that is champion already it is the line of then.
     if line.reason == reason:
-        _announce("promoted", line)
+        announce_line("promoted", line)
         _rewrite_page(console, place, line)
     _show_line(console, line, as_json=as_json)
-
-
-def _announce(event: Literal["promoted", "rolled-back"], line: LedgerEntry) -> None:
-    """Tell Prefect's server, where there is one, so that its automations act on it."""
-    read_prefect_settings()
-    from tasks.retrain.announcing import announce
-
-    announce(
-        event,
-        line.model_name,
-        reason=line.reason,
-        figures=line.figures,
-        details={
-            "outcome": line.kind,
-            "actor": line.actor,
-            "from_version": line.from_version,
-            "champion": line.to_version,
-            "at": line.at,
-        },
-    )
 
 
 def _rewrite_page(console: Console, place: RegistryPlace, line: LedgerEntry) -> None:

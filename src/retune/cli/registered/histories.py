@@ -21,6 +21,8 @@ _STYLES = {
     "failed": "red",
     "rolled_back": "yellow",
     "withdrawn": "yellow",
+    "refused": "red",
+    "let_go": "yellow",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -61,6 +61,10 @@ def serve(
     shadow: Annotated[
         float, typer.Option(min=0, max=100, help="Percent that it is asked too, unseen.")
     ] = 0.0,
+    most_slowdown: Annotated[
+        float,
+        typer.Option(min=1, help="Times the champion's median that its answers may take; or inf."),
+    ] = 2.0,
     key_requests: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option(min=1, help="Requests a minute of a key whose line names no limit."),
@@ -103,6 +107,10 @@ def serve(
     poll: Annotated[
         float, typer.Option(min=0.1, help="Seconds between two looks at the alias.")
     ] = 15.0,
+    swap: Annotated[
+        Literal["auto", "beside", "drain"],
+        typer.Option(help="How a new version comes: beside the old one, or once that has drained."),
+    ] = "auto",
 ) -> None:
     """Answer over HTTP as the model was scored; follow the alias when it moves."""
     from retune.cli.services.serving import LogOptions, ServeOptions, print_command, serve_model
@@ -120,7 +128,9 @@ def serve(
         without_keys=without_keys,
         rate=Rate(key_requests, key_tokens),
         databases=database or [],
-        trial=Trial(canary / 100, shadow / 100) if challenger or canary or shadow else None,
+        trial=Trial(canary / 100, shadow / 100, most_slowdown)
+        if challenger or canary or shadow
+        else None,
         engine=engine,
         engine_model=engine_model,
         batch=batch,
@@ -128,12 +138,29 @@ def serve(
         default_tokens=default_tokens,
         limits=Limits(body_bytes, queue, most_tokens, timeout),
         poll_seconds=poll,
+        swap=swap,
         log=LogOptions(log_requests, log_share, log_bytes, log_files) if log_requests else None,
     )
     if print_vllm:
         print_command(model, options)
     else:
         serve_model(model, options)
+
+
+def pairs(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of retune serve --log-requests.", metavar="FOLDER")
+    ],
+    recipe: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Recipe that says how queries are scored."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout.")] = False,
+) -> None:
+    """Compare champion and challenger on the requests that both answered (--shadow)."""
+    from retune.cli.services.served_pairs import show_pairs
+
+    show_pairs(folder, recipe, as_json=as_json)
 
 
 def up(
@@ -159,5 +186,5 @@ def deploy(deployments: DeploymentsOption = Path("deployments/prefect.yaml")) ->
     deploy_project(deployments)
 
 
-SERVICE_COMMANDS = (ui, serve, up, deploy)
+SERVICE_COMMANDS = (ui, serve, pairs, up, deploy)
 """In the order of `retune --help`."""

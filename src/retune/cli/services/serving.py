@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from retune.cli.services.places import find_registry
+from retune.cli.services.announcing import announce_line, prefect_is_set
+from retune.cli.services.places import RegistryPlace, find_registry
 from retune.cli.services.servers import refuse_taken_port
 from retune.commands import shell_line
 from retune.errors import ConfigError
 from retune.recipe.loading import load_recipe
+from retune.registry.aliases.served import note_served
 from retune.registry.versions.finding import CHAMPION
 from retune.resolving import read_address
 from retune.serving.app import build_app
@@ -22,7 +25,9 @@ from retune.serving.challenger import Trial
 from retune.serving.engine_address import read_engine_address, read_engine_key
 from retune.serving.finding import ModelSource
 from retune.serving.keys import VARIABLE, read_keys
+from retune.serving.memory_room import Swap
 from retune.serving.messages import EngineSettings, RemoteSettings
+from retune.serving.notices import Notice
 from retune.serving.rates import Rate
 from retune.serving.request_log import RequestLog
 from retune.serving.server import Limits, Server
@@ -62,6 +67,7 @@ class ServeOptions:
     default_tokens: int
     limits: Limits
     poll_seconds: float
+    swap: Swap
     log: LogOptions | None
 
 
@@ -98,10 +104,16 @@ def serve_model(text: str, options: ServeOptions) -> None:
         )
     if options.engine_model is not None and options.engine is None:
         raise ConfigError("--engine-model names a model of the engine: say which with --engine.")
+    if options.engine is not None and options.swap == "drain":
+        raise ConfigError(
+            "--swap drain ends the old version before the new one is loaded, and with --engine "
+            "none is loaded here. Leave one of them out."
+        )
     settings = _engine_settings(options)
     databases = read_databases(options.databases)
     refuse_taken_port("retune serve", options.port, "--port", options.host)
-    source = find_source(text, options)
+    place = _find_place(text, options)
+    source = find_source(text, options, place)
     server = Server(
         source,
         source.find(),
@@ -114,6 +126,8 @@ def serve_model(text: str, options: ServeOptions) -> None:
         databases,
         options.rate,
         options.trial,
+        _teller(text, place, options) if place is not None else None,
+        options.swap,
     )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     uvicorn.run(
@@ -149,7 +163,7 @@ def print_command(text: str, options: ServeOptions) -> None:
     # A name is that of a host or a container, as others see it: there vLLM listens to all.
     host = place.hostname if place.hostname in _LOOPBACK else "0.0.0.0"
     port = place.port or (443 if place.scheme == "https" else 80)
-    served = find_source(text, options).find()
+    served = find_source(text, options, _find_place(text, options)).find()
     print(shell_line(*vllm_words(served, settings, str(host), port)))
 
 
@@ -176,19 +190,60 @@ def _follows_champion(text: str) -> bool:
     return address is not None and address.alias == CHAMPION
 
 
-def find_source(text: str, options: ServeOptions) -> ModelSource:
-    """Say where a model is looked for; MLflow is asked only where its registry is meant.
+def _find_place(text: str, options: ServeOptions) -> RegistryPlace | None:
+    """Return where the registry is; MLflow is asked only where a model's name means it."""
+    if read_address(text) is None:
+        return None
+    root, uri = find_registry(options.recipe, options.store)
+    return RegistryPlace(uri, root)
+
+
+def find_source(text: str, options: ServeOptions, place: RegistryPlace | None) -> ModelSource:
+    """Say where a model is looked for.
 
     Args:
         text: The model's name.
         options: Of the command.
+        place: The registry; None where the name means none.
 
     Raises:
-        ConfigError: There is no registry, or the recipe is wrong.
-        ServiceError: MLflow does not answer.
+        ConfigError: The recipe is wrong.
     """
     loaded = load_recipe(options.recipe) if options.recipe else None
-    if read_address(text) is None:
+    if place is None:
         return ModelSource(text, uri="", recipe=loaded, name=options.name)
-    root, uri = find_registry(options.recipe, options.store)
-    return ModelSource(text, uri, root / "champions", loaded, options.name)
+    return ModelSource(text, place.uri, place.versions, loaded, options.name)
+
+
+def _teller(text: str, place: RegistryPlace, options: ServeOptions) -> Callable[[Notice], None]:
+    address = read_address(text)
+    assert address is not None  # Or it would be in no registry.
+    return make_teller(place, address.name, f"server {socket.gethostname()}:{options.port}")
+
+
+def make_teller(place: RegistryPlace, name: str, server: str) -> Callable[[Notice], None]:
+    """Return what writes down, for all, which version does not answer here.
+
+    Args:
+        place: The registry.
+        name: The registered model.
+        server: What this one is called.
+
+    Returns:
+        A function that writes the ledger's line and, where a server of Prefect is named, tells it.
+    """
+
+    def tell(notice: Notice) -> None:
+        line = note_served(
+            place.uri,
+            name,
+            notice.version,
+            folder=place.ledgers,
+            kind=notice.kind,
+            actor=server,
+            reason=notice.reason,
+        )
+        if line is not None and prefect_is_set():
+            announce_line("refused" if line.kind == "refused" else "let-go", line)
+
+    return tell

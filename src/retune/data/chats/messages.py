@@ -58,16 +58,22 @@ def build_messages(
     turns = [_as_message(turn) for turn in history]
     if system and not any(turn["role"] in SYSTEM_ROLES for turn in turns):
         turns.insert(0, {"role": "system", "content": system})
-    if user is not None:
-        text = user
-    elif schema:
-        text = USER_WITH_SCHEMA
-    elif context:
-        text = with_context or USER_WITH_CONTEXT
-    else:
-        text = "{question}"
-    asked = text.format(question=question, context=context, schema=schema)
+    wording = user or usual_wording(schema, context, with_context)
+    asked = wording.format(question=question, context=context, schema=schema)
     return [*turns, {"role": "user", "content": asked}, *(_as_message(turn) for turn in steps)]
+
+
+def usual_wording(schema: str, context: str, with_context: str | None = None) -> str:
+    """Return the template of the user message where the recipe has none of its own.
+
+    Args:
+        schema: CREATE statements of the row's database; empty for none.
+        context: The text beside the question; empty for none.
+        with_context: How the chat template wants question and context to be joined.
+    """
+    if schema:
+        return USER_WITH_SCHEMA
+    return (with_context or USER_WITH_CONTEXT) if context else "{question}"
 
 
 def _as_message(turn: Mapping[str, Any]) -> Message:

@@ -160,6 +160,11 @@ class Cells:
         refuse_rivals(role, self.rivals(row, role))
         return key, row[key]
 
+    def has(self, row: Row, role: str) -> bool:
+        """Say whether a row has something in a role."""
+        key = self.key(row, role)
+        return key is not None and not is_blank(row[key])
+
     def text(self, row: Row, role: str) -> str:
         """Return a text that the row must have.
 

@@ -111,7 +111,8 @@ def fill_columns(look: Look, layout: FormatName) -> ColumnsConfig:
 def _required(look: Look, layout: FormatName) -> list[str]:
     roles = [role for role in NAMES[layout] if role in _ROLES]
     if layout == "text_to_sql":
-        roles.append("database" if look.databases else "context")
+        names = look.databases and (look.has(layout, "database") or not look.has(layout, "context"))
+        roles.append("database" if names else "context")
     return roles
 
 

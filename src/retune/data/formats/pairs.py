@@ -75,7 +75,8 @@ def read_text_to_sql(
     Args:
         row: The row.
         cells: Its keys.
-        databases: Names that the row may ask about; None where rows bring their own database.
+        databases: Names that the row may ask about; None where rows bring their own database. A
+            row that names none may bring one all the same.
 
     Returns:
         The fields, and the SQL that makes the row's own database.
@@ -93,7 +94,8 @@ def read_text_to_sql(
         "question": cells.text(row, "question"),
         "answer": cells.text(row, "answer"),
     }
-    if databases is None:
+    brings = not cells.has(row, "database") and cells.has(row, "context")
+    if databases is None or brings:
         context = cells.text(row, "context")
         # Enough digits that two databases of one set are never taken for each other.
         name = hashlib.sha256(context.encode("utf-8")).hexdigest()[:16]

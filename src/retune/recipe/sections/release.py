@@ -83,8 +83,9 @@ class GateConfig(Section):
     """Figure that decides. perplexity, bits_per_byte and own_error.NAME are better when lower, the
     others when higher. exact_match, token_f1, rouge_l, chrf, bleu, own_metric.NAME and
     own_error.NAME are those of `scoring.text_metrics`, rubric_NAME of `scoring.rubrics`,
-    judge_win_rate is that of `judge`. null: sql_execution_match where the rows are text-to-SQL, macro_f1 where they have labels, else
-    perplexity (bits_per_byte where the champion has other tokens)."""
+    judge_win_rate is that of `judge`. null: sql_execution_match where the rows are text-to-SQL,
+    macro_f1 where they have labels, else perplexity (bits_per_byte where the champion has other
+    tokens)."""
 
     min_gain: float = 0.0
     """The lower bound of the paired interval of the gain must exceed this; in units of the metric

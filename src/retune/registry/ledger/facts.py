@@ -8,6 +8,9 @@ from retune.registry.records import LedgerEntry, LedgerKind
 
 Entries = Sequence[LedgerEntry]
 
+OF_SERVERS: tuple[LedgerKind, ...] = ("refused", "let_go")
+"""Lines that say what became of a version at a server, and nothing of what was decided on it."""
+
 _ABOUT_IT: tuple[LedgerKind, ...] = ("pending", "promoted", "approved", "rejected", "expired")
 _MOVES: tuple[LedgerKind, ...] = ("promoted", "rolled_back", "withdrawn")
 

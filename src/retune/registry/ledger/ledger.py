@@ -1,8 +1,9 @@
 """The ledger of a registered model: what was decided about it, by whom and why.
 
 MLflow keeps neither the old value of an alias nor who moved it. A ledger is a line for each
-promotion, rejection, skip, failure, rollback, approval, expiry and withdrawal, is never changed,
-and each line holds the digest of the one before. It stands in two places: a file of the store, and
+promotion, rejection, skip, failure, rollback, approval, expiry and withdrawal, and for each version
+that a server does not answer with; it is never changed, and each line holds the digest of the one
+before. It stands in two places: a file of the store, and
 tags of the registered model, which every machine reads. What one of them lacks is written anew from
 the other; a line that was changed is an error that names it. Lines that were taken off the end in
 both places do not show.

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from retune.data.chats.faults import ChatFault
 from retune.data.chats.messages import Message
@@ -67,6 +67,9 @@ class StoredAnswers(Record):
     """Ids that end an answer; empty in versions of an earlier release, as all of the following."""
     system: str | None = None
     """The system message that the rows had."""
+    user: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+    """Template of the user message (`prompt.user`); None for the usual wording, and in versions of
+    an earlier release."""
     reasoning_effort: str | None = None
     renderings: tuple[Rendering, ...] = ()
     """Chats of every shape as this version writes them."""
@@ -83,6 +86,7 @@ def collect_answers(
     rows: Sequence[dict[str, Any]],
     *,
     system: str | None = None,
+    user: str | None = None,
     reasoning_effort: str | None = None,
 ) -> StoredAnswers:
     """Let a model answer held-out chats.
@@ -93,6 +97,7 @@ def collect_answers(
         rows: Chats, with `prompt`, `prompt_ids` and `answer_ids`. Whoever loads the version reads
             them: secrets and personal data in a prompt are redacted before it is asked.
         system: The system message that they have.
+        user: The template of their user message; None for the usual wording.
         reasoning_effort: How much the model was asked to think.
     """
     rows = [_for_others(row, loaded) for row in rows]
@@ -112,6 +117,7 @@ def collect_answers(
         ),
         end_ids=tuple(loaded.end_ids),
         system=system,
+        user=user,
         reasoning_effort=reasoning_effort,
         renderings=render_probes(loaded.tokenizer, system, reasoning_effort),
     )

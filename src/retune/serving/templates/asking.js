@@ -240,19 +240,18 @@ function readBody() {
   const number = (id) => (byId(id).value === "" ? null : Number(byId(id).value));
   const most = number("most");
   const temperature = number("temperature");
-  // By a function: a text to replace with would have "$&" in what a person wrote read as more.
-  const content = schema
-    ? form.dataset.withSchema.replace(/\{(schema|question)\}/g, (_, name) => ({ schema, question })[name])
-    : question;
   return {
     question,
     chat: {
-      messages: [{ role: "user", content }],
+      // The server puts it into the wording of the version's rows.
+      messages: [{ role: "user", content: question }],
+      as_scored: true,
+      ...(schema ? { schema } : {}),
       stream: true,
       stream_options: { include_usage: true },
       ...(most === null ? {} : { max_tokens: most }),
       ...(temperature === null ? {} : { temperature }),
-      ...(schema && byId("validate").checked ? { validate: true, schema } : {}),
+      ...(schema && byId("validate").checked ? { validate: true } : {}),
     },
   };
 }

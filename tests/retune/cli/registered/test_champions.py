@@ -11,10 +11,14 @@ from typer.testing import CliRunner
 
 from retune.cli.app import app
 from retune.cli.registered import champions
+from retune.cli.services.places import RegistryPlace
+from retune.cli.services.serving import make_teller
 from retune.errors import ArtifactError, ConfigError, RetuneError
 from retune.registry.versions.finding import find_opponent
 from retune.registry.versions.proving import ANSWERS_FILE
+from retune.serving.notices import Notice
 from retune.tracking import connect
+from tasks.retrain import announcing
 from tests.retune.registry.test_registering import Bench
 
 NAME = "text-to-sql"
@@ -89,6 +93,34 @@ def test_a_champion_is_taken_back_and_put_back(
     ]
     shown = call(bench, "history", NAME)
     assert f"Ledger of {NAME}" in shown and "rolled back" in shown
+
+
+def test_what_a_server_refuses_is_in_the_history_and_told_where_prefect_is(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a server of Prefect's the line alone: an event would start one."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    events: list[dict[str, Any]] = []
+    monkeypatch.setattr(announcing, "emit_event", lambda **event: events.append(event))
+    tell = make_teller(RegistryPlace(bench.uri, bench.root), NAME, "server web-1:8000")
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        tell(Notice("refused", 2, "a stored prompt is answered otherwise"))
+    assert events == []
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        tell(Notice("let_go", 1, "3 of its last 3 answers failed"))
+
+    assert [(each["event"], each["payload"]["version"]) for each in events] == [
+        ("retune.let-go", 1)
+    ]
+    assert events[0]["payload"]["actor"] == "server web-1:8000"
+    shown = " ".join(call(bench, "history", NAME).split())
+    assert "refused" in shown and "let go" in shown and "web-1:8000" in shown
+    lines = json.loads(call(bench, "history", NAME, "--json"))
+    assert [each["reason"] for each in lines[-2:]] == [
+        "a stored prompt is answered otherwise",
+        "3 of its last 3 answers failed",
+    ]
 
 
 def test_a_target_that_cannot_be_proved_leaves_the_champion(bench: Bench) -> None:

@@ -255,6 +255,18 @@ class TestQueries:
         with pytest.raises(DataError, match=r"'citys', which .* \(did you mean 'cities'\?\)"):
             layout.normalise({**row, "db_id": "citys"})
 
+    def test_a_row_that_names_no_database_may_bring_its_own(self) -> None:
+        """Beside rows that ask about known ones; a name that is there has to be known."""
+        layout = Layout("text_to_sql", ColumnsConfig(), None, frozenset({"cities"}))
+        row = {"question": "q", "query": "s", "context": MADE}
+        assert layout.normalise(row).context == MADE
+        assert layout.normalise({**row, "db_id": "cities"}).context is None
+        with pytest.raises(DataError, match="asks about the database 'citys'"):
+            layout.normalise({**row, "db_id": "citys"})
+        with pytest.raises(DataError, match="db_id"):
+            layout.normalise({"question": "q", "query": "s"})
+        assert missing_columns(look(row, databases=True), "text_to_sql") == []
+
     def test_create_statements_are_taken_out_of_a_script(self) -> None:
         """A semicolon inside a text ends no statement; indexes are not shown."""
         script = (

@@ -23,6 +23,7 @@ from retune.registry.aliases.deciding import (
 )
 from retune.registry.aliases.moving import SOMEBODY
 from retune.registry.aliases.refusing import refuse_version
+from retune.registry.aliases.served import note_served
 from retune.registry.ledger.ledger import Ledger
 from retune.registry.records import LedgerEntry
 from retune.tracking import connect, default_uri
@@ -110,6 +111,35 @@ def test_promotions_move_champion_and_previous_and_are_written_down(registry: Re
 
     assert registry.aliases() == {"champion": 2, "previous": 1}
     assert registry.lines() == [("promoted", None, 1), ("promoted", 1, 2)]
+
+
+def test_what_a_server_says_of_a_version_is_one_line_until_the_champion_moves(
+    registry: Registry,
+) -> None:
+    """One that is started again says the same; no alias moves, and addresses are taken out."""
+    registry.crown("one", "two")
+
+    def say(actor: str = "server a:1", reason: str = "ask ana@canarinho.com.br") -> Any:
+        return note_served(
+            *(registry.uri, registry.name, 2),
+            **{"folder": registry.folder, "kind": "refused", "actor": actor, "reason": reason},
+        )
+
+    line = say()
+    assert (line.kind, line.version, line.actor, line.reason) == (
+        *("refused", 2, "server a:1"),
+        "ask [e-mail]",
+    )
+    assert (line.from_version, line.to_version) == (2, 2)
+    assert say() is None
+    assert say("server b:1") is not None and say(reason="another") is not None
+    assert registry.aliases() == {"champion": 2, "previous": 1}
+
+    registry.take_back()
+    registry.promote(2, allow=True)
+    assert say() is not None
+    kinds = [kind for kind, _, _ in registry.lines()]
+    assert kinds == [*["promoted"] * 2, *["refused"] * 3, "rolled_back", "promoted", "refused"]
 
 
 def test_a_rejected_model_is_challenger_until_it_is_promoted(registry: Registry) -> None:
