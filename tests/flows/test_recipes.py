@@ -151,7 +151,6 @@ def test_a_judge_that_people_agree_with_decides(retune: Retune, tmp_path: Path) 
     with standing_in() as judge:
         settings = {
             "training.epochs": 1,
-            **FEW_CHECKED,
             "judge.endpoint": judge.address,
             "judge.model": "judge",
             "judge.language": "pt",

@@ -143,7 +143,7 @@ def test_the_loss_falls(trained: tuple[AdapterRef, Workdir], base: BaseRef) -> N
 
 
 def test_no_checkpoint_has_a_model_card(trained: tuple[AdapterRef, Workdir]) -> None:
-    """trl would write one for each into the folder above, and peft one beside the weights."""
+    """Else trl would write one for each into the folder above, and peft one beside the weights."""
     adapter, work = trained
     written = [path.name for path in (work.scratch / "checkpoints").rglob("*")]
     assert "adapter_model.safetensors" in written and "README.md" not in written
