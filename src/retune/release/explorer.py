@@ -81,8 +81,8 @@ class Exploration(Record):
             return "No figure compares these answers row by row, so none is won or lost."
         way = "lower" if figure_of(self.metric).lower_is_better else "higher"
         return (
-            f"A row is won where {ROLE_LABELS[CHALLENGER].lower()} has the {way} "
-            f"{label_of(self.metric)} than {ROLE_LABELS[self.against].lower()}."
+            f"A row is won where the released model has the {way} {label_of(self.metric)} than "
+            f"the {self.against}."
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -24,7 +24,10 @@ SHIPPED = sorted((PROJECT / "conf" / "recipes").glob("*.yaml"))
 DEMO = PROJECT / "conf" / "recipes" / "text_to_sql_demo.yaml"
 _ABOVE = {path.rpartition(".")[0] for path in known_paths()}
 # The demo adapts by lora and has none of these: their keys are those of another recipe.
-_ABSENT = ("head", "dpo", "grpo", "judge", "retrain.triggers.drift", "retrain.triggers.degraded")
+_ABSENT = (
+    *("head", "dpo", "grpo", "judge", "probes.sampling"),
+    *("retrain.triggers.drift", "retrain.triggers.degraded"),
+)
 _OTHER_METHODS = {path for path in known_paths() if path.startswith("method.")} - {
     f"method.{key}" for key in LoraConfig.model_fields
 }

@@ -81,7 +81,7 @@ def test_a_row_is_won_lost_tied_or_unscored_against_the_champion(tmp_path: Path)
 def test_where_what_decides_is_of_no_row_the_answers_own_figure_tells(tmp_path: Path) -> None:
     found = explore(tmp_path, "probe_pass_rate", base=[row(0, False)], merged=[row(0, True)])
     assert (found.metric, outcomes(found)) == ("sql_execution_match", {"r0": "won"})
-    assert "higher SQL execution match than base" in found.basis
+    assert "higher SQL execution match than the base" in found.basis
 
 
 def test_of_more_rows_than_a_page_holds_the_lost_and_the_won_are_kept(
