@@ -24,12 +24,11 @@ from retune.data.chats.thoughts import without_thought
 from retune.errors import ConfigError, ServiceError
 from retune.recipe.credentials import MASK, masked
 from retune.recipe.sections.judge import JudgeRuntime
-from retune.scoring.judge.kept_answers import REFUSED, Said
+from retune.scoring.judge.kept_answers import BUDGET_SPENT, REFUSED, Said
 from retune.scoring.judge.spending import Purse
 
 KEY_VARIABLE = "RETUNE_JUDGE_API_KEY"
 
-BUDGET_SPENT = "budget_spent"
 _NO_KEY = "none"
 """Sent where the environment has no key: servers of one's own ask for none."""
 _OF_THE_QUESTION = (400, 413, 422)

@@ -17,6 +17,8 @@ ANSWERS_FOLDER = "judge_answers"
 """Name of the folder of kept answers: in a store, and in what stages are told."""
 REFUSED = "refused"
 """Why a question has no answer that was sent, and that the judge would not have."""
+BUDGET_SPENT = "budget_spent"
+"""Why a question was not sent."""
 _FANNED = 2
 
 

@@ -12,6 +12,11 @@ from retune.score_records import (
     JudgeStanding,
     Metric,
 )
+from retune.scoring.judge.kept_answers import BUDGET_SPENT
+
+_MOST_UNREAD = 0.1
+"""Share of people's pairs that a judge may refuse, or that may be too long for it: what it agrees
+with on the others says nothing of these."""
 
 
 def doubt_judge(config: JudgeConfig, found: JudgeAgreement | None) -> tuple[str, ...]:
@@ -33,6 +38,12 @@ def doubt_judge(config: JudgeConfig, found: JudgeAgreement | None) -> tuple[str,
             f"it is not shown to agree with people: kappa {_show(found.kappa)} over "
             f"{found.kappa.n:,} pairs, and the lower end has to reach judge.min_agreement "
             f"{config.min_agreement:g}{_why(found)}"
+        )
+    unread = found.pairs - found.kappa.n - found.unscored.get(BUDGET_SPENT, 0)
+    if unread > _MOST_UNREAD * found.pairs:
+        doubts.append(
+            f"it was not able to read {unread:,} of the {found.pairs:,} pairs that people have "
+            f"judged ({_count(found.unscored).removeprefix('; ')}), and would leave out such rows"
         )
     bias = found.length_bias
     if bias.verdict == "worse" and (bias.difference or 0.0) > config.max_length_bias:

@@ -11,7 +11,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from retune.errors import DataError
 from retune.recipe.sections import JudgeConfig
-from retune.score_records import JudgeAgreement
+from retune.score_records import JudgeAgreement, JudgeSpending
 from retune.scoring.judge.agreement import check_judge, measure_agreement
 from retune.scoring.judge.asking import Judgement, PairVerdict
 from retune.scoring.judge.standing import doubt_judge
@@ -165,6 +165,21 @@ def test_a_judge_without_verdicts_agrees_with_nobody(tmp_path: Path, judge: Stan
     assert found.kappa.value == 0.0 and found.first_preferred.value is None
     assert judge.requests == 4 * 2 * 2
     assert "4 of 4 pairs have no verdict" in " ".join(doubt_judge(CONFIG, found))
+
+
+@pytest.mark.parametrize(("unscored", "doubts"), [("refused", 1), ("budget_spent", 0)])
+def test_a_judge_that_will_not_read_some_pairs_is_in_doubt(unscored: str, doubts: int) -> None:
+    """It agrees on 40 of 50 pairs, and was not able to read the others; or was not asked them."""
+    people: list[Verdict] = ["a", "b"] * 25
+    silent = PairVerdict(Judgement(None, None, unscored), Judgement(None, None, unscored))
+    verdicts = [said(each) if at < 40 else silent for at, each in enumerate(people)]
+    found = measure_agreement(pairs(people), verdicts, 200)
+    assert (found["kappa"].n, found["unscored"]) == (40, {unscored: 10})
+    spent = JudgeSpending()
+    record = JudgeAgreement(digest="", folder=Path("folder"), spent=spent, **found)
+    told = doubt_judge(CONFIG, record)
+    assert len(told) == doubts
+    assert all("not able to read 10 of the 50 pairs" in each for each in told)
 
 
 def test_without_people_a_judge_may_decide_nothing() -> None:
