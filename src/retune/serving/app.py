@@ -15,10 +15,11 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from retune.data.formats.schemas import create_statements
-from retune.serving.challenger import Challenger, Order
+from retune.serving.challenger import Challenger
 from retune.serving.guard import Guard, add_handlers
 from retune.serving.messages import Ask, Asked, Classified, Finished, ServedModel, Tried
 from retune.serving.openai_answers import ChatAnswers, TextAnswers, describe_model
+from retune.serving.orders import Order
 from retune.serving.page import add_page
 from retune.serving.refusals import Refusal, client_gone, not_kept, unreadable
 from retune.serving.requests import (

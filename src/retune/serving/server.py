@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from retune.registry.versions.finding import CHALLENGER
-from retune.serving.challenger import AskOf, Challenger, Order, Trial
+from retune.serving.challenger import AskOf, Challenger, Trial
 from retune.serving.deployment import Deployment
 from retune.serving.finding import ModelSource
 from retune.serving.keys import ApiKeys
@@ -31,6 +31,7 @@ from retune.serving.messages import (
 )
 from retune.serving.metrics import Metrics
 from retune.serving.notices import Notice, Notices
+from retune.serving.orders import Order
 from retune.serving.rates import Rate, SetAside, most_tokens
 from retune.serving.refusals import Refusal, client_gone, engine_away, not_ready, too_busy
 from retune.serving.request_log import RequestLog

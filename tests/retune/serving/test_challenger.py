@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -304,7 +305,9 @@ def test_a_challenger_that_is_slow_is_let_go_with_no_answer_lost(
 ) -> None:
     """By a clock that each answer moves: the champion's by a second, its own by about two."""
     now = [0.0]
-    monkeypatch.setattr("retune.serving.challenger.time.monotonic", lambda: now[0])
+    for module in ("challenger", "orders"):
+        clock = SimpleNamespace(monotonic=lambda: now[0])
+        monkeypatch.setattr(f"retune.serving.{module}.time", clock)
 
     class Slow(Writer):
         def __init__(self, *answers: str, seconds: float, **options: Any) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from retune.errors import ConfigError
-from retune.serving.challenger import Order
 from retune.serving.finding import ModelSource
 from retune.serving.keys import ApiKeys, read_keys
 from retune.serving.messages import Ask, EngineSettings, Finished, ServedModel
 from retune.serving.openai_answers import TextAnswers
+from retune.serving.orders import Order
 from retune.serving.refusals import Refusal
 from retune.serving.request_log import RequestLog
 from retune.serving.server import Limits, Server

@@ -302,6 +302,7 @@ def test_what_was_asked_is_kept_without_personal_data_and_can_be_corrected(
     ]
     assert request["messages"][-1]["content"] == answer.choices[0].message.content
     assert json.loads((kept / "corrections.jsonl").read_text()) == {
+        "id": f"{request['id']}-1",
         "messages": [
             {"role": "user", "content": "Quem é [e-mail]?"},
             {"role": "assistant", "content": "SELECT 1"},
