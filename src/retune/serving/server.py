@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -32,7 +32,9 @@ from retune.serving.metrics import Metrics
 from retune.serving.rates import Rate, SetAside, most_tokens
 from retune.serving.refusals import Refusal, client_gone, engine_away, not_ready, too_busy
 from retune.serving.request_log import RequestLog
+from retune.serving.several import Found, FurtherModels
 from retune.serving.validating import Database, QueryValidator
+from retune.serving.worker_process import WorkerProcess
 from retune.sql.showing import Tables
 
 LOG = logging.getLogger("retune.serving")
@@ -79,6 +81,7 @@ class Server:
         databases: What clients may have queries tried on, by name.
         rate: What a key may ask for that has no limits of its own.
         trial: How much the challenger is asked; None where none is served.
+        further: Models beside it, asked by their names.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Server:
         databases: Mapping[str, Database] | None = None,
         rate: Rate = Rate(),  # noqa: B008 - frozen
         trial: Trial | None = None,
+        further: Sequence[Found] = (),
     ) -> None:
         self._source, self._first, self._engine = source, first, engine
         self.limits, self.keys, self._poll_seconds = limits, keys, poll_seconds
@@ -105,17 +109,12 @@ class Server:
         self._trial = trial
         self._deployment: Deployment | None = None
         self.challenger: Challenger | None = None
+        self._found, self.further = further, FurtherModels((), self._hold)
 
     async def start(self) -> None:
         """Start the process of the model; it is loaded while the server answers already."""
-        self._deployment = Deployment(
-            self._source,
-            self._first,
-            self._engine,
-            self.metrics,
-            self._poll_seconds,
-            drain_seconds=self.limits.held_seconds,
-        )
+        self._deployment = self._hold(self._source, self._first)
+        self.further = FurtherModels(self._found, self._hold)
         if self._trial is not None:
             self.challenger = Challenger(
                 self._source.beside(CHALLENGER),
@@ -127,8 +126,19 @@ class Server:
                 drain_seconds=self.limits.held_seconds,
             )
 
+    def _hold(self, source: ModelSource, model: ServedModel) -> Deployment:
+        return Deployment(
+            source,
+            model,
+            self._engine,
+            self.metrics,
+            self._poll_seconds,
+            drain_seconds=self.limits.held_seconds,
+        )
+
     async def stop(self) -> None:
         """End all processes."""
+        await self.further.stop()
         if self.challenger is not None:
             await self.challenger.stop()
         if self._deployment is not None:
@@ -143,10 +153,10 @@ class Server:
 
     @property
     def models(self) -> list[str]:
-        """Names that clients can ask for now, the champion's first."""
+        """Names that clients can ask for now, the first model's first."""
         name = self.deployment.model.name
         beside = self.challenger is not None and self.challenger.ready is not None
-        return [name, *([_challenger_of(name)] if beside else [])]
+        return [name, *([_challenger_of(name)] if beside else []), *self.further.names]
 
     def order(self, model: str | None, request: str, ask_of: AskOf) -> Order:
         """Return who answers a request, and what they are asked.
@@ -159,6 +169,9 @@ class Server:
         Raises:
             Refusal: It is not served here, or no model can answer now.
         """
+        other = self.further.find(model)
+        if other is not None:
+            return Order(ask_of, _ready(other))
         current = self.deployment.current
         served = current.model
         challenger = self.challenger
@@ -170,14 +183,13 @@ class Server:
         if model is not None and model not in known:
             raise Refusal(
                 404,
-                f"the model {model!r:.80} is not served here; {served.name!r} is",
+                f"the model {model!r:.80} is not served here; known are "
+                + ", ".join(map(repr, self.models)),
                 "model_not_found",
                 param="model",
             )
-        if current.state != "ready":
-            raise not_ready(current.reason)
         asked = challenger is not None and challenger.trial.answers(request)
-        return Order(ask_of, current, challenger if asked else None)
+        return Order(ask_of, _ready(current), challenger if asked else None)
 
     def check_limits(self, ask: Ask, name: str = "max_tokens") -> None:
         """Refuse an order for more than one may ask for.
@@ -316,11 +328,18 @@ class Server:
     def gauge(self) -> None:
         """Set the gauges to what holds now."""
         current = self.deployment.current
+        workers = [current, *self.further]
         self.metrics.in_flight.set(self._held)
-        self.metrics.running.set(current.busy.running)
-        self.metrics.waiting.set(current.busy.waiting)
-        self.metrics.ready.set(current.state == "ready")
+        self.metrics.running.set(sum(each.busy.running for each in workers))
+        self.metrics.waiting.set(sum(each.busy.waiting for each in workers))
+        self.metrics.ready.set(all(each.state == "ready" for each in workers))
         self.metrics.version.set(current.model.version or 0)
+
+
+def _ready(worker: WorkerProcess) -> WorkerProcess:
+    if worker.state != "ready":
+        raise not_ready(worker.reason)
+    return worker
 
 
 def _challenger_of(name: str) -> str:
