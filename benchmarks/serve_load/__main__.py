@@ -46,7 +46,7 @@ _PROMPTS = 64
 def measure_speed(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Compare the servers."""
     with ExitStack() as stack:
-        sides = start_sides(stack, folder)
+        sides = start_sides(stack, folder, whole_memory=options.whole_memory)
         found = measure_rounds(sides, options.answers, options.rounds)
     return {"sides": [side.name for side in sides], "answers": options.answers, **found}
 
@@ -127,6 +127,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="of speed (default: 3)")
     parser.add_argument("--requests", type=int, default=2000, help="of memory and changes")
     parser.add_argument("--clients", type=int, default=32, help="that ask in changes")
+    parser.add_argument(
+        "--whole-memory",
+        action="store_true",
+        help="let transformers serve, once more, take the cache that it takes by itself",
+    )
     parser.add_argument("--results", type=Path, default=FOLDER, help="where figures are kept")
     options = parser.parse_args(arguments)
     for name in ("answers", "rounds", "requests", "clients"):

@@ -22,8 +22,8 @@ MAX_TOKENS = 96
 """The demo's `scoring.max_new_tokens`."""
 CLIENTS = (1, 8, 32)
 _CHAT = "/v1/chat/completions"
-_PAGES, _PAGE_TOKENS = 1040, 16
-"""The cache that retune gives 16 answers of the shipped base's context."""
+_PAGES = 80
+"""Of 256 tokens: room for 16 answers of the shipped base's context, as ours has."""
 
 
 class Side(NamedTuple):
@@ -35,22 +35,25 @@ class Side(NamedTuple):
     server: ServerProcess
 
 
-def start_sides(stack: ExitStack, folder: Path) -> list[Side]:
+def start_sides(stack: ExitStack, folder: Path, *, whole_memory: bool) -> list[Side]:
     """Start the servers that are compared, ours last.
 
     transformers' own is given float32, in which retune computes on a CPU: else a near tie would be
-    decided otherwise. Once it has the cache that it takes by itself, once the size of ours.
+    decided otherwise. By itself its cache takes most of the memory that is free, and each token
+    longer; so it is given one that is enough for the requests of this comparison.
 
     Args:
         stack: Ends them.
         folder: For their logs.
+        whole_memory: Let a further one of transformers take the cache that it takes by itself.
     """
-    plain = ["-m", "transformers.cli.transformers", "serve", str(BASE)]
-    plain += ["--continuous-batching", "--dtype", "float32"]
-    small = ["--cb-num-blocks", str(_PAGES), "--cb-block-size", str(_PAGE_TOKENS)]
+    words = ["-m", "transformers.cli.transformers", "serve", str(BASE)]
+    words += ["--continuous-batching", "--dtype", "float32"]
+    wanted = {"transformers, small cache": [*words, "--cb-num-blocks", str(_PAGES)]}
+    wanted |= {"transformers": words} if whole_memory else {}
     sides = []
-    for name, words in (("transformers", plain), ("transformers, our cache", [*plain, *small])):
-        server = ServerProcess(words, folder / f"{len(sides)}.log")
+    for name, command in wanted.items():
+        server = ServerProcess(command, folder / f"{len(sides)}.log")
         stack.callback(server.close)
         server.wait("/health")
         sides.append(Side(name, str(BASE), server))
