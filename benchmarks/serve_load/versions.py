@@ -9,8 +9,8 @@ import pyarrow as pa
 from safetensors.torch import load_file, save_file
 
 from benchmarks.bench.shipped import BASE, ask_row, load_base, read_chats, read_rows
-from retune.data.chats.encoding import CHAT_SCHEMA
 from retune.data.chats.rendering import render_prompt
+from retune.data.schemas import CHAT_SCHEMA
 from retune.data.tables import write_table
 from retune.digests import digest_folder
 from retune.records import SideRef
