@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.serve_load.asking import Place, ask
 
-_PAUSE = 0.2
+_PAUSE = 1.0
 """Seconds until a request that was refused is asked again."""
 _LOOK = 0.02
 

@@ -17,7 +17,7 @@ from retune.registry.versions.finding import CHAMPION, resolve_version
 from retune.tracking import connect
 from tests.retune.registry.test_registering import Bench
 from tests.retune.serving.conftest import NAME, Served
-from tests.waiting import wait_until
+from tests.waiting import GUARD_SECONDS, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.service]
 
@@ -87,7 +87,8 @@ def test_versions_change_and_a_worker_dies_under_load_and_no_request_is_lost(
         await load.until(lambda: load.refused)
         await load.answer(60)
 
-    asyncio.run(asyncio.wait_for(load.run(change), 600))
+    # Three loads of a model, each of which may take what a test waits for one.
+    asyncio.run(asyncio.wait_for(load.run(change), 3 * GUARD_SECONDS))
 
     assert load.faults() == []
     assert load.refused["worker_died"] >= 1
