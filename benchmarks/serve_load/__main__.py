@@ -75,9 +75,12 @@ def measure_changes(folder: Path, options: argparse.Namespace) -> dict[str, Any]
     load = SteadyLoad(server.place, prompts, options.clients)
     begun = time.perf_counter()
 
+    def kill() -> None:
+        server.workers()[-1].kill()
+
     async def change(load: SteadyLoad) -> None:
         quarter = options.requests // 4
-        await change_under_load(load, versions.move, server.workers()[-1].kill, quarter)
+        await change_under_load(load, versions.move, kill, quarter)
 
     try:
         asyncio.run(load.run(change))

@@ -63,7 +63,7 @@ class FurtherModels:
         told = []
         for _, deployment in self._held:
             current = deployment.current
-            each = {
+            each: dict[str, Any] = {
                 "status": current.state,
                 "model": current.model.name,
                 "version": current.model.version,
