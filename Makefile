@@ -32,7 +32,7 @@ check: $(VENV)/installed ## lint, format, types, layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy benchmarks/*.py benchmarks/bench/*.py
+	$(BIN)/mypy benchmarks/*.py benchmarks/*/*.py
 	$(BIN)/lint-imports
 
 bench: $(VENV)/installed ## speed beside the plain ways to do the same; BENCH="generation merge" for some

@@ -6,7 +6,7 @@ import datetime
 import json
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,35 @@ def keep(folder: Path, comparison: Comparison, rounds: Sequence[Round], agreemen
     Returns:
         The file.
     """
+    told = {
+        "agreement": agreement,
+        "sides": [{"name": side.name, **side.options} for side in comparison.sides],
+        "rounds": [[_figures(side) for side in sides] for sides in rounds],
+    }
+    return keep_under(folder, "comparisons", comparison.name, told)
+
+
+def keep_under(folder: Path, section: str, name: str, told: Mapping[str, Any]) -> Path:
+    """Keep figures in the file of this hardware, with the day, the versions and the load.
+
+    Args:
+        folder: Of all hardware.
+        section: Of the file.
+        name: Within the section; what is there goes.
+        told: The figures, and what they are of.
+
+    Returns:
+        The file.
+    """
     hardware = describe_hardware()
     path = folder / f"{name_hardware(hardware)}.json"
     kept = json.loads(path.read_text("utf-8")) if path.is_file() else {"comparisons": {}}
     kept["hardware"] = hardware
-    kept["comparisons"][comparison.name] = {
+    kept.setdefault(section, {})[name] = {
         "day": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "versions": describe_versions(),
         "load": round(os.getloadavg()[0], 1),
-        "agreement": agreement,
-        "sides": [{"name": side.name, **side.options} for side in comparison.sides],
-        "rounds": [[_figures(side) for side in sides] for sides in rounds],
+        **told,
     }
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from itertools import cycle, islice
 from pathlib import Path
@@ -47,17 +48,26 @@ def read_chats(loaded: LoadedModel, side: str, count: int) -> list[Chat]:
     Returns:
         Prompts that end where the answer begins, and answers with their end token.
     """
-    path = REPOSITORY / "assets" / "text_to_sql_pt" / f"{side}.jsonl"
-    rows = list(map(json.loads, path.read_text("utf-8").splitlines()[:count]))
+    rows = read_rows(side, count)
     tokenize = loaded.tokenizer
-    prompts = [
-        render_prompt(
-            tokenize,
-            [{"role": "user", "content": f"{read_schemas()[row['db_id']]}\n{row['question']}"}],
-        )
-        for row in rows
-    ]
+    prompts = [render_prompt(tokenize, [{"role": "user", "content": ask_row(row)}]) for row in rows]
     asked = tokenize(prompts, add_special_tokens=False)["input_ids"]
     answers = tokenize([row["query"] for row in rows], add_special_tokens=False)["input_ids"]
     chats = [Chat(one, [*two, loaded.end_ids[0]]) for one, two in zip(asked, answers, strict=True)]
     return list(islice(cycle(chats), count))
+
+
+def read_rows(side: str, count: int) -> list[dict[str, str]]:
+    """Return the first rows of a side, as many as there are.
+
+    Args:
+        side: train or test.
+        count: How many.
+    """
+    path = REPOSITORY / "assets" / "text_to_sql_pt" / f"{side}.jsonl"
+    return list(map(json.loads, path.read_text("utf-8").splitlines()[:count]))
+
+
+def ask_row(row: Mapping[str, str]) -> str:
+    """Return what the recipe asks for a row: the schema, and the question behind it."""
+    return f"{read_schemas()[row['db_id']]}\n{row['question']}"

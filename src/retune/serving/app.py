@@ -305,7 +305,10 @@ def _add_watched_routes(app: FastAPI, server: Server) -> None:
             told["refused"] = {"version": version, "reason": reason}
         if server.challenger is not None:
             told["challenger"] = _tell_challenger(server.challenger)
-        return JSONResponse(told, 200 if current.state == "ready" else 503)
+        if further := server.further.tell():
+            told["further"] = further
+        ready = all(each["status"] == "ready" for each in (told, *further))
+        return JSONResponse(told, 200 if ready else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:

@@ -28,7 +28,9 @@ from retune.inference.loaded_models import LoadedModel
 from retune.machine import find_memory
 from retune.serving.jobs import Counts, Job, choose_tokens, only
 
-_PAGE_TOKENS = 256
+_PAGE_TOKENS, _SMALL_PAGE_TOKENS = 256, 16
+"""On a GPU and on a CPU. Prompts that begin alike share whole pages: where schemas stand before
+questions, small ones leave most of a prompt unread. Kernels of a GPU want the large ones."""
 _KEY = "retune_key"
 _STOPPED = "the engine has stopped"
 _MEMORY_SHARE = 1 / 3
@@ -52,12 +54,15 @@ class PagedEngine:
         self._loaded = loaded
         self._jobs: dict[str, Job] = {}
         self._batch = batch
+        on_gpu = loaded.model.device.type == "cuda"
+        page_tokens = _PAGE_TOKENS if on_gpu else _SMALL_PAGE_TOKENS
         pages = count_pages(
             loaded.model.config.get_text_config(),
             batch=batch,
             context=context,
+            page_tokens=page_tokens,
             element_bytes=loaded.model.dtype.itemsize,
-            memory_bytes=find_memory("cuda" if loaded.model.device.type == "cuda" else "cpu"),
+            memory_bytes=find_memory("cuda" if on_gpu else "cpu"),
         )
         self._manager: Any = loaded.model.init_continuous_batching(
             generation_config=GenerationConfig(
@@ -66,7 +71,7 @@ class PagedEngine:
                 pad_token_id=int(loaded.tokenizer.pad_token_id),
             ),
             continuous_batching_config=ContinuousBatchingConfig(
-                page_size=_PAGE_TOKENS,
+                page_size=page_tokens,
                 num_blocks=pages,
                 max_batch_tokens=max(context, batch),
                 max_requests_per_batch=batch,
@@ -138,7 +143,13 @@ class PagedEngine:
 
 
 def count_pages(
-    config: PretrainedConfig, *, batch: int, context: int, element_bytes: int, memory_bytes: int
+    config: PretrainedConfig,
+    *,
+    batch: int,
+    context: int,
+    page_tokens: int,
+    element_bytes: int,
+    memory_bytes: int,
 ) -> int:
     """Return how many pages a cache has: what the answers need, within a third of the memory.
 
@@ -148,6 +159,7 @@ def count_pages(
         config: Of the text model.
         batch: Most answers at a time.
         context: Most tokens of a prompt with its answer.
+        page_tokens: Tokens of a page.
         element_bytes: Size of one value.
         memory_bytes: Of the device, all of it.
 
@@ -155,10 +167,10 @@ def count_pages(
         Pages, enough for one answer of full length at least.
     """
     # One page more per answer than its tokens fill: the next one is taken ahead.
-    each = ceil(context / _PAGE_TOKENS) + 1
+    each = ceil(context / page_tokens) + 1
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    page_bytes = 2 * config.num_hidden_layers * heads * width * _PAGE_TOKENS * element_bytes
+    page_bytes = 2 * config.num_hidden_layers * heads * width * page_tokens * element_bytes
     affordable = int(memory_bytes * _MEMORY_SHARE / page_bytes)
     return max(each, min(batch * each, affordable))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import httpx
@@ -39,6 +40,10 @@ class EngineAway(Exception):
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(detail or reason)
         self.reason = reason
+
+
+class ModelMissing(EngineAway):
+    """The engine has no model of the name."""
 
 
 class Card(NamedTuple):
@@ -107,7 +112,7 @@ class RemoteEngine:
             limits=httpx.Limits(max_connections=None),
         )
         try:
-            self.card: Card = self._call(self._read_card())
+            self.card: Card = self._call(self._find_card())
         except httpx.TimeoutException:
             self.close()
             raise EngineAway("the engine does not answer in time") from None
@@ -228,6 +233,16 @@ class RemoteEngine:
         if found != self.card:
             self.away = f"the engine has another model under the name {self._model!r} now"
 
+    async def _find_card(self) -> Card:
+        try:
+            return await self._read_card()
+        except ModelMissing:
+            # An engine that finds adapters by their names lists one only once it was asked for it.
+            # What goes wrong with that shows in what it lists then.
+            with suppress(httpx.HTTPError):
+                await self._client.post("completions", json=_first_body(self._model, self._end_ids))
+            return await self._read_card()
+
     async def _read_card(self) -> Card:
         try:
             response = await self._client.get("models", timeout=_CONNECT_SECONDS)
@@ -250,7 +265,7 @@ class RemoteEngine:
             ) from error
         found = models.get(self._model)
         if found is None:
-            raise EngineAway(
+            raise ModelMissing(
                 f"the engine has no model of the name {self._model!r}",
                 f"it has {sorted(models)}. Serve it under that name (--print-vllm prints how), or "
                 "name another with --engine-model.",
@@ -258,6 +273,10 @@ class RemoteEngine:
         # An adapter's card does not tell its context, and that of what it stands on does.
         below = models.get(found.parent or "", found)
         return Card(found.root, found.max_model_len or below.max_model_len)
+
+
+def _first_body(model: str, end_ids: Sequence[int]) -> dict[str, Any]:
+    return {"model": model, "prompt": list(end_ids[:1]), "max_tokens": 1, "temperature": 0.0}
 
 
 def try_protocol(engine: RemoteEngine, prompt: Sequence[int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -35,7 +35,9 @@ from retune.serving.orders import Order
 from retune.serving.rates import Rate, SetAside, most_tokens
 from retune.serving.refusals import Refusal, client_gone, engine_away, not_ready, too_busy
 from retune.serving.request_log import RequestLog
+from retune.serving.several import Found, FurtherModels
 from retune.serving.validating import Database, QueryValidator
+from retune.serving.worker_process import WorkerProcess
 from retune.sql.showing import Tables
 
 LOG = logging.getLogger("retune.serving")
@@ -84,6 +86,7 @@ class Server:
         trial: How much the challenger is asked; None where none is served.
         tell: Writes down which version does not answer here, and why; None writes nothing.
         swap: Whether a new champion is loaded beside the old one.
+        further: Models beside it, asked by their names.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class Server:
         trial: Trial | None = None,
         tell: Callable[[Notice], None] | None = None,
         swap: Swap = "auto",
+        further: Sequence[Found] = (),
     ) -> None:
         self._source, self._first, self._engine = source, first, engine
         self.limits, self.keys, self._poll_seconds = limits, keys, poll_seconds
@@ -110,43 +114,53 @@ class Server:
         self.created = int(time.time())
         self._held = 0
         self._trial, self._tell, self._swap = trial, tell, swap
-        self._notices: Notices | None = None
+        self._notices: list[Notices] = []
         self._deployment: Deployment | None = None
         self.challenger: Challenger | None = None
+        self._found, self.further = further, FurtherModels((), self._hold_further)
 
     async def start(self) -> None:
         """Start the process of the model; it is loaded while the server answers already."""
-        self._notices = Notices(self._tell)
-        self._deployment = Deployment(
-            self._source,
-            self._first,
-            self._engine,
-            self.metrics,
-            self._notices.tell,
-            self._swap,
-            self._poll_seconds,
-            drain_seconds=self.limits.held_seconds,
-        )
+        self._notices = [Notices(self._tell)]
+        self._deployment = self._hold(self._source, self._first, self._notices[0])
+        self.further = FurtherModels(self._found, self._hold_further)
         if self._trial is not None:
             self.challenger = Challenger(
                 self._source.beside(CHALLENGER),
                 lambda: self.deployment.model.version,
                 self._engine,
                 self.metrics,
-                self._notices.tell,
+                self._notices[0].tell,
                 self._trial,
                 self._poll_seconds,
                 drain_seconds=self.limits.held_seconds,
             )
 
+    def _hold_further(self, found: Found) -> Deployment:
+        self._notices.append(Notices(found.tell))
+        return self._hold(found.source, found.model, self._notices[-1])
+
+    def _hold(self, source: ModelSource, model: ServedModel, notices: Notices) -> Deployment:
+        return Deployment(
+            source,
+            model,
+            self._engine,
+            self.metrics,
+            notices.tell,
+            self._swap,
+            self._poll_seconds,
+            drain_seconds=self.limits.held_seconds,
+        )
+
     async def stop(self) -> None:
         """End all processes."""
+        await self.further.stop()
         if self.challenger is not None:
             await self.challenger.stop()
         if self._deployment is not None:
             await self._deployment.stop()
-        if self._notices is not None:
-            await self._notices.close(_GRACE_SECONDS)
+        for notices in self._notices:
+            await notices.close(_GRACE_SECONDS)
         await asyncio.to_thread(self.validator.close)
 
     @property
@@ -157,10 +171,10 @@ class Server:
 
     @property
     def models(self) -> list[str]:
-        """Names that clients can ask for now, the champion's first."""
+        """Names that clients can ask for now, the first model's first."""
         name = self.deployment.model.name
         beside = self.challenger is not None and self.challenger.ready is not None
-        return [name, *([_challenger_of(name)] if beside else [])]
+        return [name, *([_challenger_of(name)] if beside else []), *self.further.names]
 
     def order(self, model: str | None, request: str, ask_of: AskOf) -> Order:
         """Return who answers a request, and what they are asked.
@@ -173,6 +187,9 @@ class Server:
         Raises:
             Refusal: It is not served here, or no model can answer now.
         """
+        other = self.further.find(model)
+        if other is not None:
+            return Order(ask_of, _ready(other))
         current = self.deployment.current
         served = current.model
         challenger = self.challenger
@@ -184,15 +201,14 @@ class Server:
         if model is not None and model not in known:
             raise Refusal(
                 404,
-                f"the model {model!r:.80} is not served here; {served.name!r} is",
+                f"the model {model!r:.80} is not served here; known are "
+                + ", ".join(map(repr, self.models)),
                 "model_not_found",
                 param="model",
             )
-        if current.state != "ready":
-            raise not_ready(current.reason)
         asked = challenger is not None and challenger.trial.answers(request)
         timed = challenger.time if challenger is not None else None
-        return Order(ask_of, current, challenger if asked else None, timed)
+        return Order(ask_of, _ready(current), challenger if asked else None, timed)
 
     def check_limits(self, ask: Ask, name: str = "max_tokens") -> None:
         """Refuse an order for more than one may ask for.
@@ -331,11 +347,18 @@ class Server:
     def gauge(self) -> None:
         """Set the gauges to what holds now."""
         current = self.deployment.current
+        workers = [current, *self.further]
         self.metrics.in_flight.set(self._held)
-        self.metrics.running.set(current.busy.running)
-        self.metrics.waiting.set(current.busy.waiting)
-        self.metrics.ready.set(current.state == "ready")
+        self.metrics.running.set(sum(each.busy.running for each in workers))
+        self.metrics.waiting.set(sum(each.busy.waiting for each in workers))
+        self.metrics.ready.set(all(each.state == "ready" for each in workers))
         self.metrics.version.set(current.model.version or 0)
+
+
+def _ready(worker: WorkerProcess) -> WorkerProcess:
+    if worker.state != "ready":
+        raise not_ready(worker.reason)
+    return worker
 
 
 def _challenger_of(name: str) -> str:

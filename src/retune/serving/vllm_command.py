@@ -6,6 +6,7 @@ vLLM stands in an environment or a container of its own: its pins cannot be inst
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,14 @@ _MOST_LOGPROBS = 20
 _MADE_IN = re.compile(r"(?P<device>\S+) (?P<dtype>float32|float16|bfloat16)")
 
 
-def vllm_words(served: ServedModel, settings: EngineSettings, host: str, port: int) -> list[str]:
-    """Return the command that serves a model, as words.
+def vllm_words(
+    models: Sequence[ServedModel], settings: EngineSettings, host: str, port: int
+) -> list[str]:
+    """Return the command that serves a model, or several adapters over one base, as words.
 
     Args:
-        served: The model.
-        settings: How it is asked; the name that vLLM serves it under is part of that.
+        models: At least one.
+        settings: How they are asked; the name that vLLM serves one under is part of that.
         host: Address that vLLM listens on.
         port: Its port.
 
@@ -38,13 +41,17 @@ def vllm_words(served: ServedModel, settings: EngineSettings, host: str, port: i
         ``vllm serve`` with its arguments.
 
     Raises:
-        ConfigError: vLLM cannot serve it: it has a head, or an adapter of another kind than LoRA.
+        ConfigError: vLLM cannot serve it: it has a head, or an adapter of another kind than LoRA;
+            or several are no adapters over one base.
     """
+    for each in models:
+        if has_head(each.scored):
+            raise ConfigError(
+                f"{each.address}: it has a head and names classes; retune serve does that itself."
+            )
+    served, *further = models
+    _refuse_apart(served, further)
     scored = served.scored
-    if has_head(scored):
-        raise ConfigError(
-            f"{served.address}: it has a head and names classes; retune serve does that itself."
-        )
     name = name_at_engine(served, settings.remote)
     config = plain_config(scored.weights)
     limits = [settings.context, read_context(config)]
@@ -52,16 +59,38 @@ def vllm_words(served: ServedModel, settings: EngineSettings, host: str, port: i
     if scored.adapter is None:
         words += ["--served-model-name", name]
     else:
-        rank = _read_rank(scored.adapter)
+        adapters = [
+            (name_at_engine(each, settings.remote), each.scored.adapter)
+            for each in models
+            if each.scored.adapter is not None
+        ]
+        rank = max(_read_rank(adapter) for _, adapter in adapters)
         words += ["--served-model-name", f"{name}-base"]
         words += ["--enable-lora", "--max-lora-rank", str(rank)]
-        words += ["--lora-modules", f"{name}={scored.adapter}"]
+        # In one batch; one alone unless it is said.
+        words += ["--max-loras", str(len(adapters))] if further else []
+        words += ["--lora-modules", *(f"{each}={adapter}" for each, adapter in adapters)]
     words += ["--dtype", _dtype(served, config)]
     words += ["--max-model-len", str(min(each for each in limits if each is not None))]
     words += ["--max-logprobs", str(_MOST_LOGPROBS)]
     # Not what the model's own files say of sampling: each request says all of it.
     words += ["--generation-config", "vllm"]
     return [*words, "--host", host, "--port", str(port)]
+
+
+def _refuse_apart(first: ServedModel, further: Sequence[ServedModel]) -> None:
+    for each in further:
+        if first.scored.adapter is None or each.scored.adapter is None:
+            whole = first if first.scored.adapter is None else each
+            raise ConfigError(
+                f"{whole.address}: is no adapter, and one vLLM serves several adapters over one "
+                "base, or one whole model. Print a command for each."
+            )
+        if each.scored.weights != first.scored.weights:
+            raise ConfigError(
+                f"{each.address}: stands on {each.scored.weights}, and {first.address} on "
+                f"{first.scored.weights}; one vLLM has one base. Print a command for each."
+            )
 
 
 def _dtype(served: ServedModel, config: Any) -> str:

@@ -56,6 +56,7 @@ class StandInEngine:
         context: Most tokens that it reads and writes; None where it does not say.
         key: That it wants; empty for none.
         stored: Answers that are not the rule's, by their prompts.
+        finds: A name under which it has the model once it was asked for it; empty for none.
         fault: What it does wrongly.
         asked: Bodies of completions, in the order they came.
         broken_off: Answers whose client closed the connection.
@@ -63,6 +64,7 @@ class StandInEngine:
 
     def __init__(self, port: int = 0) -> None:
         self.model, self.root, self.key = "m", "weights", ""
+        self.finds = ""
         self.context: int | None = 4096
         self.stored: dict[tuple[int, ...], Any] = {}
         self.fault: Fault = "none"
@@ -138,6 +140,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self._refuse_key():
             return
         engine.asked.append(body)
+        if body["model"] == engine.finds:
+            engine.model = engine.finds
         if body["model"] != engine.model:
             self._send(404, {"error": {"message": "no such model"}})
         elif engine.fault == "error":

@@ -374,4 +374,4 @@ def test_a_challenger_is_served_beside_a_champion_alone(monkeypatch: pytest.Monk
     options |= {"host": "127.0.0.1", "rate": Rate(), "trial": Trial(canary=0.1)}
 
     with pytest.raises(ConfigError, match="Name the model as models:/NAME@champion"):
-        serve_model("models:/m/3", ServeOptions(**options))
+        serve_model(["models:/m/3"], ServeOptions(**options))

@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -92,6 +93,34 @@ def test_an_engine_writes_what_scoring_writes(engine: tuple[Engine, LoadedModel]
         made.submit(each.job)
 
     assert [each.tokens() for each in written] == [list(each.ids) for each in expected]
+
+
+def test_what_a_prompt_shares_with_one_before_it_is_not_read_again(folder: Path) -> None:
+    """Prompts of 40 tokens that begin alike: the second one joins the first one's pages.
+
+    Pages of 16 tokens: two of them are whole within 39 tokens that are alike. Answers are those of
+    plain generation all the same.
+    """
+    loaded = load(folder)
+    prompts = [[*range(30, 69), last] for last in (80, 90)]
+    expected = write_answers(loaded, prompts, max_new_tokens=6, batch_size=1)
+    made, read = PagedEngine(loaded, 2, 256), list[int]()
+    forward = loaded.model.forward
+
+    def count(*args: Any, **named: Any) -> Any:
+        read.append(named["input_ids"].shape[1])
+        return forward(*args, **named)
+
+    loaded.model.forward = count
+    written = []
+    for at, prompt in enumerate(prompts):
+        written.append(Written(f"alike-{at}", prompt, 6))
+        made.submit(written[-1].job)
+        written[-1].tokens()
+    made.close()
+
+    assert [each.tokens() for each in written] == [list(each.ids) for each in expected]
+    assert [tokens for tokens in read if tokens > 1] == [40, 40 - 2 * 16]
 
 
 def test_both_engines_draw_the_same_for_a_seed(folder: Path) -> None:
@@ -291,7 +320,14 @@ def test_a_cache_is_what_answers_need_within_a_third_of_the_memory() -> None:
     )
 
     def pages(memory: int) -> int:
-        return count_pages(config, batch=4, context=300, element_bytes=4, memory_bytes=memory)
+        return count_pages(
+            config,
+            batch=4,
+            context=300,
+            page_tokens=256,
+            element_bytes=4,
+            memory_bytes=memory,
+        )
 
     assert pages(10**12) == 4 * 3
     assert pages(3 * 131_072 * 7) == 7

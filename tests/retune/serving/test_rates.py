@@ -203,4 +203,4 @@ def test_limits_of_keys_without_a_key_are_refused(monkeypatch: pytest.MonkeyPatc
     options |= {"host": "127.0.0.1", "rate": Rate(requests=5)}
 
     with pytest.raises(ConfigError, match="there is no API key"):
-        serve_model("models:/m@champion", ServeOptions(**options))
+        serve_model(["models:/m@champion"], ServeOptions(**options))

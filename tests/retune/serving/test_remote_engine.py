@@ -328,6 +328,17 @@ def test_an_engine_that_is_not_there_is_away(folder: Path) -> None:
     assert str(port) not in away.value.reason
 
 
+def test_an_engine_that_finds_a_version_by_its_name_is_asked_for_it(
+    folder: Path, engine: StandInEngine
+) -> None:
+    """It lists an adapter only once somebody has asked for it."""
+    engine.model, engine.finds = "m-3", "m-4"
+    served = Worker(folder, engine.address, version=4)
+    found = served.open()
+    assert (engine.model, found.engine_name) == ("m-4", "remote")
+    found.engine.close()
+
+
 def test_an_engine_with_another_model_is_away(folder: Path, engine: StandInEngine) -> None:
     """A version has a name of its own there, so that none can answer for another."""
     engine.model = "m-3"

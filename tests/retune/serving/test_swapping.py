@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from benchmarks.serve_load.asking import Place
+from benchmarks.serve_load.changing import SteadyLoad
 from retune.registry.versions.finding import CHAMPION, resolve_version
 from retune.tracking import connect
 from tests.retune.registry.test_registering import Bench
-from tests.retune.serving.conftest import Served
-from tests.waiting import wait_until
+from tests.retune.serving.conftest import NAME, Served
+from tests.waiting import GUARD_SECONDS, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.service]
 
@@ -50,43 +53,57 @@ def spoil(folder: Path) -> None:
     os.replace(f"{path}.new", path)
 
 
-def test_versions_change_without_a_failed_request_and_a_wrong_one_is_refused(
+def test_versions_change_and_a_worker_dies_under_load_and_no_request_is_lost(
     bench: Bench, serve: Callable[..., Served]
 ) -> None:
-    """Version 3 was changed after it was registered: 2 goes on answering, and says so."""
+    """Version 3 was changed after it was registered: 2 goes on answering, and says so.
+
+    Eight clients ask on. Nobody is refused before the worker is killed; those that it was to answer
+    are told, and asked again they are answered. A second model beside it is asked by its name.
+    """
     for seed in (1, 2, 3):
         bench.register("swapped", seed, promote=seed == 1)
     spoil(resolve_version(bench.uri, "swapped", 3)[1])
-    served = serve("models:/swapped@champion", "--store", str(bench.root), "--poll", "0.2")
+    served = serve(
+        *("models:/swapped@champion", f"models:/{NAME}@champion"),
+        *("--store", str(bench.root), "--poll", "0.2"),
+    )
     served.wait_until_ready()
-    asking = Asking(served)
-    try:
-        wait_until(lambda: asking.answers, what="an answer")
-        move(bench, 2)
-        wait_until(lambda: _last(asking) == ("200", "2"), what="an answer of version 2", every=0.2)
-        move(bench, 3)
-        wait_until(lambda: "refused" in served.ready(), what="a refusal", every=0.2)
-        seen = len(asking.answers)
-        wait_until(lambda: len(asking.answers) > seen, what="an answer after it")
-    finally:
-        asking.stop()
+    place = Place("127.0.0.1", int(served.address.rpartition(":")[2]))
+    load = SteadyLoad(place, ("x", "y", "SELECT"), clients=8, max_tokens=24)
 
-    statuses, versions = zip(*asking.answers, strict=True)
-    assert set(statuses) == {200}
-    # In this order, and none after another has answered.
-    assert "".join(versions).lstrip("1").strip("2") == ""
-    refused = served.ready()["refused"]
-    assert refused["version"] == 3
-    assert "is answered otherwise" in refused["reason"]
+    async def change(load: SteadyLoad) -> None:
+        await load.answer(60)
+        await asyncio.to_thread(move, bench, 2)
+        await load.until(lambda: load.versions[-1] == 2)
+        await asyncio.to_thread(move, bench, 3)
+        await asyncio.to_thread(
+            wait_until, lambda: "refused" in served.ready(), what="a refusal", every=0.2
+        )
+        await load.answer(60)
+        assert not load.refused
+        # The one that was started last of those that live: of version 2.
+        max(served.workers(), key=lambda each: each.create_time()).kill()
+        await load.until(lambda: load.refused)
+        await load.answer(60)
+
+    # Three loads of a model, each of which may take what a test waits for one.
+    asyncio.run(asyncio.wait_for(load.run(change), 3 * GUARD_SECONDS))
+
+    assert load.faults() == []
+    assert load.refused["worker_died"] >= 1
+    assert (set(load.versions), load.versions[0], load.versions[-1]) == ({1, 2}, 1, 2)
+    told = served.ready()
+    assert told["refused"]["version"] == 3
+    assert "is answered otherwise" in told["refused"]["reason"]
+    assert told["further"] == [{"status": "ready", "model": NAME, "version": 1}]
+    beside = served.post("/v1/completions", model=NAME, prompt="x", max_tokens=2).json()
+    assert beside["model"] == NAME
     counters = served.get("/metrics").text
     assert 'retune_serving_swaps_total{outcome="done"} 1.0' in counters
     assert 'retune_serving_swaps_total{outcome="refused"} 1.0' in counters
-    wait_until(lambda: len(served.workers()) == 1, what="the end of the others", every=0.2)
-
-
-def _last(asking: Asking) -> tuple[str, str]:
-    status, version = asking.answers[-1]
-    return str(status), version
+    assert "retune_serving_worker_restarts_total 1.0" in counters
+    wait_until(lambda: len(served.workers()) == 2, what="the end of the others", every=0.2)
 
 
 def test_a_challenger_answers_its_share_and_no_request_is_lost_with_its_process(

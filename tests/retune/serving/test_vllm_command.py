@@ -41,7 +41,7 @@ def words_of(
     scored = ScoredModel(digest="d", weights=folder, tokenizer=folder, adapter=adapter)
     served = ServedModel(name="sql", address="sql", scored=scored, **model)
     settings = SETTINGS.model_copy(update={"context": context})
-    return vllm_words(served, settings, "127.0.0.1", 8001)
+    return vllm_words([served], settings, "127.0.0.1", 8001)
 
 
 def option(words: list[str], name: str) -> str:
@@ -137,3 +137,31 @@ def test_an_address_is_read_with_and_without_its_version(text: str) -> None:
 def test_an_empty_key_is_none() -> None:
     assert read_engine_key({"RETUNE_ENGINE_KEY": " "}) is None
     assert read_engine_key({"RETUNE_ENGINE_KEY": "k\n"}) == "k"
+
+
+def adapted(name: str, weights: Path, adapter: Path | None) -> ServedModel:
+    scored = ScoredModel(digest="d", weights=weights, tokenizer=weights, adapter=adapter)
+    return ServedModel(name=name, address=name, scored=scored, version=3)
+
+
+def test_adapters_over_one_base_are_served_by_one_command(folder: Path, tmp_path: Path) -> None:
+    """With room for the largest rank, and for all of them in one batch."""
+    ranks = {"a": 8, "b": 30}
+    models = [
+        adapted(name, folder, write_adapter(tmp_path / name, r=rank))
+        for name, rank in ranks.items()
+    ]
+    words = vllm_words(models, SETTINGS, "127.0.0.1", 8001)
+    at = words.index("--lora-modules")
+    assert words[at + 1 : at + 3] == [f"a-3={tmp_path / 'a'}", f"b-3={tmp_path / 'b'}"]
+    assert (option(words, "--max-loras"), option(words, "--max-lora-rank")) == ("2", "32")
+
+
+def test_models_that_one_vllm_cannot_hold_are_refused(folder: Path, tmp_path: Path) -> None:
+    """A whole model beside an adapter, and adapters over two bases."""
+    adapter = write_adapter(tmp_path / "a")
+    first = adapted("a", folder, adapter)
+    with pytest.raises(ConfigError, match="whole: is no adapter, and one vLLM"):
+        vllm_words([first, adapted("whole", folder, None)], SETTINGS, "127.0.0.1", 8001)
+    with pytest.raises(ConfigError, match=r"b: stands on .*, and a on .*; one vLLM has one base"):
+        vllm_words([first, adapted("b", adapter, adapter)], SETTINGS, "127.0.0.1", 8001)

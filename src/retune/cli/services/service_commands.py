@@ -29,9 +29,11 @@ def ui(
 
 def serve(
     model: Annotated[
-        str,
+        list[str],
         typer.Argument(
-            help="models:/NAME@ALIAS, models:/NAME/VERSION, a folder, a hub id.", metavar="MODEL"
+            help="models:/NAME@ALIAS, models:/NAME/VERSION, a folder, a hub id; several are asked "
+            "by their names.",
+            metavar="MODEL...",
         ),
     ],
     recipe: Annotated[

@@ -31,6 +31,7 @@ from retune.serving.notices import Notice
 from retune.serving.rates import Rate
 from retune.serving.request_log import RequestLog
 from retune.serving.server import Limits, Server
+from retune.serving.several import Found, refuse_equal_names
 from retune.serving.validating import read_databases
 
 _VLLM = "http://127.0.0.1:8001"
@@ -71,15 +72,17 @@ class ServeOptions:
     log: LogOptions | None
 
 
-def serve_model(text: str, options: ServeOptions) -> None:
-    """Find a model, and answer for it until the command is stopped.
+def serve_model(texts: Sequence[str], options: ServeOptions) -> None:
+    """Find models, and answer for them until the command is stopped.
 
     Args:
-        text: Its name: an address of the registry, a folder, a hub id.
+        texts: Their names: an address of the registry, a folder, a hub id each. The first one
+            answers where a request names none.
         options: Of the command.
 
     Raises:
-        ConfigError: There is none of this name, or strangers could ask without a key.
+        ConfigError: There is none of a name, two are called alike, or strangers could ask without
+            a key.
         ArtifactError: Files of a version are gone, or nothing proves it.
         ServiceError: MLflow does not answer, or the port is taken.
     """
@@ -97,9 +100,10 @@ def serve_model(text: str, options: ServeOptions) -> None:
             "--key-requests and --key-tokens bound what a key may ask for, and there is no API "
             f"key. Name a file with --keys, set {VARIABLE}, or leave the limits out."
         )
-    if options.trial is not None and not _follows_champion(text):
+    _refuse_options_of_one(texts, options)
+    if options.trial is not None and not _follows_champion(texts[0]):
         raise ConfigError(
-            f"{text}: a challenger (--challenger, --canary, --shadow) is served beside its "
+            f"{texts[0]}: a challenger (--challenger, --canary, --shadow) is served beside its "
             "champion. Name the model as models:/NAME@champion."
         )
     if options.engine_model is not None and options.engine is None:
@@ -112,11 +116,10 @@ def serve_model(text: str, options: ServeOptions) -> None:
     settings = _engine_settings(options)
     databases = read_databases(options.databases)
     refuse_taken_port("retune serve", options.port, "--port", options.host)
-    place = _find_place(text, options)
-    source = find_source(text, options, place)
+    first, *further = find_models(texts, options)
     server = Server(
-        source,
-        source.find(),
+        first.source,
+        first.model,
         settings,
         options.limits,
         keys,
@@ -126,8 +129,9 @@ def serve_model(text: str, options: ServeOptions) -> None:
         databases,
         options.rate,
         options.trial,
-        _teller(text, place, options) if place is not None else None,
+        first.tell,
         options.swap,
+        further,
     )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     uvicorn.run(
@@ -142,15 +146,15 @@ def serve_model(text: str, options: ServeOptions) -> None:
     )
 
 
-def print_command(text: str, options: ServeOptions) -> None:
-    """Print the command by which vLLM serves a model where ``--engine`` asks it.
+def print_command(texts: Sequence[str], options: ServeOptions) -> None:
+    """Print the command by which vLLM serves models where ``--engine`` asks it.
 
     Args:
-        text: Its name: an address of the registry, a folder, a hub id.
+        texts: Their names: an address of the registry, a folder, a hub id each.
         options: Of the command.
 
     Raises:
-        ConfigError: There is none of this name, or vLLM cannot serve it.
+        ConfigError: There is none of a name, or vLLM cannot serve them together.
         ArtifactError: Files of a version are gone, or nothing proves it.
         ServiceError: MLflow does not answer.
     """
@@ -163,7 +167,8 @@ def print_command(text: str, options: ServeOptions) -> None:
     # A name is that of a host or a container, as others see it: there vLLM listens to all.
     host = place.hostname if place.hostname in _LOOPBACK else "0.0.0.0"
     port = place.port or (443 if place.scheme == "https" else 80)
-    served = find_source(text, options, _find_place(text, options)).find()
+    _refuse_options_of_one(texts, options)
+    served = [each.model for each in find_models(texts, options)]
     print(shell_line(*vllm_words(served, settings, str(host), port)))
 
 
@@ -183,6 +188,42 @@ def _engine_settings(options: ServeOptions) -> EngineSettings:
         default_tokens=min(options.default_tokens, options.limits.output_tokens),
         remote=remote,
     )
+
+
+def _refuse_options_of_one(texts: Sequence[str], options: ServeOptions) -> None:
+    given = {
+        "--name": options.name,
+        "--engine-model": options.engine_model,
+        "--challenger, --canary and --shadow": options.trial,
+    }
+    odd = [name for name, value in given.items() if value is not None]
+    if odd and len(texts) > 1:
+        raise ConfigError(
+            f"{', '.join(odd)}: are of one model, and {len(texts)} are named ({', '.join(texts)}). "
+            "Leave it out, or serve each by a command of its own."
+        )
+
+
+def find_models(texts: Sequence[str], options: ServeOptions) -> list[Found]:
+    """Find all models of a command.
+
+    Args:
+        texts: Their names, at least one.
+        options: Of the command.
+
+    Raises:
+        ConfigError: There is none of a name, two are called alike, or the recipe is wrong.
+        ArtifactError: Files of a version are gone, or nothing proves it.
+        ServiceError: MLflow does not answer.
+    """
+    places = [_find_place(text, options) for text in texts]
+    sources = [find_source(text, options, place) for text, place in zip(texts, places, strict=True)]
+    found = [
+        Found(source, source.find(), _teller(source.text, place, options) if place else None)
+        for source, place in zip(sources, places, strict=True)
+    ]
+    refuse_equal_names(found)
+    return found
 
 
 def _follows_champion(text: str) -> bool:
