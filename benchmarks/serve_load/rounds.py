@@ -51,7 +51,7 @@ def start_sides(stack: ExitStack, folder: Path, *, whole_memory: bool) -> list[S
     words += ["--continuous-batching", "--dtype", "float32"]
     wanted = {"transformers, small cache": [*words, "--cb-num-blocks", str(_PAGES)]}
     wanted |= {"transformers": words} if whole_memory else {}
-    sides = []
+    sides: list[Side] = []
     for name, command in wanted.items():
         server = ServerProcess(command, folder / f"{len(sides)}.log")
         stack.callback(server.close)
