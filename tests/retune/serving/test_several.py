@@ -27,7 +27,7 @@ def with_other(state: str = "ready") -> tuple[Server, Writer, Writer]:
     first, second = Writer("of m"), Writer("of other", model=OTHER, state=state)
     server = make_server(first)
     held: Any = SimpleNamespace(current=second, model=OTHER, refused=None)
-    server.further = FurtherModels([Found(SOURCE, OTHER)], lambda source, model: held)
+    server.further = FurtherModels([Found(SOURCE, OTHER)], lambda found: held)
     return server, first, second
 
 
