@@ -96,7 +96,7 @@ class Brevity(evaluate.Metric):
 
 
 def test_answers_are_gated_by_metrics_of_text_and_a_teams_own_guards(tmp_path: Path) -> None:
-    """The metric of a folder guards where chrF decides; every row's references are kept."""
+    """The metric of a folder and a rule guard where chrF decides; all references are kept."""
     rows = [
         {"instruction": f"Diga o número {at}", "output": [f"O número é {at}.", f"É {at}."]}
         for at in range(60)
@@ -106,23 +106,32 @@ def test_answers_are_gated_by_metrics_of_text_and_a_teams_own_guards(tmp_path: P
         tmp_path / "project",
         rows,
         probes=None,
-        scoring={"max_new_tokens": 8, "resamples": 200, "text_metrics": metrics},
-        gate={"metric": "chrf", "guards": {"own_metric.brevity": 0.5}},
+        scoring={
+            "max_new_tokens": 8,
+            "resamples": 200,
+            "text_metrics": metrics,
+            "rubrics": [{"kind": "length", "at_most": 50}],
+        },
+        gate={"metric": "chrf", "guards": {"own_metric.brevity": 0.5, "rubric_length": 0.5}},
     )
     folder = recipe.parent / "metrics" / "brevity"
     folder.mkdir(parents=True)
     (folder / "brevity.py").write_text(OWN_METRIC, "utf-8")
     summary = last_json(retune(recipe, "--json"))
     figures = {"perplexity", "general_text_bits_per_byte", "chrf", "bleu", "own_metric.brevity"}
+    figures.add("rubric_length")
     assert all(set(metrics) == figures for metrics in summary["models"].values())
     assert "chrF" in summary["decision"]["reasons"][0]
-    assert [each["metric"] for each in summary["decision"]["guards"]] == ["own_metric.brevity"]
+    guards = [each["metric"] for each in summary["decision"]["guards"]]
+    assert guards == ["own_metric.brevity", "rubric_length"]
     assert len(summary["samples"]) == 3
     reports = (recipe.parent / ".retune" / "score_text").glob("*/rows.jsonl")
     kept = [json.loads(line) for each in reports for line in each.read_text("utf-8").splitlines()]
     assert kept and all(len(row["references"]) == 2 for row in kept)
-    page = Path(summary["report"]) / "report.html"
-    assert "Brevity" in page.read_text("utf-8")
+    page = (Path(summary["report"]) / "report.html").read_text("utf-8")
+    assert "Brevity" in page and "Rubric length" in page
+    # Every held-out row can be looked through.
+    assert "A row is won where the released model has the higher chrF than the base." in page
 
 
 def test_every_probe_can_be_asked_for(tmp_path: Path) -> None:
