@@ -17,7 +17,7 @@ from retune.score_records import (
     ModelScores,
     ScoreReport,
 )
-from retune.scoring import stages
+from retune.scoring.judge import stages
 from retune.scoring.judge.kept_answers import ANSWERS_FOLDER
 from retune.scoring.judge.standing import doubt_judge, stand
 from tasks.champion import Scores

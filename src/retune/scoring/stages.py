@@ -7,12 +7,6 @@ from typing import Annotated
 from retune.model_records import ScoredModel
 from retune.modeling.libraries import ADAPTED
 from retune.recipe.sections.base import Devices, Text
-from retune.recipe.sections.judge import (
-    JudgeBudget,
-    JudgeLanguage,
-    JudgePrices,
-    JudgeRuntime,
-)
 from retune.recipe.sections.rubrics import RubricConfig
 from retune.recipe.sections.scoring import (
     ClassifyBy,
@@ -21,11 +15,12 @@ from retune.recipe.sections.scoring import (
     TextMetricName,
     TextNormaliser,
 )
-from retune.records import DatasetRef, Record, SideRef, Source, SplitRef
-from retune.score_records import JudgeAgreement, JudgedAnswers, ScoreReport
+from retune.records import Record, SideRef, Source
+from retune.score_records import ScoreReport
 from retune.spine.stage import Settings, Workdir, reads, stage
 
-_SCORED = (*ADAPTED, "numpy", "scipy")
+SCORED = (*ADAPTED, "numpy", "scipy")
+"""Libraries that the scores of any model depend on."""
 
 BatchSize = Annotated[int, reads("scoring.runtime.batch_size")]
 ScoringDevices = Annotated[Devices, reads("scoring.runtime.devices")]
@@ -51,7 +46,7 @@ class LossSettings(Settings):
     devices: ScoringDevices
 
 
-@stage(ScoreInputs, version=4, libraries=_SCORED, on_device=True)
+@stage(ScoreInputs, version=4, libraries=SCORED, on_device=True)
 def score_perplexity(inputs: ScoreInputs, settings: LossSettings, work: Workdir) -> ScoreReport:
     """Measure how surprised a model is by the reference answers."""
     from retune.scoring.perplexity import score_perplexity
@@ -78,7 +73,7 @@ class WatchSettings(SqlSettings):
     """What the scorers read that a training may be watched by."""
 
 
-@stage(ScoreInputs, version=5, libraries=(*_SCORED, "sqlglot"), on_device=True)
+@stage(ScoreInputs, version=5, libraries=(*SCORED, "sqlglot"), on_device=True)
 def score_sql(inputs: ScoreInputs, settings: SqlSettings, work: Workdir) -> ScoreReport:
     """Let a model write a query for each row, and compare it with the reference."""
     from retune.scoring.sql.answers import score_sql
@@ -121,7 +116,7 @@ class TextMetricSettings(AnswerSettings):
 @stage(
     TextMetricInputs,
     version=1,
-    libraries=(*_SCORED, "datasets", "evaluate", "rouge_score", "sacrebleu"),
+    libraries=(*SCORED, "datasets", "evaluate", "rouge_score", "sacrebleu"),
     on_device=True,
 )
 def score_text(
@@ -159,109 +154,6 @@ def check_rubrics(inputs: RubricInputs, settings: RubricSettings, work: Workdir)
     return check_rubrics(inputs, settings, work)
 
 
-class JudgeInputs(Record):
-    """Two models' answers to the same rows, and how a judge is asked which is better."""
-
-    challenger: ScoreReport
-    """Of `score_text`, as the opponent's."""
-    opponent: ScoreReport
-    split: SplitRef
-    """Names the held-out rows."""
-    sources: tuple[DatasetRef, ...]
-    """What they ask."""
-    system: str | None
-    """The recipe's system message."""
-    wording: Source
-    """The text that the judge is asked by."""
-    itself: tuple[str, ...]
-    """Which of the models the judge is itself, or was trained from."""
-
-
-class LocalJudgeInputs(JudgeInputs):
-    """The same, with a judge of this machine."""
-
-    judge: ScoredModel
-
-
-class CheckJudgeInputs(Record):
-    """Pairs that people have judged, and how a judge is asked about them."""
-
-    human_verdicts: Source
-    wording: Source
-
-
-class CheckLocalJudgeInputs(CheckJudgeInputs):
-    """The same, with a judge of this machine."""
-
-    judge: ScoredModel
-
-
-class JudgementSettings(Settings):
-    """How any judge is asked."""
-
-    language: Annotated[JudgeLanguage, reads("judge.language")]
-    rubric: Annotated[str | None, reads("judge.rubric")]
-    max_new_tokens: Annotated[int, reads("judge.max_new_tokens")]
-    resamples: Resamples
-
-
-class JudgeSettings(JudgementSettings):
-    """A judge at an endpoint, and what it may take."""
-
-    endpoint: Annotated[str, reads("judge.endpoint")]
-    model: Annotated[str, reads("judge.model")]
-    revision: Annotated[str | None, reads("judge.revision")]
-    budget: Annotated[JudgeBudget, reads("judge.budget")]
-    prices: Annotated[JudgePrices | None, reads("judge.prices")]
-    runtime: Annotated[JudgeRuntime, reads("judge.runtime")]
-
-
-class LocalJudgeSettings(JudgementSettings):
-    """How a judge of this machine is run."""
-
-    batch_size: BatchSize
-    devices: ScoringDevices
-
-
-_JUDGED = ("numpy", "scipy")
-
-
-@stage(CheckJudgeInputs, version=1, libraries=_JUDGED)
-def check_judge(inputs: CheckJudgeInputs, settings: JudgeSettings, work: Workdir) -> JudgeAgreement:
-    """Hold a judge at an endpoint against people."""
-    from retune.scoring.judge.agreement import check_judge
-
-    return check_judge(inputs, settings, work)
-
-
-@stage(CheckLocalJudgeInputs, version=1, libraries=_SCORED, on_device=True)
-def check_local_judge(
-    inputs: CheckLocalJudgeInputs, settings: LocalJudgeSettings, work: Workdir
-) -> JudgeAgreement:
-    """Hold a model of this machine, as a judge, against people."""
-    from retune.scoring.judge.agreement import check_local_judge
-
-    return check_local_judge(inputs, settings, work)
-
-
-@stage(JudgeInputs, version=1, libraries=_JUDGED)
-def judge_answers(inputs: JudgeInputs, settings: JudgeSettings, work: Workdir) -> JudgedAnswers:
-    """Let a judge at an endpoint compare two models' answers."""
-    from retune.scoring.judge.win_rate import judge_answers
-
-    return judge_answers(inputs, settings, work)
-
-
-@stage(LocalJudgeInputs, version=1, libraries=_SCORED, on_device=True)
-def judge_answers_locally(
-    inputs: LocalJudgeInputs, settings: LocalJudgeSettings, work: Workdir
-) -> JudgedAnswers:
-    """Let a model of this machine compare two models' answers."""
-    from retune.scoring.judge.win_rate import judge_answers_locally
-
-    return judge_answers_locally(inputs, settings, work)
-
-
 class TextInputs(Record):
     """A model and the texts that it is scored on."""
 
@@ -269,7 +161,7 @@ class TextInputs(Record):
     text: Source
 
 
-@stage(TextInputs, version=3, libraries=_SCORED, on_device=True)
+@stage(TextInputs, version=3, libraries=SCORED, on_device=True)
 def score_general_text(inputs: TextInputs, settings: LossSettings, work: Workdir) -> ScoreReport:
     """Measure what a model says of texts that are no rows."""
     from retune.scoring.general_text import score_general_text
@@ -290,7 +182,7 @@ class LabelSettings(AnswerSettings):
     resamples: Resamples
 
 
-@stage(LabelInputs, version=5, libraries=(*_SCORED, "matplotlib", "scikit-learn"), on_device=True)
+@stage(LabelInputs, version=5, libraries=(*SCORED, "matplotlib", "scikit-learn"), on_device=True)
 def score_labels(inputs: LabelInputs, settings: LabelSettings, work: Workdir) -> ScoreReport:
     """Score which class a model puts each row into."""
     from retune.scoring.labels import score_labels
@@ -340,7 +232,7 @@ class ProbeSettings(Settings):
     devices: ScoringDevices
 
 
-@stage(ProbeInputs, version=3, libraries=_SCORED, on_device=True)
+@stage(ProbeInputs, version=3, libraries=SCORED, on_device=True)
 def probe_model(inputs: ProbeInputs, settings: ProbeSettings, work: Workdir) -> ScoreReport:
     """Ask a model fixed questions, and judge its answers."""
     from retune.scoring.probes.probe_models import probe_model
@@ -376,7 +268,7 @@ class CounterfactualSettings(ProbeSettings):
     resamples: Resamples
 
 
-@stage(ProbeInputs, version=3, libraries=_SCORED, on_device=True)
+@stage(ProbeInputs, version=3, libraries=SCORED, on_device=True)
 def probe_counterfactuals(
     inputs: ProbeInputs, settings: CounterfactualSettings, work: Workdir
 ) -> ScoreReport:
@@ -403,7 +295,7 @@ class RobustnessSettings(SqlSettings):
     resamples: Resamples
 
 
-@stage(RobustnessInputs, version=3, libraries=(*_SCORED, "sqlglot"), on_device=True)
+@stage(RobustnessInputs, version=3, libraries=(*SCORED, "sqlglot"), on_device=True)
 def probe_robustness(
     inputs: RobustnessInputs, settings: RobustnessSettings, work: Workdir
 ) -> ScoreReport:

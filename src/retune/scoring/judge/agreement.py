@@ -31,15 +31,15 @@ from retune.scoring.judge.asking import (
 )
 from retune.scoring.judge.opening import open_asking, open_local_asking
 from retune.scoring.judge.spending import Purse
-from retune.scoring.judge.verdict_files import JudgedPair, load_verdicts
-from retune.scoring.judge.wording import Pair, Verdict
-from retune.scoring.outcomes import write_lines
-from retune.scoring.stages import (
+from retune.scoring.judge.stages import (
     CheckJudgeInputs,
     CheckLocalJudgeInputs,
     JudgeSettings,
     LocalJudgeSettings,
 )
+from retune.scoring.judge.verdict_files import JudgedPair, load_verdicts
+from retune.scoring.judge.wording import Pair, Verdict
+from retune.scoring.outcomes import write_lines
 from retune.scoring.uncertainty.estimates import estimate_rate, estimate_table
 from retune.scoring.uncertainty.paired import paired_difference
 from retune.scoring.uncertainty.resampling import Floats

@@ -11,8 +11,8 @@ from retune.scoring.judge.asking import Asking
 from retune.scoring.judge.endpoint import EndpointJudge
 from retune.scoring.judge.kept_answers import ANSWERS_FOLDER, KeptAnswers
 from retune.scoring.judge.spending import Purse
+from retune.scoring.judge.stages import JudgeSettings, LocalJudgeSettings
 from retune.scoring.judge.wording import Wording
-from retune.scoring.stages import JudgeSettings, LocalJudgeSettings
 from retune.spine.stage import Workdir
 
 

@@ -18,14 +18,14 @@ from retune.scoring.judge.asked import read_asked
 from retune.scoring.judge.asking import Asking, PairVerdict, count_reasons, list_first_preferred
 from retune.scoring.judge.opening import open_asking, open_local_asking
 from retune.scoring.judge.spending import Purse
-from retune.scoring.judge.wording import Pair
-from retune.scoring.outcomes import read_outcomes, write_outcomes
-from retune.scoring.stages import (
+from retune.scoring.judge.stages import (
     JudgeInputs,
     JudgeSettings,
     LocalJudgeInputs,
     LocalJudgeSettings,
 )
+from retune.scoring.judge.wording import Pair
+from retune.scoring.outcomes import read_outcomes, write_outcomes
 from retune.scoring.uncertainty.estimates import estimate_rate, estimate_ratio, wilson_interval
 from retune.spine.stage import Workdir
 

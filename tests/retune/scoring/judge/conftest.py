@@ -16,8 +16,8 @@ from retune.digests import digest_folder
 from retune.records import DatasetRef, SplitRef
 from retune.score_records import ScoreReport
 from retune.scoring.judge.kept_answers import ANSWERS_FOLDER
+from retune.scoring.judge.stages import JudgeSettings
 from retune.scoring.outcomes import write_outcomes
-from retune.scoring.stages import JudgeSettings
 from retune.spine.stage import Workdir
 from tests.judge_stand_in import StandInJudge, standing_in
 from tests.making import make_workdir, settings_of

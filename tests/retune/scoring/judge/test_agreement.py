@@ -14,10 +14,10 @@ from retune.recipe.sections import JudgeConfig
 from retune.score_records import JudgeAgreement, JudgeSpending
 from retune.scoring.judge.agreement import check_judge, measure_agreement
 from retune.scoring.judge.asking import Judgement, PairVerdict
+from retune.scoring.judge.stages import CheckJudgeInputs
 from retune.scoring.judge.standing import doubt_judge
 from retune.scoring.judge.verdict_files import JudgedPair, load_verdicts
 from retune.scoring.judge.wording import Pair, Verdict, locate_wording
-from retune.scoring.stages import CheckJudgeInputs
 from tests.judge_stand_in import (
     Rule,
     StandInJudge,

@@ -11,10 +11,10 @@ from retune.scoring.judge.agreement import check_local_judge
 from retune.scoring.judge.kept_answers import Said
 from retune.scoring.judge.local_judge import LocalJudge
 from retune.scoring.judge.spending import Purse
+from retune.scoring.judge.stages import CheckLocalJudgeInputs, LocalJudgeInputs, LocalJudgeSettings
 from retune.scoring.judge.standing import doubt_judge
 from retune.scoring.judge.win_rate import judge_answers_locally
 from retune.scoring.judge.wording import locate_wording
-from retune.scoring.stages import CheckLocalJudgeInputs, LocalJudgeInputs, LocalJudgeSettings
 from tests.making import settings_of, source_of
 from tests.retune.scoring.judge.conftest import (
     work_in,

@@ -14,11 +14,11 @@ from retune.errors import ScoringError, ServiceError
 from retune.recipe.sections import JudgeConfig
 from retune.score_records import JudgedAnswers
 from retune.scoring.judge.asked import read_asked, write_asked
+from retune.scoring.judge.stages import JudgeInputs
 from retune.scoring.judge.standing import stand
 from retune.scoring.judge.win_rate import estimate_win_rate, judge_answers
 from retune.scoring.judge.wording import locate_wording
 from retune.scoring.outcomes import read_outcomes
-from retune.scoring.stages import JudgeInputs
 from tests.judge_stand_in import StandInJudge, always_first, nonsense, preferring
 from tests.retune.scoring.judge.conftest import (
     judge_settings,
