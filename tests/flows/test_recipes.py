@@ -179,6 +179,27 @@ def test_a_judge_that_people_agree_with_decides(retune: Retune, tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_documentation_is_gated_by_what_the_model_writes(retune: Retune) -> None:
+    """As the recipe says in large: chrF decides, and words and perplexity are guards.
+
+    Ten steps teach the embedded base no English, so that perplexity falls and no answer is better:
+    the guards hold, and the challenger is rejected. What is trained is what the test of the recipe
+    has trained.
+    """
+    path = REPOSITORY / "conf" / "recipes" / "gpt_oss_documentation.yaml"
+    gate = {"gate.metric": "chrf", "gate.guards": "{token_f1: 0.02, perplexity: 0.1}"}
+    settings = [f"--set={name}={value}" for name, value in {**FEW_STEPS, **gate}.items()]
+    decision = last_json(retune("run", str(path), "--json", *settings))["decision"]
+    assert (decision["metric"], decision["promote"]) == ("chrf", False)
+    assert {each["metric"] for each in decision["comparisons"]} >= {
+        "chrf",
+        "token_f1",
+        "perplexity",
+    }
+    assert len(decision["reasons"]) == 1 and "chrF" in decision["reasons"][0]
+
+
+@pytest.mark.slow
 def test_full_is_compared_with_lora_in_small(retune: Retune) -> None:
     """Both finish, with quality, memory and parameters; each at the learning rate of its variant.
 

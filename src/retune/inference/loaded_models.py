@@ -80,6 +80,21 @@ class ModelSlot:
             share_batches(self._loaded.model, self._replicas)
         return self._loaded
 
+    def keep(self, scored: ScoredModel, loaded: LoadedModel) -> None:
+        """Keep a model that a stage has loaded, for those that use it next.
+
+        One on another device, or with weights of another type, than `get` would load is let go.
+
+        Args:
+            scored: What it is, plain and whole on its device.
+            loaded: From these very files.
+        """
+        self.clear()
+        device = choose_device()
+        as_loaded = (loaded.model.device.type, loaded.model.dtype, loaded.placement)
+        if as_loaded == (device.type, choose_dtype("auto", device), scored.place.placement):
+            self._loaded, self._held = loaded, (scored.digest, scored.place)
+
     def _close(self) -> None:
         if self._replicas is not None:
             self._replicas.close()

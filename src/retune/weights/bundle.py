@@ -66,12 +66,15 @@ def bundle_adapter(inputs: MergeInputs, settings: BundleSettings, work: Workdir)
     released = _load(weights, adapter, tokenizer, end_token_ids(tokenizer, weights), place)
     difference = compare_outputs(before, evaluate_outputs(released, rows, answers=answers))
     _refuse_difference(difference)
-    return MergedRef(
+    bundle = MergedRef(
         digest=digest_folder(work.artifact),
         folder=work.artifact,
         bundled=True,
         **difference.figures(),
     )
+    # It is scored without loading it once more.
+    SLOT.keep(bundle.as_scored(), released)
+    return bundle
 
 
 def _load(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +14,7 @@ from retune.data.chats.tokenizers import end_token_ids, load_tokenizer
 from retune.data.tables import read_rows
 from retune.digests import digest_folder
 from retune.errors import StageError
-from retune.inference.loaded_models import SLOT, load_parts
+from retune.inference.loaded_models import SLOT, LoadedModel, load_parts
 from retune.model_records import MergedRef
 from retune.modeling.devices import choose_device
 from retune.modeling.placement import StagePlaces
@@ -72,13 +73,16 @@ def merge_adapter(inputs: MergeInputs, settings: MergeSettings, work: Workdir) -
     task.tokenizer.save_pretrained(work.artifact)
     # Two models of this size need not be held at once.
     SLOT.clear()
-    after, found = _read_again(task)
+    after, found, reloaded = _read_again(task)
     difference = compare_outputs(written.before, after)
     _refuse_lost(written.digests, found, difference)
     _refuse_rounding(difference, settings.merge.tolerance, task.dtype)
-    return MergedRef(
+    merged = MergedRef(
         digest=digest_folder(work.artifact), folder=work.artifact, **difference.figures()
     )
+    if reloaded is not None:
+        _keep(merged, reloaded)
+    return merged
 
 
 def _prepare(inputs: MergeInputs, settings: MergeSettings, work: Workdir) -> MergeTask:
@@ -114,8 +118,15 @@ def _merge(task: MergeTask) -> Written:
     return merge_whole(task)
 
 
-def _read_again(task: MergeTask) -> tuple[ModelOutputs, dict[str, str]]:
-    """Load what was written; return what it says, and the digests of its weights."""
+def _keep(merged: MergedRef, reloaded: LoadedModel) -> None:
+    """Let the merged model be scored without loading it once more."""
+    tokenizer = load_tokenizer(merged.folder)
+    end_ids = end_token_ids(tokenizer, merged.folder)
+    SLOT.keep(merged.as_scored(), replace(reloaded, tokenizer=tokenizer, end_ids=end_ids))
+
+
+def _read_again(task: MergeTask) -> tuple[ModelOutputs, dict[str, str], LoadedModel | None]:
+    """Load what was written: what it says, its weights' digests, and itself where it is whole."""
     folder = task.work.artifact
     if task.placement == "offloaded":
         model, stored = open_stored(
@@ -127,7 +138,7 @@ def _read_again(task: MergeTask) -> tuple[ModelOutputs, dict[str, str]]:
         digests = {
             name: digest_weight(round_to(stored[name], task.dtype)) for name in names.canonical()
         }
-        return said, digests
+        return said, digests, None
     reloaded = load_parts(
         folder,
         None,
@@ -137,9 +148,8 @@ def _read_again(task: MergeTask) -> tuple[ModelOutputs, dict[str, str]]:
         device=task.device,
     )
     weights = reloaded.model.named_parameters()
-    return evaluate_outputs(reloaded, task.rows), {
-        name: digest_weight(round_to(weight, task.dtype)) for name, weight in weights
-    }
+    digests = {name: digest_weight(round_to(weight, task.dtype)) for name, weight in weights}
+    return evaluate_outputs(reloaded, task.rows), digests, reloaded
 
 
 def _choose_dtype(wanted: str | None, base: Path) -> torch.dtype:

@@ -16,8 +16,14 @@ from safetensors.torch import load_file, save_file
 from retune.data.chats.templates import locate_shipped, read_template
 from retune.data.chats.tokenizers import end_token_ids, load_tokenizer
 from retune.errors import StageError
-from retune.inference.loaded_models import load_causal_model
-from retune.model_records import AdapterRef, BaseRef, MergedRef
+from retune.inference import loaded_models
+from retune.inference.loaded_models import (
+    SLOT,
+    LoadedModel,
+    load_causal_model,
+    load_scored_model,
+)
+from retune.model_records import AdapterRef, BaseRef, MergedRef, ScoredModel
 from retune.modeling.methods.lora import as_peft
 from retune.modeling.snapshots import locate_base
 from retune.records import ChatRef, SideRef
@@ -61,6 +67,31 @@ def merge(base: BaseRef, side: SideRef, work: Workdir, folder: Path, **config: A
         settings_of(MergeSettings, merge={"check_rows": 3, **config}),
         work,
     )
+
+
+def test_the_merged_model_is_scored_without_loading_it_again(
+    base: BaseRef,
+    held_out: SideRef,
+    work: Workdir,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the next stage is given is what it would have loaded from the files, bit for bit."""
+    merged = merge(base, held_out, work, tmp_path / "adapter")
+    scored = merged.as_scored()
+    plain = load_scored_model(scored)
+
+    def refuse(_: ScoredModel) -> LoadedModel:
+        raise AssertionError("loaded once more")
+
+    monkeypatch.setattr(loaded_models, "load_scored_model", refuse)
+    kept = SLOT.get(scored)
+    ours, theirs = kept.model.state_dict(), plain.model.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert kept.end_ids == plain.end_ids and not kept.model.training
+    with pytest.raises(AssertionError, match="loaded once more"):
+        SLOT.get(scored.held("nf4", scored.place))
 
 
 def test_the_snapshot_holds_the_template_in_use(
