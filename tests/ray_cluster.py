@@ -14,8 +14,13 @@ import pytest
 from tests.tiny_models import REPOSITORY
 from tests.waiting import GUARD_SECONDS
 
-# Nothing is told to anybody, and memory that others use ends no worker.
-VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
+# Nothing is told to anybody, memory that others use ends no worker, and workers take turns with
+# other tests: as nice as Ray has them, they hardly run while each core has another process.
+VARIABLES = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_worker_niceness": "0",
+}
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
