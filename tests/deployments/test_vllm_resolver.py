@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.tracking._model_registry import utils as registry_addresses
+from mlflow.tracking._tracking_service import utils as tracking_addresses
 
 from retune.tracking.addresses import default_uri
 from tests.serving import copy_tracking_database
@@ -54,6 +56,9 @@ class Bench:
             ("RETUNE_RESOLVER_CACHE", str(root / "cache")),
         ):
             monkeypatch.setenv(name, value)
+        # In vLLM's process nobody has set an address but by these variables; here others may have.
+        monkeypatch.setattr(tracking_addresses, "_tracking_uri", None)
+        monkeypatch.setattr(registry_addresses, "_registry_uri", None)
         self.client = MlflowClient(uri)
         self.experiment = self.client.create_experiment("e", artifact_location=str(root / "runs"))
         self.client.create_registered_model("text-to-sql")
