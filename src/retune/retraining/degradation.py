@@ -16,7 +16,8 @@ from retune.retraining.findings import TriggerFinding
 from retune.retraining.two_samples import Sample, SampleDifference, compare_samples
 from retune.score_records import ScoreReport
 from retune.scoring.classification.counts import macro_f1, number_labels, tabulate_counts
-from retune.scoring.figures import Figure, column_of, figure_of
+from retune.scoring.figure import Figure
+from retune.scoring.figures import column_of, figure_of
 from retune.scoring.free_text.corpus_bleu import bleu_of_sums
 from retune.scoring.outcomes import read_outcomes
 from retune.scoring.uncertainty.exchanging import FEWEST_UNITS
