@@ -46,6 +46,8 @@ os.environ |= {
 # Expected values are those of a CPU, on any machine; `make test-gpu` runs what needs a GPU.
 if not os.environ.get("RETUNE_TEST_GPU"):
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# What one process of the tests has compiled, the hundreds that follow need not.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Nothing of this machine's own settings is for tests.
 for _name in [name for name in os.environ if name.startswith(("MLFLOW_", "HF_TOKEN"))]:
     del os.environ[_name]

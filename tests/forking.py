@@ -284,7 +284,8 @@ def _compute_ahead() -> None:
     for place in _PAGES:
         module, _, name = place.partition(":")
         templates = getattr(importlib.import_module(module), name)()
-        for page in templates.list_templates():
+        # Of a package's folder, which holds its bytecode too.
+        for page in templates.list_templates(extensions=["j2"]):
             templates.get_template(page)
     # Which packages hold which modules, from the lists of all their files.
     requirements_utils._init_packages_to_modules_map()

@@ -55,11 +55,22 @@ class Running:
     def submit(self, deployment: str, **parameters: Any) -> httpx.Response:
         """Ask for a run, as the form in the UI does."""
         found = httpx.get(f"{self.api}/deployments/name/{deployment}", timeout=GUARD_SECONDS).json()
-        return httpx.post(
-            f"{self.api}/deployments/{found['id']}/create_flow_run",
-            json={"parameters": parameters},
-            timeout=GUARD_SECONDS,
-        )
+        answers: list[httpx.Response] = []
+
+        def is_taken() -> bool:
+            # Prefect's own clients ask again where its database is busy, and so does this.
+            answers[:] = [
+                httpx.post(
+                    f"{self.api}/deployments/{found['id']}/create_flow_run",
+                    json={"parameters": parameters},
+                    timeout=GUARD_SECONDS,
+                )
+            ]
+            return answers[0].status_code != 503
+
+        wait_until(is_taken, what="the server to take a run", every=1)
+        assert answers[0].status_code in (201, 409), answers[0].text
+        return answers[0]
 
     def state(self, run: str) -> str:
         """Return the type of a run's state."""

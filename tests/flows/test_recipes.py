@@ -26,7 +26,16 @@ COMPARED = {"full_against_lora", "lora_sweep"}
 """Recipes that are trained several times, by `compare` and `sweep`."""
 FEW_STEPS = {"training.max_steps": 10, "training.batch_size": 4, "prompt.max_length": 512}
 """By which the loss of each recipe's rows falls clearly."""
-FEW_ROWS = {"split.max_test_rows": 40, "merge.check_rows": 4, "registry.check_rows": 2}
+MORE_STEPS = {"training.max_steps": 24, "training.batch_size": 8, "training.epochs": 1}
+"""By which queries and classes grow clearly better."""
+ENOUGH = {"perplexity": FEW_STEPS, "chrf": {"training.epochs": 1}}
+"""By the figure that decides: free answers want one pass over the rows."""
+FEW_ROWS = {
+    "split.max_test_rows": 40,
+    "split.max_validation_rows": 20,
+    "merge.check_rows": 4,
+    "registry.check_rows": 2,
+}
 """Rows that models are scored on, and that a merged and a registered one are proved on."""
 
 
@@ -99,11 +108,11 @@ def test_a_recipe_passes_its_checks_in_small(path: Path, retune: Retune) -> None
 def test_a_recipe_trains_in_small(path: Path, retune: Retune) -> None:
     """It learns: the figure that decides is better than that of the base.
 
-    Perplexity falls within a few steps; answers want one pass over the rows.
+    Perplexity falls within a few steps; answers want some more.
     """
     metric = load_recipe(path, ["variant=tiny"]).recipe.gate.metric
     assert metric is not None
-    enough = FEW_STEPS if metric == "perplexity" else {"training.epochs": 1}
+    enough = ENOUGH.get(metric, MORE_STEPS)
     settings = [f"--set={name}={value}" for name, value in enough.items()]
     summary = last_json(retune("run", str(path), "--json", *settings))
     found: dict[str, Any] = {role: each[metric] for role, each in summary["models"].items()}
@@ -150,7 +159,7 @@ def test_a_judge_that_people_agree_with_decides(retune: Retune, tmp_path: Path) 
     path = REPOSITORY / "conf" / "recipes" / "portuguese_instructions.yaml"
     with standing_in() as judge:
         settings = {
-            "training.epochs": 1,
+            **ENOUGH["chrf"],
             "judge.endpoint": judge.address,
             "judge.model": "judge",
             "judge.language": "pt",
@@ -207,8 +216,9 @@ def test_full_is_compared_with_lora_in_small(retune: Retune) -> None:
     three of 256 + 640: 4,736 a block, times r = 16, times 4 blocks: 303,104.
     """
     path = REPOSITORY / "conf" / "recipes" / "full_against_lora.yaml"
-    steps = ["--set", "training.max_steps=12", "--set", "split.max_test_rows=30"]
-    arguments = ["compare", str(path), "--methods", "full,lora", "--json", *steps]
+    few = {"training.max_steps": 6, "training.batch_size": 4, "split.max_test_rows": 10}
+    settings = [f"--set={name}={value}" for name, value in few.items()]
+    arguments = ["compare", str(path), "--methods", "full,lora", "--json", *settings]
     found = last_json(retune(*arguments))
     trials = {each["result"]["name"]: each["result"] for each in found["trials"]}
     assert {name: trial["state"] for name, trial in trials.items()} == {
@@ -225,8 +235,9 @@ def test_full_is_compared_with_lora_in_small(retune: Retune) -> None:
 def test_ranks_are_swept_in_small(retune: Retune) -> None:
     """Each rank is a trial; an adapter of four times the rank is four times as large."""
     path = REPOSITORY / "conf" / "recipes" / "lora_sweep.yaml"
-    steps = ["--set", "training.max_steps=9", "--set", "split.max_test_rows=20"]
-    found = last_json(retune("sweep", str(path), "--grid", "method.r=2,8", "--json", *steps))
+    few = {"training.max_steps": 6, "training.batch_size": 4, "split.max_test_rows": 10}
+    settings = [f"--set={name}={value}" for name, value in few.items()]
+    found = last_json(retune("sweep", str(path), "--grid", "method.r=2,8", "--json", *settings))
     trained = [trial["result"]["trainable_parameters"] for trial in found["trials"]]
     assert len(trained) == 2
     assert max(trained) == 4 * min(trained)

@@ -29,9 +29,9 @@ from tests.waiting import GUARD_SECONDS
 pytestmark = [pytest.mark.slow, pytest.mark.service]
 
 NAME = "year"
-TEST_ROWS, MONTHLY_ROWS = 120, 80
+TEST_ROWS, MONTHLY_ROWS = 120, 48
 """Rows of one month, and of the test set: enough groups of their own for a level of 0.005."""
-POISONED_IN_APRIL, POISONED_IN_NOVEMBER = 300, 600
+POISONED_IN_APRIL, POISONED_IN_NOVEMBER = 180, 360
 """Nearly as many as are right by then."""
 DECISIONS = 4
 """What the test set is to last."""

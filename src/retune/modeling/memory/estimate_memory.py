@@ -158,11 +158,11 @@ def _run_step(
     # The optimizer makes its states in the first step: the second is like all that follow.
     step.forward_backward(batch.rows, batch.tokens)
     take_step()
-    step.clear_gradients()
+    if plan.training.gradient_accumulation == 1:
+        step.clear_gradients()
+    # Else the pass that follows is the second part of a step, which has the first one's gradients.
     since = log.mark()
-    for _ in range(min(2, plan.training.gradient_accumulation)):
-        # From the second part of a step on, the gradients of the first are there already.
-        step.forward_backward(batch.rows, batch.tokens)
+    step.forward_backward(batch.rows, batch.tokens)
     held["gradients"] = log.numbers([w.grad for w in learned if w.grad is not None])
     with log.during("working"):
         take_step()
