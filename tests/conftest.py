@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import certifi
 import pytest
 
 # Hypothesis imports it inside a test, after it changed the recursion limit, and compiling a module
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from retune.weights.stages import QuantizeSettings
     from tests.s3_server import S3Server
 
+_END = "-----END CERTIFICATE-----\n"
 _HOME = Path(tempfile.mkdtemp(prefix="retune-tests-"))
 # Libraries read these when they are imported, which is before any fixture runs.
 os.environ |= {
@@ -46,6 +48,10 @@ os.environ |= {
 # Expected values are those of a CPU, on any machine; `make test-gpu` runs what needs a GPU.
 if not os.environ.get("RETUNE_TEST_GPU"):
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# Each client reads all authorities before its first request, and tests ask nobody but this machine.
+_AUTHORITY = _HOME / "authority.pem"
+_AUTHORITY.write_text(certifi.contents().partition(_END)[0] + _END)
+os.environ["SSL_CERT_FILE"] = str(_AUTHORITY)
 # What one process of the tests has compiled, the hundreds that follow need not.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Nothing of this machine's own settings is for tests.

@@ -46,7 +46,8 @@ _AHEAD = (
     # What the command line and Prefect are made of.
     *("typer", "rich.live", "rich.traceback", "httpx", "httpcore", "websockets.asyncio.client"),
     *("fastapi", "griffe", "graphviz", "jsonschema", "pendulum", "prometheus_client"),
-    *("pydantic_settings", "datasketch", "py3langid"),
+    *("pydantic_settings", "datasketch", "py3langid", "tabulate", "mlflow.pyfunc"),
+    *("sqlalchemy.dialects.sqlite", "anyio._backends._asyncio", "retune.registry.registering"),
 )
 """What the stage processes and the commands of a run would import."""
 _PAGES = (
@@ -281,14 +282,33 @@ def _compute_ahead() -> None:
     """Do what is done once in a process, and comes out the same in each."""
     from mlflow.utils import requirements_utils
 
+    from retune.recipe.recipe import Recipe
+
     for place in _PAGES:
         module, _, name = place.partition(":")
         templates = getattr(importlib.import_module(module), name)()
         # Of a package's folder, which holds its bytecode too.
         for page in templates.list_templates(extensions=["j2"]):
             templates.get_template(page)
+    Recipe.model_rebuild()
+    _draw_ahead()
     # Which packages hold which modules, from the lists of all their files.
     requirements_utils._init_packages_to_modules_map()
+
+
+def _draw_ahead() -> None:
+    # Fonts are looked up and measured once in a process.
+    from matplotlib.figure import Figure
+
+    from retune.pages.pictures import render_png, render_svg_file
+
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [1, 2], label="0123456789.,+-% steps")
+    axes.set(xlabel="x", ylabel="y", title="title")
+    axes.legend()
+    render_svg_file(figure)
+    render_png(figure)
 
 
 def _refuse_threads() -> None:

@@ -28,7 +28,10 @@ from tests.forking import ADDRESS, WITH_PREFECT, Forked
 
 _FREE = ("PREFECT_", "RETUNE_", "PYTEST_", "AWS_", "RAY_", "OMP_WAIT_POLICY", "COLUMNS")
 """Variables that nothing which is imported ahead reads as it comes."""
-_PLAIN = {"PREFECT_HOME", "PREFECT_API_URL", "PREFECT_SERVER_ANALYTICS_ENABLED"}
+_PLAIN = {
+    *("PREFECT_HOME", "PREFECT_API_URL", "PREFECT_SERVER_ANALYTICS_ENABLED"),
+    "PREFECT_LOGGING_TO_API_ENABLED",
+}
 """Variables of Prefect that no declaration of a flow or task depends on."""
 STARTED: list[subprocess.Popen[bytes]] = []
 """The process that forks, once there is one."""

@@ -32,7 +32,7 @@ def full_disks() -> list[Fault]:
             stage="train_adapter",
             code=4,
             says=says,
-            often=number == "EROFS",
+            often=number == "EROFS" and place == "manifest",
         )
         for what, number, says in (
             ("disk full", "ENOSPC", "no disk space left"),

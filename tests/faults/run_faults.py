@@ -70,7 +70,7 @@ def ended_processes() -> list[Fault]:
         return at(*moment, does, where="stage process", **more)
 
     return [
-        a_run("killed in training", training("kill all"), gone=TRAINING, code=KILLED, often=True),
+        a_run("killed in training", training("kill all"), gone=TRAINING, code=KILLED),
         a_run(
             "its stage process is killed once",
             training("kill it", times=1),
@@ -159,8 +159,9 @@ def registrations() -> list[Fault]:
         "between alias and ledger": "retune.registry.aliases.moving:HeldModel.append",
         "between the ledger's two places": "retune.registry.ledger.places:LedgerFile.add",
     }
+    often = "between decision and alias"
     found = [
-        a_run(f"killed {name}", calling(function, "kill all"), often="alias" in name, **REGISTERING)
+        a_run(f"killed {name}", calling(function, "kill all"), often=name == often, **REGISTERING)
         for name, function in moments.items()
     ]
     found += [

@@ -76,7 +76,9 @@ def environment(home: Path, *, own_server: bool = False) -> dict[str, str]:
         own_server: Let each run start a Prefect server of its own, as a user's first one does.
     """
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
-    server = {} if own_server else {"PREFECT_API_URL": prefect_address()}
+    # Nobody reads in the shared server what a run said: a user's own keeps it.
+    shared = {"PREFECT_LOGGING_TO_API_ENABLED": "false"}
+    server = {} if own_server else {**shared, "PREFECT_API_URL": prefect_address()}
     return {
         **kept,
         **server,

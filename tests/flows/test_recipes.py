@@ -7,14 +7,21 @@ import subprocess
 from collections.abc import Callable
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from retune.errors import ScoringError
 from retune.recipe import load_recipe
 from tests.flows.conftest import environment, last_json
-from tests.judge_stand_in import always_first, preferring, standing_in
+from tests.judge_stand_in import (
+    Rule,
+    StandInJudge,
+    always_first,
+    longer,
+    preferring,
+    standing_in,
+)
 from tests.preloading import run_command
 from tests.serving import copy_tracking_database
 from tests.tiny_models import REPOSITORY
@@ -122,52 +129,77 @@ def test_a_recipe_trains_in_small(path: Path, retune: Retune) -> None:
     assert summary["registered"]["answers_equal"] == summary["registered"]["rows_checked"]
 
 
-def write_verdicts(path: Path) -> Path:
+def write_verdicts(path: Path, rows: list[Row]) -> Path:
     """Write pairs that people have judged: a row's own answer against that of another kind."""
-    rows = read_instructions("train.jsonl")
     pairs = []
     for at, row in enumerate(rows[:40]):
-        other = next(each["output"] for each in rows[at:] if each["kind"] != row["kind"])
-        answers = [row["output"], other] if at % 2 else [other, row["output"]]
-        verdict = "tie" if row["output"] == other else "a" if at % 2 else "b"
+        other = next(each.answer for each in rows[at - 20 :] if each.kind != row.kind)
+        answers = [row.answer, other] if at % 2 else [other, row.answer]
+        verdict = "tie" if row.answer == other else "a" if at % 2 else "b"
         pairs.append(
-            {"prompt": asked(row), "verdict": verdict}
+            {"prompt": row.prompt, "verdict": verdict}
             | dict(zip(("answer_a", "answer_b"), answers, strict=True))
         )
     path.write_text("\n".join(json.dumps(each) for each in pairs), "utf-8")
     return path
 
 
-def read_instructions(name: str) -> list[dict[str, Any]]:
-    lines = (REPOSITORY / "assets" / "instructions_pt" / name).read_text("utf-8").splitlines()
+class Row(NamedTuple):
+    """A question as a model is asked it, its own answer, and what kind of question it is."""
+
+    prompt: str
+    answer: str
+    kind: str
+
+
+def read_lines(*parts: str) -> list[dict[str, Any]]:
+    lines = REPOSITORY.joinpath("assets", *parts).read_text("utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
-def asked(row: dict[str, Any]) -> str:
-    return f"{row['instruction']}\n\n{row['input']}"
+def read_instructions(name: str) -> list[Row]:
+    return [
+        Row(f"{row['instruction']}\n\n{row['input']}", row["output"], row["kind"])
+        for row in read_lines("instructions_pt", name)
+    ]
+
+
+def judged_by(judge: StandInJudge, verdicts: Path, language: str) -> dict[str, Any]:
+    """Return the settings by which a judge decides, held against people's verdicts."""
+    return {
+        "judge.endpoint": judge.address,
+        "judge.model": "judge",
+        "judge.language": language,
+        "judge.human_verdicts": verdicts,
+        "gate.metric": "judge_win_rate",
+        "gate.guards": "{}",
+        "registry.model_name": "judged",
+    }
+
+
+def nearest(rows: list[Row]) -> Rule:
+    """Return the rule of a judge who knows: by how much of the row's own answer another one has."""
+    right = {row.prompt: row.answer for row in rows}
+
+    def rank(question: str, answer: str) -> float:
+        # What the system message says stands before it.
+        asked = max((each for each in right if question.endswith(each)), key=len)
+        return SequenceMatcher(None, answer, right[asked]).ratio()
+
+    return preferring(rank)
 
 
 @pytest.mark.slow
 def test_a_judge_that_people_agree_with_decides(retune: Retune, tmp_path: Path) -> None:
     """One that always says the first is refused before the training; one that knows, decides.
 
-    It knows by how much of the row's own answer another one has. What is trained is what the test
-    of the recipe has trained.
+    What is trained is what the test of the recipe has trained.
     """
-    rows = [*read_instructions("train.jsonl"), *read_instructions("test.jsonl")]
-    right = {asked(row): row["output"] for row in rows}
+    rows = read_instructions("train.jsonl")
     path = REPOSITORY / "conf" / "recipes" / "portuguese_instructions.yaml"
     with standing_in() as judge:
-        settings = {
-            **ENOUGH["chrf"],
-            "judge.endpoint": judge.address,
-            "judge.model": "judge",
-            "judge.language": "pt",
-            "judge.human_verdicts": write_verdicts(tmp_path / "verdicts.jsonl"),
-            "gate.metric": "judge_win_rate",
-            "gate.guards": "{}",
-            "registry.model_name": "judged",
-        }
+        verdicts = write_verdicts(tmp_path / "verdicts.jsonl", rows)
+        settings = {**ENOUGH["chrf"], **judged_by(judge, verdicts, "pt")}
         arguments = [str(path), *(f"--set={name}={value}" for name, value in settings.items())]
 
         judge.rule = always_first
@@ -175,16 +207,49 @@ def test_a_judge_that_people_agree_with_decides(retune: Retune, tmp_path: Path) 
         assert refused.returncode == ScoringError.exit_code
         assert "prefers what is shown first in 100%" in " ".join(refused.stderr.split())
 
-        judge.rule = preferring(
-            lambda question, answer: SequenceMatcher(None, answer, right[question]).ratio()
-        )
+        judge.rule = nearest([*rows, *read_instructions("test.jsonl")])
         arguments.append("--set=judge.revision=second")
         found = last_json(retune("run", *arguments, "--json"))
-        rates = {role: found["models"][role]["judge_win_rate"] for role in ("merged", "base")}
-        assert rates["merged"]["value"] > 0.5 > rates["base"]["value"]
-        assert found["decision"]["metric"] == "judge_win_rate"
-        assert found["decision"]["promote"], found["decision"]["reasons"]
-        assert any("judge judge and people: kappa 1.00" in n for n in found["decision"]["notes"])
+    rates = {role: found["models"][role]["judge_win_rate"] for role in ("merged", "base")}
+    assert rates["merged"]["value"] > 0.5 > rates["base"]["value"]
+    assert found["decision"]["metric"] == "judge_win_rate"
+    assert found["decision"]["promote"], found["decision"]["reasons"]
+    assert any("judge judge and people: kappa 1.00" in n for n in found["decision"]["notes"])
+
+
+@pytest.mark.slow
+def test_documentation_is_judged(retune: Retune, tmp_path: Path) -> None:
+    """A judge of whom people think alike decides; one that likes what is longer does not.
+
+    After ten steps the model writes no better English than before: whichever it is, the decision
+    follows the interval of the judge's win rate. What is trained is what the test of the recipe has
+    trained.
+    """
+    rows = [
+        Row(row["question"], row["answer"], row["question"])
+        for row in read_lines("documentation_en", "rows.jsonl")
+    ]
+    path = REPOSITORY / "conf" / "recipes" / "gpt_oss_documentation.yaml"
+    with standing_in() as judge:
+        settings = {
+            **FEW_STEPS,
+            **judged_by(judge, write_verdicts(tmp_path / "verdicts.jsonl", rows), "en"),
+        }
+        arguments = [str(path), *(f"--set={name}={value}" for name, value in settings.items())]
+
+        judge.rule = longer
+        refused = retune("check", *arguments)
+        assert refused.returncode == ScoringError.exit_code
+        assert "longer" in " ".join(refused.stderr.split())
+
+        judge.rule = nearest(rows)
+        arguments.append("--set=judge.revision=second")
+        found = last_json(retune("run", *arguments, "--json"))
+    decision = found["decision"]
+    [judged] = [each for each in decision["comparisons"] if each["metric"] == "judge_win_rate"]
+    assert decision["metric"] == "judge_win_rate"
+    assert decision["promote"] == (judged["low"] > 0)
+    assert any("judge judge and people: kappa 1.00" in note for note in decision["notes"])
 
 
 @pytest.mark.slow

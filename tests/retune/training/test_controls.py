@@ -211,16 +211,20 @@ def test_a_compiled_model_learns_what_a_plain_one_does(trainer: Any, inputs: Tra
 
     A step of all rows has the same shape twice, so that the model is compiled for one.
     """
+    from torch._inductor import config
+
     rows = len(read_rows(inputs.train.folder / "rows.parquet"))
     once = {"batch_size": rows, "runtime": {"log_every_steps": 1}}
-    plain, compiled = (
-        [
-            line["loss"]
-            for line in trainer(torch_compile=on, **once).state.log_history
-            if "loss" in line
-        ]
-        for on in (False, True)
-    )
+    # What is generated need not be fast: a compiler that optimizes it takes a minute and more.
+    with config.patch({"compile_threads": 1, "aot_inductor.debug_compile": True}):
+        plain, compiled = (
+            [
+                line["loss"]
+                for line in trainer(torch_compile=on, **once).state.log_history
+                if "loss" in line
+            ]
+            for on in (False, True)
+        )
     assert len(plain) == 2 and plain[1] < plain[0]
     assert compiled == pytest.approx(plain, rel=1e-3)
 

@@ -219,7 +219,7 @@ def test_an_adapter_moves_and_its_base_does_not(
     inputs = inputs_of(family, quantized)
     folders = (inputs.base.folder, inputs.model.folder)
     digests = [digest_folder(folder) for folder in folders]
-    seen = watch(inputs, section(method, quantized, max_steps=20), work)
+    seen = watch(inputs, section(method, quantized, max_steps=12), work)
     learned = {n for n, w in seen.trained.model.named_parameters() if w.requires_grad}
     assert {name for name, moved in seen.moved().items() if moved} == learned
     assert [digest_folder(folder) for folder in folders] == digests

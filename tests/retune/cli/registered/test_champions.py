@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,18 @@ from retune.serving.notices import Notice
 from retune.tracking import connect
 from tasks.retrain import announcing
 from tests.retune.registry.test_registering import Bench
+from tests.serving import prefect_address
 
 NAME = "text-to-sql"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_server() -> Iterator[None]:
+    """Tell events to the server of all tests: each command here would start one of its own."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: prefect_address()}):
+        yield
 
 
 @pytest.fixture(scope="module")
