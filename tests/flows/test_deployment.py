@@ -241,6 +241,29 @@ def deploying_again_doubles_nothing(running: Running) -> None:
     assert re.search(r"retrain/text-to-sql-demo +next .* 03:00 America/Sao_Paulo", done.stdout)
     after = [len(running.ask(f"{kind}/filter")) for kind in ("deployments", "automations")]
     assert before == after and min(after) > 0
+    nights_are_planned_as_long_as_the_schedule_is_on(running, nightly["id"], schedule)
+
+
+def nights_are_planned_as_long_as_the_schedule_is_on(
+    running: Running, deployment: str, schedule: str
+) -> None:
+    """Prefect's scheduler makes the runs to come, and takes them back."""
+
+    def planned() -> list[dict[str, Any]]:
+        state = {"type": {"any_": ["SCHEDULED"]}}
+        found = running.ask(
+            "flow_runs/filter",
+            deployments={"id": {"any_": [deployment]}},
+            flow_runs={"state": state},
+        )
+        return list(found)
+
+    wait_until(planned, what="the scheduler to plan the nights to come", every=1)
+    assert {each["expected_start_time"][11:16] for each in planned()} == {"06:00"}
+    httpx.patch(
+        f"{running.api}/deployments/{deployment}/schedules/{schedule}", json={"active": False}
+    ).raise_for_status()
+    wait_until(lambda: not planned(), what="the planned runs to be taken back", every=1)
 
 
 def wrong_parameters_are_refused_on_submission(running: Running) -> None:
