@@ -15,6 +15,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from retune.cli.services.servers import stop_server
@@ -62,6 +64,15 @@ def prefect_address() -> str:
 
     wait_until(answers, what="Prefect's server")
     return address
+
+
+@contextmanager
+def on_shared_server() -> Iterator[None]:
+    """Have what this process itself asks of Prefect, and tells it, go to that server."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: prefect_address()}):
+        yield
 
 
 def _die_with_parent() -> None:

@@ -22,7 +22,7 @@ from tasks.runs.job import Job
 from tasks.runs.opening import prepare_run
 from tasks.runs.run import RecipeRun
 from tasks.runs.stage_task import Pending
-from tests.serving import copy_tracking_database, prefect_address
+from tests.serving import copy_tracking_database, on_shared_server
 
 MakeRun = Callable[..., RecipeRun]
 MakeJob = Callable[..., Job]
@@ -62,9 +62,7 @@ def told() -> Iterator[Told]:
 @pytest.fixture
 def server() -> Iterator[None]:
     """Prefect's server for tests that call tasks in this process."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with temporary_settings({PREFECT_API_URL: prefect_address()}):
+    with on_shared_server():
         yield
 
 

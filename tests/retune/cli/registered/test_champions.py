@@ -21,7 +21,7 @@ from retune.serving.notices import Notice
 from retune.tracking import connect
 from tasks.retrain import announcing
 from tests.retune.registry.test_registering import Bench
-from tests.serving import prefect_address
+from tests.serving import on_shared_server
 
 NAME = "text-to-sql"
 
@@ -29,9 +29,7 @@ NAME = "text-to-sql"
 @pytest.fixture(scope="module", autouse=True)
 def shared_server() -> Iterator[None]:
     """Tell events to the server of all tests: each command here would start one of its own."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with temporary_settings({PREFECT_API_URL: prefect_address()}):
+    with on_shared_server():
         yield
 
 
