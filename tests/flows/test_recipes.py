@@ -133,7 +133,7 @@ def write_verdicts(path: Path, rows: list[Row]) -> Path:
     """Write pairs that people have judged: a row's own answer against that of another kind."""
     pairs = []
     for at, row in enumerate(rows[:40]):
-        other = next(each.answer for each in rows[at - 20 :] if each.kind != row.kind)
+        other = next(each.answer for each in rows[at:] if each.kind != row.kind)
         answers = [row.answer, other] if at % 2 else [other, row.answer]
         verdict = "tie" if row.answer == other else "a" if at % 2 else "b"
         pairs.append(
