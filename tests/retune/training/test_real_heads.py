@@ -55,7 +55,7 @@ def make_model(base: BaseRef, folder: Path) -> ModelRef:
 
 SETS: dict[str, tuple[Any, ...]] = {
     "sms_spam": (("text", "label", {"ham": "ham", "spam": "spam"}), 700, 1.0e-3, 1, 200, 60),
-    "told_br": (("text", "toxic", {"0": "clean", "1": "toxic"}), 700, 1.0e-3, 1, 200, 40),
+    "told_br": (("text", "toxic", {"0": "clean", "1": "toxic"}), 1000, 3.0e-4, 1, 200, 40),
 }
 """Columns and labels, rows and step size and passes of the training, rows held out and watched."""
 
