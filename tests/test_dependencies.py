@@ -22,7 +22,7 @@ WITH_ANOTHER = {"pydantic_core": "pydantic", "distributed": "prefect-dask", "_ty
 
 NEVER_IMPORTED = {
     "sentencepiece": "transformers' tokenizers import it for a model that has no tokenizer.json",
-    "psycopg": "MLflow's server imports it for a database on PostgreSQL",
+    "psycopg2-binary": "MLflow's server imports it for a database on PostgreSQL",
     "s3fs": "fsspec imports it for a store on S3",
     "boto3": "MLflow's server imports it for artifacts on S3",
     "prefect-kubernetes": "Prefect's worker imports it where runs are jobs of Kubernetes",

