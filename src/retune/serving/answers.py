@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from retune.data.chats.thoughts import TAGS, holds_thought
 from retune.data.chats.tokenizers import Tokenizer
 from retune.inference.generation import answer_text
-from retune.serving.jobs import Chosen
+from retune.inference.jobs import Chosen
 from retune.serving.messages import Ask, Delta, Finished, TokenLogprob
 
 _INCOMPLETE = "�"

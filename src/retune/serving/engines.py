@@ -6,8 +6,8 @@ import sys
 from typing import Literal
 
 from retune.data.chats.tokenizing import tokenize
+from retune.inference.jobs import Engine
 from retune.inference.loaded_models import LoadedModel
-from retune.serving.jobs import Engine
 from retune.serving.padded_engine import PaddedEngine
 from retune.serving.proof import answer_greedily
 

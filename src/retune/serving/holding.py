@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from retune.data.chats.tokenizers import Tokenizer, end_token_ids, load_tokenizer
-from retune.data.chats.tokenizing import tokenize
-from retune.errors import ConfigError
+from retune.data.chats.tokenizers import Tokenizer
+from retune.inference.jobs import Engine
 from retune.inference.loaded_models import LoadedModel, load_scored_model
 from retune.inference.token_losses import context_limit
 from retune.modeling.architectures import plain_config
 from retune.modeling.context import read_context
-from retune.modeling.head_files import has_head
-from retune.serving.engine_address import name_at_engine, read_engine_key
+from retune.serving.connecting import connect
 from retune.serving.engines import open_engine
-from retune.serving.jobs import Engine
-from retune.serving.messages import EngineSettings, RemoteSettings, ServedModel
-from retune.serving.remote_engine import RemoteEngine, try_protocol
-
-_TRIED = "1"
+from retune.serving.messages import EngineSettings, ServedModel
 
 
 @dataclass(frozen=True)
@@ -66,7 +59,10 @@ def hold_model(served: ServedModel, settings: EngineSettings) -> Held:
         Unproved: Not even padded batches work.
     """
     if settings.remote is not None:
-        return _connect(served, settings, settings.remote)
+        linked = connect(served, settings.remote, settings.batch)
+        own = read_context(plain_config(served.scored.weights))
+        context = _least(settings.context, own, linked.engine.card.context)
+        return Held(linked.tokenizer, linked.end_ids, context, linked.engine, "remote", None)
     loaded = load_scored_model(served.scored)
     context = _least(settings.context, context_limit(loaded.model))
     engine: Engine | None = None
@@ -74,34 +70,6 @@ def hold_model(served: ServedModel, settings: EngineSettings) -> Held:
     if loaded.labels is None:
         engine, name = open_engine(loaded, settings.batch, context)
     return Held(loaded.tokenizer, loaded.end_ids, context, engine, name, loaded)
-
-
-def _connect(served: ServedModel, settings: EngineSettings, remote: RemoteSettings) -> Held:
-    scored = served.scored
-    if has_head(scored):
-        raise ConfigError(
-            f"{served.address}: it has a head and names classes, and an engine (--engine) writes "
-            "text. Serve it without --engine."
-        )
-    tokenizer = load_tokenizer(scored.tokenizer)
-    end_ids = end_token_ids(tokenizer, scored.tokenizer)
-    engine = RemoteEngine(
-        remote.address,
-        name_at_engine(served, remote),
-        end_ids,
-        batch=settings.batch,
-        seconds=remote.seconds,
-        key=read_engine_key(os.environ),
-    )
-    try:
-        [(tried, _)] = tokenize(tokenizer, [_TRIED])
-        try_protocol(engine, tried)
-    except BaseException:
-        engine.close()
-        raise
-    own = read_context(plain_config(scored.weights))
-    context = _least(settings.context, own, engine.card.context)
-    return Held(tokenizer, end_ids, context, engine, "remote", None)
 
 
 def _least(wanted: int, *limits: int | None) -> int:

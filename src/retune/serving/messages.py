@@ -25,6 +25,18 @@ class ServedModel(Record):
     answers: StoredAnswers | None = None
     """What proves it; None where it is no version."""
 
+    def name_at_engine(self, remote: RemoteSettings | None = None) -> str:
+        """Return what an engine calls the model: each version has a name of its own.
+
+        An engine that is started anew with another version can then never answer for this one.
+
+        Args:
+            remote: With the name that a person gave; none unless given.
+        """
+        if remote is not None and remote.model is not None:
+            return remote.model
+        return self.name if self.version is None else f"{self.name}-{self.version}"
+
 
 class RemoteSettings(Record):
     """An engine of one's own, asked over HTTP."""

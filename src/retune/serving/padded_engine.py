@@ -17,8 +17,9 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria
 
 from retune.inference.batching import pad_sequences
 from retune.inference.generation import plain_greedy
+from retune.inference.jobs import Counts, Job
 from retune.inference.loaded_models import LoadedModel
-from retune.serving.jobs import Counts, Job, choose_tokens, only
+from retune.serving.choosing import choose_tokens, only
 
 
 class PaddedEngine:

@@ -24,9 +24,10 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
     ContinuousBatchingLogitsProcessorList,
 )
 
+from retune.inference.jobs import Counts, Job
 from retune.inference.loaded_models import LoadedModel
 from retune.machine import find_memory
-from retune.serving.jobs import Counts, Job, choose_tokens, only
+from retune.serving.choosing import choose_tokens, only
 
 _PAGE_TOKENS, _SMALL_PAGE_TOKENS = 256, 16
 """On a GPU and on a CPU. Prompts that begin alike share whole pages: where schemas stand before

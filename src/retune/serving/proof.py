@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from retune.data.chats.tokenizers import Tokenizer
 from retune.data.chats.tokenizing import tokenize
-from retune.inference.loaded_models import LoadedModel
+from retune.inference.jobs import Chosen, Engine, Job
 from retune.registry.forms.classifier import name_classes
 from retune.registry.versions.proving import StoredAnswers, render_probes
-from retune.serving.jobs import Chosen, Engine, Job
+
+if TYPE_CHECKING:
+    from retune.inference.loaded_models import LoadedModel
 
 _SHOWN = 40
 

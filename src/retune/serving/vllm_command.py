@@ -14,7 +14,6 @@ from retune.errors import ConfigError
 from retune.modeling.architectures import plain_config
 from retune.modeling.context import read_context
 from retune.modeling.head_files import has_head
-from retune.serving.engine_address import name_at_engine
 from retune.serving.messages import EngineSettings, ServedModel
 from retune.text_files import read_json_object
 
@@ -52,7 +51,7 @@ def vllm_words(
     served, *further = models
     _refuse_apart(served, further)
     scored = served.scored
-    name = name_at_engine(served, settings.remote)
+    name = served.name_at_engine(settings.remote)
     config = plain_config(scored.weights)
     limits = [settings.context, read_context(config)]
     words = ["vllm", "serve", str(scored.weights), "--tokenizer", str(scored.tokenizer)]
@@ -60,7 +59,7 @@ def vllm_words(
         words += ["--served-model-name", name]
     else:
         adapters = [
-            (name_at_engine(each, settings.remote), each.scored.adapter)
+            (each.name_at_engine(settings.remote), each.scored.adapter)
             for each in models
             if each.scored.adapter is not None
         ]

@@ -25,12 +25,13 @@ from retune.data.chats.thoughts import find_open_thought
 from retune.data.chats.tokenizing import tokenize
 from retune.errors import ConfigError, RetuneError
 from retune.inference.head_predictions import class_figures
+from retune.inference.jobs import Engine, Job
 from retune.inference.label_likelihood import predict_by_likelihood
 from retune.inference.loaded_models import LoadedModel
+from retune.inference.remote_engine import EngineAway, RemoteEngine
 from retune.records import Record
 from retune.serving.answers import AnswerWriter
 from retune.serving.holding import hold_model
-from retune.serving.jobs import Engine, Job
 from retune.serving.memory_room import measure_memory
 from retune.serving.messages import (
     ORDERS,
@@ -55,7 +56,6 @@ from retune.serving.proof import (
     prove_classes,
     prove_prompts,
 )
-from retune.serving.remote_engine import EngineAway, RemoteEngine
 from retune.spine.children import die_with
 
 _BUSY_SECONDS = 0.5

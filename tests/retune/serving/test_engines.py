@@ -14,12 +14,13 @@ from transformers import LlamaConfig
 
 from retune.data.chats.tokenizers import end_token_ids, load_tokenizer
 from retune.inference.generation import write_answers
+from retune.inference.jobs import Chosen, Engine, Job
 from retune.inference.loaded_models import LoadedModel, load_parts
 from retune.model_records import ScoredModel
 from retune.modeling.heads import add_head
 from retune.serving.answers import AnswerWriter
+from retune.serving.choosing import NOT_FINITE, choose, choose_tokens
 from retune.serving.engines import open_engine
-from retune.serving.jobs import NOT_FINITE, Chosen, Engine, Job, choose_tokens
 from retune.serving.messages import (
     REPORTS,
     Ask,
@@ -164,7 +165,7 @@ def test_a_temperature_of_almost_nothing_is_greedy(temperature: float) -> None:
     """Divided by it, logits would be infinite, and their probabilities no numbers."""
     written = Written("cold", [1], 2, temperature=temperature, seed=1)
 
-    assert written.job.choose(torch.tensor([1e4, -3e4, 2.0]), 0) == 0
+    assert choose(written.job, torch.tensor([1e4, -3e4, 2.0]), 0) == 0
 
 
 def test_an_answer_that_cannot_be_written_fails_alone() -> None:
@@ -306,7 +307,7 @@ def _worst(logits: torch.Tensor, jobs: Sequence[Job | None]) -> list[int]:
     tokens = logits.argmin(-1).tolist()
     for token, job in zip(tokens, jobs, strict=True):
         if job is not None:
-            job.choose(-logits[0], token)
+            choose(job, -logits[0], token)
     return [int(each) for each in tokens]
 
 
@@ -340,7 +341,7 @@ def test_top_p_keeps_the_likeliest_tokens_alone() -> None:
     drawn = set()
     for seed in range(60):
         written = Written(f"p-{seed}", [1], 2, temperature=1.0, top_p=0.6, seed=seed)
-        drawn.add(written.job.choose(logits, 1))
+        drawn.add(choose(written.job, logits, 1))
 
     assert drawn == {1, 2}
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from retune.errors import ConfigError
+from retune.inference.remote_engine import EngineAway, RemoteEngine
 from retune.model_records import ScoredModel
 from retune.registry.versions.proving import StoredAnswer, StoredAnswers
 from retune.serving.finding import ModelSource
@@ -28,7 +29,6 @@ from retune.serving.messages import (
     ServedModel,
     Unfit,
 )
-from retune.serving.remote_engine import EngineAway, RemoteEngine
 from retune.serving.worker import ENGINE_DIED, Answerer, Reports, open_answerer, tell_busy
 from tests.retune.registry.test_registering import Bench, write_model
 from tests.retune.serving.conftest import NAME, Served
@@ -283,7 +283,7 @@ def test_another_model_under_the_name_is_seen_without_a_request(
     folder: Path, engine: StandInEngine, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
     """Whoever started the engine anew may have given it another version, or less room."""
-    monkeypatch.setattr("retune.serving.remote_engine.WATCH_SECONDS", 0.01)
+    monkeypatch.setattr("retune.inference.remote_engine.WATCH_SECONDS", 0.01)
     made = Worker(folder, engine.address).open().engine
     assert isinstance(made, RemoteEngine) and made.alive
 

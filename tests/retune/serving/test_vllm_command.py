@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from retune.cli.app import app
 from retune.errors import ConfigError
+from retune.inference.engine_address import read_engine_address, read_engine_key
 from retune.model_records import ScoredModel
 from retune.registry.versions.proving import StoredAnswer, StoredAnswers
-from retune.serving.engine_address import read_engine_address, read_engine_key
 from retune.serving.messages import EngineSettings, ServedModel
 from retune.serving.vllm_command import vllm_words
 from tests.retune.registry.test_registering import write_model

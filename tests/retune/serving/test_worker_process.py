@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from retune.serving.jobs import IMPOSSIBLE, Job
+from retune.inference.jobs import IMPOSSIBLE, Job
+from retune.serving.choosing import choose
 from retune.serving.messages import (
     REPORTS,
     Ask,
@@ -241,7 +242,7 @@ def test_a_token_that_cannot_come_has_a_log_probability_that_json_can_tell() -> 
     told: list[Any] = []
     job = Job("1", [1], 1, lambda chosen: bool(told.append(chosen)), print, top_logprobs=2)
 
-    job.choose(torch.tensor([0.0, -torch.inf]), 0)
+    choose(job, torch.tensor([0.0, -torch.inf]), 0)
 
     assert told[0].top == ((0, 0.0), (1, IMPOSSIBLE))
     report = Busy(running=1, waiting=0)

@@ -16,13 +16,13 @@ from retune.cli.services.places import RegistryPlace, find_registry
 from retune.cli.services.servers import refuse_taken_port
 from retune.commands import shell_line
 from retune.errors import ConfigError
+from retune.inference.engine_address import read_engine_address, read_engine_key
 from retune.recipe.loading import load_recipe
 from retune.registry.aliases.served import note_served
 from retune.registry.versions.finding import CHAMPION
 from retune.resolving import read_address
 from retune.serving.app import build_app
 from retune.serving.challenger import Trial
-from retune.serving.engine_address import read_engine_address, read_engine_key
 from retune.serving.finding import ModelSource
 from retune.serving.keys import VARIABLE, read_keys
 from retune.serving.memory_room import Swap

@@ -13,11 +13,11 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from retune.serving.engine_address import KEY_VARIABLE
-from retune.serving.jobs import Chosen, Counts, Job
-from retune.serving.remote_completions import (
+from retune.inference.engine_address import KEY_VARIABLE
+from retune.inference.jobs import Chosen, Counts, Job
+from retune.inference.remote_completions import (
     EngineFault,
     EventReader,
     completion_body,
@@ -69,6 +69,10 @@ class _Models(BaseModel):
     data: list[_Listed]
 
 
+class _Version(BaseModel):
+    version: str = Field(max_length=100)
+
+
 class RemoteEngine:
     """Lets a server write answers; see `jobs.Engine`.
 
@@ -94,6 +98,7 @@ class RemoteEngine:
         seconds: float,
         key: str | None,
     ) -> None:
+        self.address = address
         self._model, self._end_ids = model, list(end_ids)
         self.away = ""
         """Why it cannot be asked any more; empty while it can."""
@@ -133,6 +138,11 @@ class RemoteEngine:
     def counts(self) -> Counts:
         """Say how busy it is with what was asked from here."""
         return Counts(self._running, max(0, len(self._tasks) - self._running))
+
+    def read_software(self) -> str | None:
+        """Return the version that the engine says it has, as vLLM does; None where it says none."""
+        found: str | None = self._call(self._read_version())
+        return found
 
     @property
     def alive(self) -> bool:
@@ -242,6 +252,13 @@ class RemoteEngine:
             with suppress(httpx.HTTPError):
                 await self._client.post("completions", json=_first_body(self._model, self._end_ids))
             return await self._read_card()
+
+    async def _read_version(self) -> str | None:
+        try:
+            response = await self._client.get(self.address.removesuffix("/v1") + "/version")
+            return _Version.model_validate_json(response.content).version
+        except (httpx.HTTPError, ValidationError):
+            return None
 
     async def _read_card(self) -> Card:
         try:

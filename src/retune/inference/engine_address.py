@@ -1,4 +1,4 @@
-"""Where an engine of one's own is, what it calls a version, and the key that it wants."""
+"""Where an engine of one's own is, and the key that it wants."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from retune.errors import ConfigError
-from retune.serving.messages import RemoteSettings, ServedModel
 
 KEY_VARIABLE = "RETUNE_ENGINE_KEY"
 
@@ -54,17 +53,3 @@ def read_engine_key(environment: Mapping[str, str]) -> str | None:
             "could not be sent. Set the key alone."
         )
     return key or None
-
-
-def name_at_engine(served: ServedModel, remote: RemoteSettings | None = None) -> str:
-    """Return what an engine calls a model: each version has a name of its own.
-
-    An engine that is started anew with another version can then never answer for this one.
-
-    Args:
-        served: The model.
-        remote: With the name that a person gave; none unless given.
-    """
-    if remote is not None and remote.model is not None:
-        return remote.model
-    return served.name if served.version is None else f"{served.name}-{served.version}"

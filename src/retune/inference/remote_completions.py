@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from retune.serving.jobs import GREEDY_BELOW, IMPOSSIBLE, Chosen, Job
+from retune.inference.jobs import GREEDY_BELOW, IMPOSSIBLE, Chosen, Job
 
 _TOKEN = "token_id:"
 _SHOWN = 200
