@@ -17,6 +17,8 @@ from flows.preparing import prepare_job
 from retune.inputs import locate_inputs
 from retune.recipe.sections.prompt import Effort
 from retune.release.comparing import ModelComparison, ScoredCandidate
+from retune.serving.messages import RemoteSettings
+from tasks.engines import move_to_engine
 from tasks.estimating import plan_memory
 from tasks.evaluating import (
     ask_with_effort,
@@ -43,6 +45,8 @@ def evaluate(
     overrides: Overrides = (),
     out: Path | None = None,
     efforts: Sequence[Effort] = (),
+    engine: RemoteSettings | None = None,
+    also_here: bool = False,
 ) -> ModelComparison:
     """Score models on the held-out rows of a recipe, and compare each with the first.
 
@@ -52,6 +56,8 @@ def evaluate(
         overrides: Settings that win over the file, such as ``scoring.samples=5``.
         out: Folder of the pages; None for one below the store's `reports`.
         efforts: How much each model shall think, side by side; none for what the recipe says.
+        engine: The server that writes the models' answers; None for this machine.
+        also_here: Score them on this machine too, and compare what the engine answers with that.
 
     Returns:
         The comparison, which ``retune evaluate --json`` prints.
@@ -62,11 +68,15 @@ def evaluate(
     with open_recipe(recipe, overrides, tracked=False) as run:
         inputs = locate_inputs(run.loaded, with_weights=False)
         found = find_models(run, models)
+        if engine is not None:
+            there = move_to_engine(run, models, found, engine)
+            found = [*found, *there] if also_here else there
 
         job = prepare_job(run, inputs)
         report_data(job)
         refuse_unknown_efforts(job, found, efforts)
-        job = plan_memory(job)
+        if any(model.scored.engine is None for model in found):
+            job = plan_memory(job)
 
         evaluated: list[ScoredCandidate] = []
         for model in found:

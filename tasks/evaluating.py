@@ -129,8 +129,11 @@ def put_on_weights(job: Job, model: EvaluatedModel) -> EvaluatedModel:
 
     Args:
         job: Its run and inputs.
-        model: What is scored; all but such adapters are returned unchanged.
+        model: What is scored; all but such adapters are returned unchanged, and those that an
+            engine elsewhere answers for.
     """
+    if model.scored.engine is not None:
+        return model
     if model.adapter_digest is None or job.run.recipe.quantization.kind == "none":
         return model
     # Not `inputs.base`: its weights may not be here yet.
@@ -157,6 +160,8 @@ def score_candidate(
     place = model.name if model.kind == "registered" else model.tokenizer.model_id
     if model.scored.adapter is not None:
         place = f"{model.scored.adapter} on {place}"
+    if model.scored.engine is not None:
+        place = f"{place}, asked as {model.scored.engine.model} at {model.scored.engine.address}"
     return ScoredCandidate(
         name=name,
         kind=model.kind,
@@ -165,6 +170,7 @@ def score_candidate(
         likeness=likeness,
         scores=scores,
         effort=effort,
+        engine=model.scored.engine,
     )
 
 

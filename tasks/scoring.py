@@ -65,6 +65,8 @@ def score_model(
         _refuse_unscorable(job, role)
     make_scorers = _head_scorers if has_classes else _writer_scorers
     scorers = make_scorers(job, role, model, job.data.chat.side(side))
+    if not is_pending(model) and model.engine is not None:
+        scorers = _written_scorers(job, role, scorers)
     reports = {name: score() for name, score in scorers.items() if name not in without}
     if "text" in reports and job.run.recipe.scoring.rubrics:
         rows = job.data.chat.side(side)
@@ -134,6 +136,24 @@ def _writer_scorers(job: Job, role: str, model: ScoredModel, rows: SideRef) -> S
     if run.recipe.probes is not None and run.recipe.probes.show:
         found["shown"] = lambda: show_answers.of(role)(run, model=model, template=template)
     return found | _robustness_scorer(job, role, model, rows)
+
+
+def _written_scorers(job: Job, role: str, scorers: Scorers) -> Scorers:
+    """Leave what an engine elsewhere can be asked: what is written, and no likelihood of a text."""
+    recipe = job.run.recipe
+    unheard = {"perplexity", "general_text", "counterfactuals"}
+    if job.inputs.has_labels and recipe.scoring.classify_by == "likelihood":
+        unheard |= {"labels", "robustness"}
+    if recipe.probes is not None and recipe.probes.sampling is not None:
+        unheard.add("shown")
+    left = {name: score for name, score in scorers.items() if name not in unheard}
+    if not left.keys() & {"sql", "labels", "text", "answers"}:
+        raise ConfigError(
+            f"{role}: an engine (--engine) writes answers and tells no likelihoods, and nothing "
+            "that is written is scored on these rows. Name scoring.text_metrics for answers in "
+            "free text, set scoring.classify_by=generation for labels, or leave --engine out."
+        )
+    return left
 
 
 def _head_scorers(job: Job, role: str, model: ScoredModel, rows: SideRef) -> Scorers:

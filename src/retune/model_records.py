@@ -197,6 +197,17 @@ WHOLE = StagePlace()
 """The whole model on the device."""
 
 
+class EngineRef(Record):
+    """A server that writes a model's answers, in place of a process of this machine."""
+
+    address: str
+    """Of its API, ``http://HOST:PORT/v1``; no part of what it says."""
+    model: str
+    """What it calls the model."""
+    software: str | None = None
+    """What it says it is, such as ``0.11.0``; None where it does not say."""
+
+
 class ScoredModel(ContentRecord):
     """Where a model's parts lie; its role is not part of it, so equal weights score once."""
 
@@ -207,6 +218,18 @@ class ScoredModel(ContentRecord):
     """A part of the digest: in 4 bits a model says other things."""
     place: StagePlace = WHOLE
     """No part of the digest."""
+    engine: EngineRef | None = None
+    """Who writes its answers; None for this machine, where its weights are loaded."""
+
+    def asked_at(self, engine: EngineRef) -> ScoredModel:
+        """Return the model as a server answers for it; what that says is its own.
+
+        Args:
+            engine: The server, which holds these very weights.
+        """
+        said = engine.model_dump(mode="json", exclude={"address"})
+        digest = digest_json({"model": self.digest, "engine": said})
+        return self.model_copy(update={"engine": engine, "digest": digest})
 
     def held(self, form: Form, place: StagePlace) -> ScoredModel:
         """Return the model in a form, and where it is held.

@@ -182,14 +182,17 @@ class ModelScores(ContentRecord):
         return self.model_copy(update=update)
 
     def over_rows(self) -> ScoreReport:
-        """Return a report over the held-out rows: all of them, or those with a label for a head.
+        """Return a report over the held-out rows.
+
+        All of them, or those that it is asked where a model tells no losses: a head, an engine
+        elsewhere.
 
         Raises:
             ScoringError: There is none.
         """
-        found = self.first_of("perplexity", "labels")
+        found = self.first_of("perplexity", "labels", "sql", "text", "answers")
         if found is None:
-            raise ScoringError("neither perplexity nor labels of the held-out rows were scored.")
+            raise ScoringError("none of the held-out rows was scored.")
         return found
 
     def first_of(self, *names: str) -> ScoreReport | None:

@@ -50,7 +50,7 @@ class Job:
             adapted: Whether it is an adapter over the weights that it was trained over, which are
                 taken as they are where they are quantized.
         """
-        if is_pending(model):
+        if is_pending(model) or model.engine is not None:
             return model
         if self.plan is None:
             asked = self.run.recipe.scoring.form

@@ -115,13 +115,37 @@ def evaluate(
             help="low, medium, high: how much each model shall think (gpt-oss), side by side.",
         ),
     ] = None,
+    engine: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="ADDRESS",
+            help="OpenAI-compatible server (vLLM) that writes the answers; only what is written "
+            "is scored then.",
+        ),
+    ] = None,
+    engine_model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME", help="What --engine calls the model, where not NAME-VERSION."),
+    ] = None,
+    also_here: Annotated[
+        bool,
+        typer.Option("--also-here", help="With --engine: score on this machine too, and compare."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Score models side by side on the held-out rows. Trains and registers nothing."""
-    from retune.cli.runs.evaluating import evaluate_models, read_efforts
+    from retune.cli.runs.evaluating import evaluate_models, read_efforts, read_engine
 
-    efforts = read_efforts(effort) if effort is not None else []
-    evaluate_models(recipe, models, overrides or [], out=out, efforts=efforts, as_json=as_json)
+    evaluate_models(
+        recipe,
+        models,
+        overrides or [],
+        out=out,
+        efforts=read_efforts(effort) if effort is not None else [],
+        engine=read_engine(engine, engine_model, also_here=also_here),
+        also_here=also_here,
+        as_json=as_json,
+    )
 
 
 def gate(

@@ -25,9 +25,11 @@ from retune.data.chats.tokenizers import Tokenizer
 from retune.errors import ScoringError
 from retune.inference.batching import pad_sequences
 from retune.inference.decoding import can_decode, decode
+from retune.inference.elsewhere import ask_engine
 from retune.inference.loaded_models import LoadedModel
+from retune.inference.remote_engine import RemoteEngine
 from retune.inference.replicas import compute_batches
-from retune.inference.token_losses import context_limit
+from retune.inference.token_losses import context_limit, most_broken
 
 Progress = Callable[[int, int], None]
 # A batch runs until its last row has ended. So answers are written in rounds of 16, 16, 32, 64...
@@ -35,6 +37,7 @@ Progress = Callable[[int, int], None]
 _FIRST_STEPS = 16
 PROMPT_TOO_LONG = "prompt_too_long"
 PROMPT_EMPTY = "prompt_empty"
+ENGINE_FAILED = "engine_failed"
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Answer:
             when nothing could be written.
         tokens: New tokens, the end token not counted.
         finished: An end token came before the limit; without it the text may be cut off.
-        unscored_reason: Why there is no text: `prompt_too_long` or `prompt_empty`.
+        unscored_reason: Why there is no text: `prompt_too_long`, `prompt_empty`, or
+            `engine_failed` where an engine elsewhere errs on this prompt time and again.
         ids: Ids of the new tokens, thought and all, without the end token.
         seconds: Its share of the time that its batches took; no part of what was written.
         batch: Number of the first batch that it was in, from 0.
@@ -122,7 +126,13 @@ def write_answers(
 
     Returns:
         One answer per prompt, in their order.
+
+    Raises:
+        ServiceError: An engine elsewhere writes, and is gone.
+        ScoringError: It fails on more prompts than a tenth.
     """
+    if loaded.engine is not None:
+        return _write_elsewhere(loaded, loaded.engine, prompts, max_new_tokens, progress)
     answers, order = split_off_unfit(prompts, context_limit(loaded.model), max_new_tokens)
     done, steps = len(prompts) - len(order), 0
     written: dict[int, list[int]] = {index: [] for index in order}
@@ -153,6 +163,40 @@ def write_answers(
             if progress is not None:
                 progress(done, len(prompts))
         order = [index for index in order if not answers[index].finished and steps < max_new_tokens]
+    return answers
+
+
+def _write_elsewhere(
+    loaded: LoadedModel,
+    engine: RemoteEngine,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    progress: Progress | None,
+) -> list[Answer]:
+    limits = [context_limit(loaded.model), engine.card.context]
+    limit = min((each for each in limits if each is not None), default=None)
+    answers, places = split_off_unfit(prompts, limit, max_new_tokens)
+    written = ask_engine(
+        engine,
+        [prompts[place] for place in places],
+        loaded.end_ids,
+        max_new_tokens=max_new_tokens,
+        progress=progress,
+    )
+    failed = [each.failed for each in written if each.failed]
+    if len(failed) > most_broken(len(places)):
+        raise ScoringError(
+            f"the engine at {engine.address} fails on {len(failed)} of {len(places)} prompts, the "
+            f"first of them so: {failed[0]}."
+        )
+    for place, found in zip(places, written, strict=True):
+        answers[place] = (
+            Answer(None, unscored_reason=ENGINE_FAILED)
+            if found.failed
+            else replace(
+                read_answer(loaded.tokenizer, loaded.end_ids, found.ids), seconds=found.seconds
+            )
+        )
     return answers
 
 

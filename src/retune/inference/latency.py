@@ -4,7 +4,9 @@ A row's seconds are its share of the batches that it was in: the time of a batch
 rows, over all rounds of `generation.write_answers`. Their mean is the time of the whole batch run
 divided by its rows, which is what a batch job waits for; one request on its own takes longer. Rows
 of a batch end together, so that it is batches, and not rows, that times are independent over.
-A class named by likelihood takes a pass for each label, and its time is that of all of them.
+An engine elsewhere makes its batches itself: there a row's seconds are its share of the time of
+all, by its tokens. A class named by likelihood takes a pass for each label, and its time is that
+of all of them.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ def write_latency(
     """
     path.parent.mkdir(exist_ok=True)
     measured = {
-        "device": name_device(loaded.model.device),
+        "device": _name_place(loaded),
         "batch_size": batch_size,
         "placement": loaded.placement,
         "devices": count_replicas(loaded.model),
@@ -83,6 +85,12 @@ def write_latency(
     }
     text = json.dumps(latency, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+
+
+def _name_place(loaded: LoadedModel) -> str:
+    if loaded.engine is not None:
+        return f"engine: {loaded.engine.address}"
+    return name_device(loaded.model.device)
 
 
 def name_device(device: torch.device) -> str:

@@ -13,6 +13,8 @@ from transformers import PreTrainedModel
 
 from retune.data.chats.tokenizers import Tokenizer, end_token_ids, load_tokenizer
 from retune.errors import ConfigError
+from retune.inference.elsewhere import open_engine
+from retune.inference.remote_engine import RemoteEngine
 from retune.inference.replicas import Replicas, share_batches
 from retune.machine import count_scoring_devices, trim_heap
 from retune.model_records import WHOLE, Placement, ScoredModel, StagePlace
@@ -21,6 +23,7 @@ from retune.modeling.devices import choose_device, choose_dtype
 from retune.modeling.four_bit import as_bitsandbytes, use_plain_4bit_kernels
 from retune.modeling.head_files import HEAD_WEIGHTS, read_labels
 from retune.modeling.heads import add_head, load_classifier, put_head
+from retune.modeling.memory.meta_model import build_meta_model
 from retune.modeling.prequantized import NF4, quantized_as
 from retune.modeling.weights import refuse_wrong
 from retune.recipe.sections.base import Devices
@@ -38,6 +41,7 @@ class LoadedModel:
         labels: Names of the classes of a model with a head, in the order of its figures; None where
             it writes.
         placement: Whether it is held whole on its device.
+        engine: Who writes its answers; None for this process. `model` then has no weights.
     """
 
     model: PreTrainedModel
@@ -45,6 +49,7 @@ class LoadedModel:
     end_ids: list[int]
     labels: tuple[str, ...] | None = None
     placement: Placement = "device"
+    engine: RemoteEngine | None = None
 
 
 class ModelSlot:
@@ -68,11 +73,14 @@ class ModelSlot:
         Raises:
             ConfigError: The folder cannot be loaded as a causal language model, or there are not as
                 many devices.
+            ServiceError: The engine that writes its answers cannot be asked.
         """
         held = (scored.digest, scored.place)
         if self._loaded is None or self._held != held:
             self.clear()
             self._loaded, self._held = load_scored_model(scored), held
+        if self._loaded.engine is not None:
+            return self._loaded
         count = count_scoring_devices(devices)
         if count != (self._replicas.count if self._replicas else 1):
             self._close()
@@ -103,6 +111,8 @@ class ModelSlot:
     def clear(self) -> None:
         """Free the memory, before training for example."""
         self._close()
+        if self._loaded is not None and self._loaded.engine is not None:
+            self._loaded.engine.close()
         self._loaded, self._held = None, None
         free_unused()
 
@@ -189,14 +199,20 @@ def load_scored_model(scored: ScoredModel) -> LoadedModel:
 
     Raises:
         ConfigError: A part cannot be loaded, or an adapter does not fit.
+        ServiceError: The engine that writes its answers cannot be asked.
     """
-    device = choose_device()
     tokenizer = load_tokenizer(scored.tokenizer)
+    end_ids = end_token_ids(tokenizer, scored.tokenizer)
+    if scored.engine is not None:
+        model = build_meta_model(scored.weights, dtype=torch.float32).eval()
+        engine = open_engine(scored.engine, end_ids)
+        return LoadedModel(model, tokenizer, end_ids, engine=engine)
+    device = choose_device()
     return load_parts(
         scored.weights,
         scored.adapter,
         tokenizer=tokenizer,
-        end_ids=end_token_ids(tokenizer, scored.tokenizer),
+        end_ids=end_ids,
         dtype=choose_dtype("auto", device),
         device=device,
         place=scored.place,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from retune.model_records import EngineRef
 from retune.modeling.tokenizer_identity import Likeness
 from retune.recipe.sections.prompt import Effort
 from retune.records import Record
@@ -36,6 +37,7 @@ class ScoredCandidate:
         likeness: How alike the tokenizers of the recipe's base and of it are.
         scores: Its reports.
         effort: How much it was asked to think, where efforts are compared.
+        engine: Who wrote its answers; None for this machine.
     """
 
     name: str
@@ -45,6 +47,7 @@ class ScoredCandidate:
     likeness: Likeness
     scores: ModelScores
     effort: Effort | None = None
+    engine: EngineRef | None = None
 
 
 class Figure(Metric):
@@ -127,6 +130,7 @@ def compare_models(
             *_note_tokenizers(candidates),
             *_note_rows(rows, shared.rows),
             *_note_groups(candidates),
+            *_note_engines(candidates),
         ),
         environment=describe_environment(),
         folder=folder,
@@ -276,3 +280,17 @@ def _note_groups(candidates: Sequence[ScoredCandidate]) -> list[str]:
         if _is_shown(name)
     )
     return [found] if found else []
+
+
+def _note_engines(candidates: Sequence[ScoredCandidate]) -> list[str]:
+    asked = [
+        f"{each.name} ({each.engine.model}, version {each.engine.software or 'not told'})"
+        for each in candidates
+        if each.engine is not None
+    ]
+    if not asked:
+        return []
+    return [
+        f"An engine elsewhere wrote the answers of: {', '.join(asked)}. It tells no likelihoods: "
+        "perplexity, forgetting and counterfactuals are not measured through it."
+    ]

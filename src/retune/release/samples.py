@@ -18,7 +18,7 @@ from retune.scoring.outcomes import read_outcomes
 Name = TypeVar("Name", bound=str)
 Row = Mapping[str, Any]
 
-_NOT_ASKED = ("prompt_too_long", "prompt_empty")
+_NOT_ASKED = ("prompt_too_long", "prompt_empty", "engine_failed")
 """Reasons of `retune.inference.generation`, which imports torch."""
 _JUDGES = tuple(name for name, figure in FIGURES.items() if figure.judges)
 

@@ -7,7 +7,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
@@ -55,7 +55,11 @@ class StandInEngine:
         root: Where the model came from.
         context: Most tokens that it reads and writes; None where it does not say.
         key: That it wants; empty for none.
+        version: Of its software; empty where it does not say.
+        rule: Gives the greedy answer to a prompt, with the end token where one comes.
+        end: Id of that.
         stored: Answers that are not the rule's, by their prompts.
+        breaks: How often it errs on a prompt before it answers.
         finds: A name under which it has the model once it was asked for it; empty for none.
         fault: What it does wrongly.
         asked: Bodies of completions, in the order they came.
@@ -64,7 +68,10 @@ class StandInEngine:
 
     def __init__(self, port: int = 0) -> None:
         self.model, self.root, self.key = "m", "weights", ""
-        self.finds = ""
+        self.finds, self.version = "", ""
+        self.rule: Callable[[Sequence[int]], list[int]] = backwards
+        self.end = END
+        self.breaks: dict[tuple[int, ...], int] = {}
         self.context: int | None = 4096
         self.stored: dict[tuple[int, ...], Any] = {}
         self.fault: Fault = "none"
@@ -131,6 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
         engine = self.server.engine
         if self._refuse_key():
             return
+        if self.path == "/version":
+            self._send(200 if engine.version else 404, {"version": engine.version})
+            return
         card = {"id": engine.model, "root": engine.root, "max_model_len": engine.context}
         self._send(200, {"object": "list", "data": [card]})
 
@@ -144,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
             engine.model = engine.finds
         if body["model"] != engine.model:
             self._send(404, {"error": {"message": "no such model"}})
-        elif engine.fault == "error":
+        elif engine.fault == "error" or self._breaks(engine, tuple(body["prompt"])):
             self._send(500, {"error": {"message": "the kernel broke"}})
         else:
             self.send_response(200)
@@ -161,6 +171,12 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         self._send(401, {"error": "Unauthorized"})
         return True
+
+    @staticmethod
+    def _breaks(engine: StandInEngine, prompt: tuple[int, ...]) -> bool:
+        left = engine.breaks.get(prompt, 0)
+        engine.breaks[prompt] = left - 1
+        return left > 0
 
     def _send(self, status: int, body: dict[str, Any]) -> None:
         self.send_response(status)
@@ -182,7 +198,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"data: {not json\n\n")
             return
         prompt, most = body["prompt"], body["max_tokens"]
-        ids = backwards(prompt) if body["temperature"] == 0 else drawn(body.get("seed"), most)
+        ids = engine.rule(prompt) if body["temperature"] == 0 else drawn(body.get("seed"), most)
         if tuple(prompt) in engine.stored:
             ids = [*engine.stored[tuple(prompt)], END]
         ids = ids[:most]
@@ -198,11 +214,11 @@ class _Handler(BaseHTTPRequestHandler):
                 if engine.fault == "gone":
                     engine.server.socket.close()
                 return
-            if token == END and engine.fault in ("own end", "end told alone"):
+            if token == engine.end and engine.fault in ("own end", "end told alone"):
                 break
             self._event(_chunk(body, prompt, [token], engine.fault, first=at == 0))
-        reason = "stop" if END in ids else "length"
-        stop = END if reason == "stop" and engine.fault != "own end" else None
+        reason = "stop" if engine.end in ids else "length"
+        stop = engine.end if reason == "stop" and engine.fault != "own end" else None
         self._event({"choices": [{"text": "", "token_ids": [], **_ended(reason, stop)}]})
         self._event({"choices": [], "usage": {"prompt_tokens": len(prompt)}})
         self.wfile.write(b"data: [DONE]\n\n")

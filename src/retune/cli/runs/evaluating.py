@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -12,12 +13,15 @@ from rich.text import Text
 
 from retune.cli.runs.flow_runs import run_flow
 from retune.errors import ConfigError
+from retune.inference.elsewhere import TOKEN_SECONDS
+from retune.inference.engine_address import read_engine_address, read_engine_key
 from retune.inputs import locate_inputs
 from retune.pages.numbers import ABSENT
 from retune.recipe.loading import load_recipe
 from retune.recipe.sections.prompt import Effort
 from retune.release.comparing import Figure, ModelComparison, metric_names
 from retune.scoring import showing
+from retune.serving.messages import RemoteSettings
 
 _VERDICT_STYLES = {"better": "green", "worse": "red", "undecided": "dim"}
 
@@ -29,6 +33,8 @@ def evaluate_models(
     *,
     out: Path | None,
     efforts: Sequence[Effort],
+    engine: RemoteSettings | None,
+    also_here: bool,
     as_json: bool,
 ) -> None:
     """Score models side by side and print how they compare.
@@ -39,6 +45,8 @@ def evaluate_models(
         overrides: Settings that win over the recipe.
         out: Folder of the pages; None for one below the store's reports.
         efforts: How much each model shall think, side by side.
+        engine: The server that writes the models' answers; None for this machine.
+        also_here: Score them on this machine too.
         as_json: Print one JSON object last, alone on standard output.
 
     Raises:
@@ -52,6 +60,8 @@ def evaluate_models(
         "overrides": list(overrides),
         "out": out.absolute() if out else None,
         "efforts": list(efforts),
+        "engine": engine,
+        "also_here": also_here,
     }
     run_flow("flows.evaluating:evaluate", arguments, show_comparison, as_json=as_json)
 
@@ -75,6 +85,28 @@ def read_efforts(text: str) -> list[Effort]:
             "with commas between them."
         )
     return sorted(found, key=named.index)
+
+
+def read_engine(
+    address: str | None, model: str | None, *, also_here: bool
+) -> RemoteSettings | None:
+    """Read which engine is asked.
+
+    Args:
+        address: As a person wrote it; None for none.
+        model: What it calls the model; None where each has its own name.
+        also_here: Whether models are scored on this machine too.
+
+    Raises:
+        ConfigError: It is no address, the key for it cannot be sent, or an option needs an engine.
+    """
+    if address is None:
+        named = {"--engine-model": model is not None, "--also-here": also_here}
+        for option in (name for name, given in named.items() if given):
+            raise ConfigError(f"{option} is about an engine: say which with --engine ADDRESS.")
+        return None
+    read_engine_key(os.environ)
+    return RemoteSettings(address=read_engine_address(address), model=model, seconds=TOKEN_SECONDS)
 
 
 def show_comparison(console: Console, comparison: ModelComparison) -> None:
