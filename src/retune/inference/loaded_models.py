@@ -51,6 +51,11 @@ class LoadedModel:
     placement: Placement = "device"
     engine: RemoteEngine | None = None
 
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked still; an engine elsewhere may have gone."""
+        return self.engine is None or self.engine.alive
+
 
 class ModelSlot:
     """Keeps the model that was asked for last; one device seldom holds two."""
@@ -76,7 +81,7 @@ class ModelSlot:
             ServiceError: The engine that writes its answers cannot be asked.
         """
         held = (scored.digest, scored.place)
-        if self._loaded is None or self._held != held:
+        if self._loaded is None or self._held != held or not self._loaded.alive:
             self.clear()
             self._loaded, self._held = load_scored_model(scored), held
         if self._loaded.engine is not None:

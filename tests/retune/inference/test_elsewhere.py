@@ -193,6 +193,18 @@ def test_how_long_answers_took_says_where_they_were_written(
     assert found["rows"]["r"]["tokens"] == 2
 
 
+def test_an_engine_that_is_back_is_connected_to_anew(folder: Path, slot: ModelSlot) -> None:
+    """The stage that failed is tried again, in the same process."""
+    with standing_in() as first:
+        scored = plain(folder).asked_at(EngineRef(address=first.address, model="m"))
+        first.fault = "gone"
+        with pytest.raises(ServiceError):
+            texts(slot.get(scored), "ab")
+        port = first.port
+    with standing_in(port):
+        assert texts(slot.get(scored), "ab") == ["ba"]
+
+
 def test_clearing_the_slot_closes_the_connection(folder: Path, engine: StandInEngine) -> None:
     slot = ModelSlot()
     loaded = slot.get(plain(folder).asked_at(EngineRef(address=engine.address, model="m")))
