@@ -121,31 +121,3 @@ def test_an_engine_that_is_not_there_ends_the_command_before_a_stage(project: Pa
     told = " ".join(done.stderr.split())
     assert f"--engine {address}/v1: the engine cannot be reached" in told
     assert "--print-vllm" in told and "score_sql" not in told
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (("base", "--also-here"), "--also-here is about an engine"),
-        (("base", "--engine-model", "m"), "--engine-model is about an engine"),
-        (("base", "--engine", "nonsense"), "expected the address of a server"),
-        (("base", "--engine", "http://me:hunter2@host"), "RETUNE_ENGINE_KEY"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(
-    project: Path, arguments: tuple[str, ...], told: str
-) -> None:
-    """Exit code 2, without a password of the address."""
-    done = retune(project, *arguments, command="evaluate")
-    assert done.returncode == 2, done.stderr
-    assert told in " ".join(done.stderr.split())
-    assert "hunter2" not in done.stderr
-
-
-def test_one_name_cannot_stand_for_two_models(project: Path, engine: StandInEngine) -> None:
-    """The engine would answer for both."""
-    done = evaluate(project, engine, "base", "model", "--engine-model", "small-1")
-    assert done.returncode == 2, done.stderr
-    assert "it names one model of the engine, and 2 are to be evaluated" in " ".join(
-        done.stderr.split()
-    )

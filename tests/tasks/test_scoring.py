@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from retune.errors import ConfigError
-from retune.model_records import ScoredModel
+from retune.model_records import EngineRef, ScoredModel
 from retune.modeling.head_files import HEAD_FILE
 from retune.records import Source
 from tasks.scoring import score_label_baselines, score_model
@@ -112,3 +112,45 @@ def test_baselines_are_for_rows_with_labels(make_job: MakeJob, tmp_path: Path) -
     job = with_rows(make_job(locate(format_name="text_label")), tmp_path, ("a", "b"))
     score_label_baselines(job)
     assert labels_of(job) == ["score_baselines"]
+
+
+def at_engine(folder: Path) -> ScoredModel:
+    """Return a model whose answers an engine elsewhere writes."""
+    engine = EngineRef(address="http://127.0.0.1:9/v1", model="m")
+    return ScoredModel(digest="d", weights=folder, tokenizer=folder).asked_at(engine)
+
+
+def test_what_an_engine_writes_is_scored_and_no_likelihood(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
+    """It tells none: perplexity, general text and continuations are left out."""
+    job = make_job(given={"probes": PROBES, "counterfactuals": PROBES}, **ROBUST)
+    score_model(job, "x", at_engine(tmp_path))
+    assert labels_of(job) == ["score_sql (x)", "probe_model (x)", "probe_robustness (x)"]
+
+
+def test_an_engine_names_classes_by_writing_them(make_job: MakeJob, tmp_path: Path) -> None:
+    """By likelihood there is nothing to score, and the setting that would is named."""
+    rows, robust = locate(format_name="text_label"), {"probes": {"robustness": {}}}
+    with pytest.raises(ConfigError, match=r"x: an engine .*scoring\.classify_by=generation"):
+        score_model(make_job(rows, **robust), "x", at_engine(tmp_path))
+
+    job = make_job(rows, scoring={"classify_by": "generation"}, **robust)
+    score_model(job, "x", at_engine(tmp_path))
+    assert labels_of(job) == ["score_labels (x)", "probe_robustness (x)"]
+
+
+def test_rows_of_plain_text_are_refused_for_an_engine(make_job: MakeJob, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing that is written is scored"):
+        score_model(make_job(locate(format_name="text")), "x", at_engine(tmp_path))
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.7}])
+def test_an_engine_answers_questions_to_show_and_draws_none(
+    make_job: MakeJob, tmp_path: Path, sampling: dict[str, float]
+) -> None:
+    """Drawn answers have a penalty and a seed that engines honour each in its own way."""
+    shown = {"show": ["Quem és tu?"], **({"sampling": sampling} if sampling else {})}
+    job = make_job(locate(format_name="instruction"), probes=shown)
+    score_model(job, "x", at_engine(tmp_path))
+    assert labels_of(job) == ["sample_answers (x)", *([] if sampling else ["show_answers (x)"])]
