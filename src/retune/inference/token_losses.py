@@ -17,6 +17,13 @@ from transformers import PreTrainedModel
 from retune.errors import ScoringError
 from retune.inference.batching import PaddingSide, pad_sequences
 from retune.inference.replicas import compute_batches
+from retune.inference.shared_prefixes import (
+    batch_alike,
+    can_share,
+    find_groups,
+    pays,
+    read_in_two,
+)
 from retune.modeling.context import read_context
 
 LOSS_NOT_FINITE = "loss_not_finite"
@@ -120,11 +127,9 @@ def score_tokens(
             broken), a side of a pair is empty, or a pair is longer than the model's context.
     """
     _refuse_unfit(model, pairs)
-    # The longest first: if a batch does not fit into memory, it fails at once, not at the end.
-    order = sorted(range(len(pairs)), key=lambda index: -sum(map(len, pairs[index])))
     losses: list[list[float]] = [[] for _ in pairs]
     broken = 0
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    batches = _batch(model, pairs, batch_size)
     computed = compute_batches(
         model,
         [[pairs[index] for index in batch] for batch in batches],
@@ -144,8 +149,21 @@ def score_tokens(
             losses[index] = nlls
         done += len(batch)
         if progress is not None:
-            progress(done, len(order))
+            progress(done, len(pairs))
     return losses
+
+
+def _batch(model: PreTrainedModel, pairs: Sequence[Pair], batch_size: int) -> list[list[int]]:
+    if can_share(model):
+        return batch_alike([_whole(pair) for pair in pairs], batch_size)
+    # The longest first: if a batch does not fit into memory, it fails at once, not at the end.
+    order = sorted(range(len(pairs)), key=lambda index: -sum(map(len, pairs[index])))
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def _whole(pair: Pair) -> list[int]:
+    context, scored = pair
+    return [*context, *scored]
 
 
 def most_broken(rows: int) -> int:
@@ -182,7 +200,13 @@ def _refuse_unfit(model: PreTrainedModel, pairs: Sequence[Pair]) -> None:
 def _batch_nlls(
     model: PreTrainedModel, pairs: Sequence[Pair], *, pad_id: int, side: PaddingSide
 ) -> list[list[float]]:
-    ids, mask = pad_sequences([[*context, *scored] for context, scored in pairs], pad_id, side)
+    sequences = [_whole(pair) for pair in pairs]
+    if can_share(model):
+        groups = find_groups(sequences)
+        if pays(groups, sequences):
+            firsts = [len(context) for context, _ in pairs]
+            return read_in_two(model, sequences, firsts, groups, pad_id=pad_id)
+    ids, mask = pad_sequences(sequences, pad_id, side)
     width = ids.shape[1]
     ends = [width if side == "left" else len(c) + len(s) for c, s in pairs]
     firsts = [end - len(scored) for end, (_, scored) in zip(ends, pairs, strict=True)]

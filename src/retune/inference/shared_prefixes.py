@@ -1,0 +1,216 @@
+"""Losses of rows that begin alike: what they share is read once, and its keys and values are kept.
+
+Questions about one database begin with its schema, and a prompt whose classes are weighed is the
+same for each class. A batch is read in two passes: what each group of rows begins with, one row a
+group, and what is left of every row. Figures are those of rows read whole, up to rounding. It is
+done on a CPU, where tokens that are not multiplied are time; a GPU reads a whole batch in little
+more than the time of a row, and would hold the keys and values of all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+from retune.inference.batching import pad_sequences
+from retune.inference.decoding import can_decode
+
+_LEAST_SHARED = 32
+_LEAST_SAVED = 64
+"""Tokens that reading a batch in two passes has to save; a pass more takes about as long."""
+
+Ids = Sequence[int]
+
+
+class Group(NamedTuple):
+    """Consecutive rows that begin alike.
+
+    Attributes:
+        start: The first of them.
+        rows: How many.
+        shared: Tokens that they begin with alike; of a single row all but the last.
+    """
+
+    start: int
+    rows: int
+    shared: int
+
+
+def can_share(model: PreTrainedModel) -> bool:
+    """Say whether rows of a model may be read in two passes.
+
+    Args:
+        model: In evaluation mode.
+
+    Returns:
+        False on a GPU, where layers are read from the disk at each pass, and for models whose
+        layers do not keep every key and value.
+    """
+    if model.device.type != "cpu" or not can_decode(model):
+        return False
+    return not any(weight.is_meta for weight in model.parameters())
+
+
+def batch_alike(sequences: Sequence[Ids], batch_size: int) -> list[list[int]]:
+    """Put rows that begin alike into one batch.
+
+    Args:
+        sequences: Token ids per row.
+        batch_size: Most rows of a batch.
+
+    Returns:
+        Places of rows by batch; the longest first, so that a batch has little padding, and one
+        that does not fit into memory fails at once.
+    """
+    order = sorted(range(len(sequences)), key=lambda place: list(sequences[place]))
+    parts = [
+        order[at : min(at + batch_size, group.start + group.rows)]
+        for group in find_groups([sequences[place] for place in order])
+        for at in range(group.start, group.start + group.rows, batch_size)
+    ]
+    parts.sort(key=lambda part: -max(len(sequences[place]) for place in part))
+    batches: list[list[int]] = []
+    for part in parts:
+        if not batches or len(batches[-1]) + len(part) > batch_size:
+            batches.append([])
+        batches[-1] += part
+    return batches
+
+
+def find_groups(sequences: Sequence[Ids]) -> list[Group]:
+    """Find neighbours that begin alike: with 32 tokens and half of the first of them at least.
+
+    Args:
+        sequences: Token ids per row, none empty.
+
+    Returns:
+        All rows, in their order.
+    """
+    groups: list[Group] = []
+    for at, sequence in enumerate(sequences):
+        if groups:
+            start, rows, before = groups[-1]
+            shared = _count_alike(sequences[start], sequence, min(before, len(sequence) - 1))
+            if shared >= _LEAST_SHARED and 2 * shared >= before:
+                groups[-1] = Group(start, rows + 1, shared)
+                continue
+        groups.append(Group(at, 1, len(sequence) - 1))
+    return groups
+
+
+def _count_alike(first: Ids, second: Ids, most: int) -> int:
+    pairs = enumerate(zip(first[:most], second[:most], strict=True))
+    return next((at for at, (one, other) in pairs if one != other), most)
+
+
+def pays(groups: Sequence[Group], sequences: Sequence[Ids]) -> bool:
+    """Say whether two passes read so many tokens less that they are worth it.
+
+    Args:
+        groups: From `find_groups`.
+        sequences: Their rows.
+    """
+    saved = sum(group.shared * (group.rows - 1) for group in groups)
+    return saved >= max(_LEAST_SAVED, sum(map(len, sequences)) // 8)
+
+
+def read_in_two(
+    model: PreTrainedModel,
+    sequences: Sequence[Ids],
+    firsts: Sequence[int],
+    groups: Sequence[Group],
+    *,
+    pad_id: int,
+) -> list[list[float]]:
+    """Return the losses of rows' last tokens, having read what they begin with once a group.
+
+    Args:
+        model: One that `can_share` takes, in evaluation mode.
+        sequences: Token ids per row, at least two each.
+        firsts: Place of the first token of each row that is scored, at least 1.
+        groups: From `find_groups`.
+        pad_id: Any id.
+
+    Returns:
+        Negative log-likelihoods in nats of each row's tokens from its first scored one on.
+    """
+    owners = [number for number, group in enumerate(groups) for _ in range(group.rows)]
+    with torch.inference_mode():
+        lead, cache, mask = _read_leads(model, sequences, firsts, groups, pad_id)
+        rest = _read_rest(model, sequences, owners, groups, (cache, mask), pad_id)
+    losses = []
+    for row, (ids, first) in enumerate(zip(sequences, firsts, strict=True)):
+        shared = groups[owners[row]].shared
+        # The last place of the lead tells the token behind it, which rows do not share.
+        places = list(range(first, shared + 1))
+        led = lead[owners[row], [place - shared - 1 for place in places], [ids[p] for p in places]]
+        own = rest[row, max(0, first - shared - 1) : len(ids) - shared - 1]
+        losses.append([*led.double().tolist(), *own.double().tolist()])
+    return losses
+
+
+def _read_leads(
+    model: PreTrainedModel,
+    sequences: Sequence[Ids],
+    firsts: Sequence[int],
+    groups: Sequence[Group],
+    pad_id: int,
+) -> tuple[torch.Tensor, DynamicCache, torch.Tensor]:
+    """Read what groups begin with; the losses of any token at each place, up to the last."""
+    ids, mask = pad_sequences([sequences[g.start][: g.shared] for g in groups], pad_id, "left")
+    wanted = [
+        group.shared - min(firsts[group.start : group.start + group.rows]) + 1 for group in groups
+    ]
+    cache = DynamicCache(config=model.config)
+    logits = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=max(1, *wanted),
+    ).logits
+    return -logits.float().log_softmax(-1), cache, mask
+
+
+def _read_rest(
+    model: PreTrainedModel,
+    sequences: Sequence[Ids],
+    owners: Sequence[int],
+    groups: Sequence[Group],
+    lead: tuple[DynamicCache, torch.Tensor],
+    pad_id: int,
+) -> torch.Tensor:
+    """Read what is left of each row; losses of the second token behind the lead and on."""
+    cache, mask = lead
+    # The last token is only predicted, so it is not read.
+    left = [
+        list(ids[groups[owner].shared : -1]) for ids, owner in zip(sequences, owners, strict=True)
+    ]
+    if not any(left):
+        return torch.zeros((len(left), 0))
+    ids, own = pad_sequences(left, pad_id, "right")
+    index = torch.tensor(owners)
+    cache.batch_select_indices(index)
+    before = mask.sum(-1)[index].unsqueeze(-1)
+    logits = model(
+        input_ids=ids,
+        attention_mask=torch.cat([mask[index], own], dim=-1),
+        # What fills a row up stays within the model's positions.
+        position_ids=before + (own.cumsum(-1) - 1).clamp(min=0),
+        past_key_values=cache,
+        use_cache=True,
+    ).logits
+    targets, _ = pad_sequences(
+        [
+            [*ids[groups[owner].shared + 1 :], pad_id]
+            for ids, owner in zip(sequences, owners, strict=True)
+        ],
+        pad_id,
+        "right",
+    )
+    targets = targets[:, : ids.shape[1]].unsqueeze(-1)
+    return -logits.float().log_softmax(-1).gather(-1, targets).squeeze(-1)

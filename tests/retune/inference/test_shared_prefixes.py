@@ -1,0 +1,205 @@
+"""Rows that begin alike are read once, with the losses of rows that are read whole."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from retune.inference import token_losses
+from retune.inference.shared_prefixes import (
+    Group,
+    batch_alike,
+    can_share,
+    find_groups,
+    pays,
+    read_in_two,
+)
+from retune.inference.token_losses import score_tokens
+from tests.tiny_models import write_snapshot
+
+Pair = tuple[list[int], list[int]]
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen3", "gpt2"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = write_snapshot(tmp_path_factory.mktemp("model") / "m", request.param)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def draw(chance: random.Random, count: int) -> list[int]:
+    return [chance.randrange(5, 90) for _ in range(count)]
+
+
+def make_pairs(seed: int = 0) -> list[Pair]:
+    """Three schemas, each with a few questions and answers of any length, and two lone rows."""
+    chance = random.Random(seed)
+    schemas = [draw(chance, length) for length in (60, 41, 33)]
+    pairs = [
+        (schema + draw(chance, length), draw(chance, chance.randrange(1, 8)))
+        for schema in schemas
+        for length in (3, 9, 5, 1)
+    ]
+    pairs += [(draw(chance, 70), draw(chance, 4)), (draw(chance, 2), draw(chance, 1))]
+    chance.shuffle(pairs)
+    return pairs
+
+
+def read_whole(model: PreTrainedModel, pairs: Sequence[Pair]) -> list[list[float]]:
+    """Reference: each row by itself, all its tokens in one pass."""
+    found = []
+    for context, scored in pairs:
+        ids = torch.tensor([context + scored])
+        with torch.inference_mode():
+            logits = model(input_ids=ids).logits[0, :-1].double().log_softmax(-1)
+        nlls = -logits.gather(-1, ids[0, 1:, None])[:, 0]
+        found.append(nlls[len(context) - 1 :].tolist())
+    return found
+
+
+def passes(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that is told the tokens of each pass from now on."""
+    told: list[int] = []
+    forward = model.forward
+
+    def count(*args: Any, **kwargs: Any) -> Any:
+        told.append(kwargs["input_ids"].numel())
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", count)
+    return told
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 5, 64])
+@pytest.mark.parametrize("from_first", [True, False])
+def test_losses_are_those_of_rows_read_by_themselves(
+    model: PreTrainedModel, batch_size: int, from_first: bool
+) -> None:
+    """Of answers, and of all tokens but the first, whichever rows share a batch."""
+    pairs = make_pairs()
+    if from_first:
+        pairs = [((before + after)[:1], (before + after)[1:]) for before, after in pairs]
+    found = score_tokens(model, pairs, batch_size=batch_size, pad_id=0)
+
+    for mine, reference in zip(found, read_whole(model, pairs), strict=True):
+        assert mine == pytest.approx(reference, abs=2e-5)
+
+
+def test_what_rows_share_is_read_once(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four prompts of 50 tokens, each with two answers of 3: 4 x 50 and 8 x 2 tokens are read."""
+    chance = random.Random(1)
+    prompts = [draw(chance, 50) for _ in range(4)]
+    pairs = [(prompt, [first, 7, 9]) for prompt in prompts for first in (5, 6)]
+    told = passes(model, monkeypatch)
+    score_tokens(model, pairs, batch_size=8, pad_id=0)
+
+    assert told == [4 * 50, 8 * 2]
+
+
+def test_a_model_with_an_adapter_shares_too(model: PreTrainedModel) -> None:
+    """The adapter's own figures, which are not the base's."""
+    torch.manual_seed(0)
+    target = "c_attn" if model.config.model_type == "gpt2" else "q_proj"
+    adapted: Any = get_peft_model(
+        model, LoraConfig(r=4, target_modules=[target], init_lora_weights=False)
+    ).eval()
+    try:
+        pairs = make_pairs(2)
+        found = score_tokens(adapted, pairs, batch_size=6, pad_id=0)
+        for mine, reference in zip(found, read_whole(adapted, pairs), strict=True):
+            assert mine == pytest.approx(reference, abs=2e-5)
+    finally:
+        adapted.unload()
+
+
+def test_a_batch_that_does_not_fit_is_read_in_halves(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory for two rows at a time: groups are found anew in each part."""
+    read = token_losses.read_in_two
+
+    def read_few(model: Any, sequences: Any, *others: Any, **options: Any) -> Any:
+        if len(sequences) > 2:
+            raise RuntimeError("not enough memory")
+        return read(model, sequences, *others, **options)
+
+    monkeypatch.setattr(token_losses, "read_in_two", read_few)
+    pairs = make_pairs()
+    found = score_tokens(model, pairs, batch_size=8, pad_id=0)
+    for mine, reference in zip(found, read_whole(model, pairs), strict=True):
+        assert mine == pytest.approx(reference, abs=2e-5)
+
+
+def test_models_that_cannot_keep_every_key_are_read_whole(tmp_path: Path) -> None:
+    """Sliding windows; layers on the disk, which each pass would read again."""
+    folder = write_snapshot(tmp_path / "gemma", "gemma3")
+    assert not can_share(AutoModelForCausalLM.from_pretrained(folder).eval())
+
+    plain = AutoModelForCausalLM.from_pretrained(write_snapshot(tmp_path / "llama", "llama"))
+    assert can_share(plain)
+    plain.lm_head.weight = torch.nn.Parameter(plain.lm_head.weight.to("meta"))
+    assert not can_share(plain)
+
+
+def test_groups_are_neighbours_that_begin_alike() -> None:
+    """By hand: 40 tokens alike, then 36, then 10, which is too few; a lone row has all but one."""
+    lead = list(range(100, 140))
+    sequences = [[*lead, 1, 2], [*lead, 3], [*lead[:36], 4, 5, 6], [*lead[:10], *range(50)], [8, 9]]
+    assert find_groups(sequences) == [Group(0, 3, 36), Group(3, 1, 59), Group(4, 1, 1)]
+
+
+def test_a_row_that_is_the_beginning_of_another_shares_all_but_its_last_token() -> None:
+    lead = list(range(40))
+    assert find_groups([lead, [*lead, 1, 2]]) == [Group(0, 2, 39)]
+
+
+def test_half_of_a_long_row_has_to_be_shared() -> None:
+    """Of 100 tokens 49 are too few; 50 do, the hundredth being predicted alone."""
+    row = list(range(100, 200))
+    assert [group.rows for group in find_groups([row, [*row[:49], *range(51)]])] == [1, 1]
+    assert [group.rows for group in find_groups([row, [*row[:50], *range(50)]])] == [2]
+
+
+def test_reading_twice_has_to_pay() -> None:
+    """Two rows of 33 shared tokens save 33, three save 66 of 102."""
+    rows = [[*range(33), row] for row in (40, 41, 42)]
+    assert not pays(find_groups(rows[:2]), rows[:2])
+    assert pays(find_groups(rows), rows)
+
+
+def test_batches_hold_each_row_once_and_keep_groups_together() -> None:
+    """Groups of four in batches of five: each batch begins with a group of its own."""
+    pairs = make_pairs()
+    sequences = [before + after for before, after in pairs]
+    batches = batch_alike(sequences, 5)
+
+    assert sorted(itertools.chain(*batches)) == list(range(len(pairs)))
+    assert max(map(len, batches)) <= 5
+    for schema in {tuple(ids[:33]) for ids in sequences if len(ids) > 33}:
+        holding = [b for b in batches if any(tuple(sequences[i][:33]) == schema for i in b)]
+        assert len(holding) == 1
+    longest = [max(len(sequences[place]) for place in batch) for batch in batches]
+    assert longest == sorted(longest, reverse=True)
+
+
+def test_a_lone_row_among_groups_has_its_own_losses(model: PreTrainedModel) -> None:
+    """It is read with the leads, and nothing of it is left for the second pass."""
+    chance = random.Random(3)
+    lead, lone = draw(chance, 40), draw(chance, 12)
+    sequences = [[*lead, 5, 6, 7], [*lead, 8], lone]
+    firsts = [40, 40, 1]
+    found = read_in_two(model, sequences, firsts, find_groups(sequences), pad_id=0)
+    reference = read_whole(
+        model, [(ids[:first], ids[first:]) for ids, first in zip(sequences, firsts, strict=True)]
+    )
+    for mine, expected in zip(found, reference, strict=True):
+        assert mine == pytest.approx(expected, abs=2e-5)
