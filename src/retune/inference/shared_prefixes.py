@@ -18,7 +18,7 @@ from transformers import DynamicCache, PreTrainedModel
 from retune.inference.batching import pad_sequences
 from retune.inference.decoding import can_decode
 
-_LEAST_SHARED = 32
+_LEAST_SHARED = 24
 _LEAST_SAVED = 64
 """Tokens that reading a batch in two passes has to save; a pass more takes about as long."""
 
@@ -62,26 +62,31 @@ def batch_alike(sequences: Sequence[Ids], batch_size: int) -> list[list[int]]:
         batch_size: Most rows of a batch.
 
     Returns:
-        Places of rows by batch; the longest first, so that a batch has little padding, and one
-        that does not fit into memory fails at once.
+        Places of rows by batch: groups by what is left of their rows, then rows that are like no
+        other by their length, the longest first, so that a batch has little padding.
     """
     order = sorted(range(len(sequences)), key=lambda place: list(sequences[place]))
-    parts = [
-        order[at : min(at + batch_size, group.start + group.rows)]
-        for group in find_groups([sequences[place] for place in order])
-        for at in range(group.start, group.start + group.rows, batch_size)
-    ]
-    parts.sort(key=lambda part: -max(len(sequences[place]) for place in part))
+    alike: list[tuple[int, list[int]]] = []
+    alone: list[int] = []
+    for group in find_groups([sequences[place] for place in order]):
+        rows = order[group.start : group.start + group.rows]
+        if group.rows == 1:
+            alone += rows
+            continue
+        for at in range(0, group.rows, batch_size):
+            part = rows[at : at + batch_size]
+            alike.append((group.shared - max(len(sequences[place]) for place in part), part))
     batches: list[list[int]] = []
-    for part in parts:
+    for _, part in sorted(alike):
         if not batches or len(batches[-1]) + len(part) > batch_size:
             batches.append([])
         batches[-1] += part
-    return batches
+    alone.sort(key=lambda place: -len(sequences[place]))
+    return batches + [alone[at : at + batch_size] for at in range(0, len(alone), batch_size)]
 
 
 def find_groups(sequences: Sequence[Ids]) -> list[Group]:
-    """Find neighbours that begin alike: with 32 tokens and half of the first of them at least.
+    """Find neighbours that begin alike: with 24 tokens and a third of the first at least.
 
     Args:
         sequences: Token ids per row, none empty.
@@ -94,7 +99,7 @@ def find_groups(sequences: Sequence[Ids]) -> list[Group]:
         if groups:
             start, rows, before = groups[-1]
             shared = _count_alike(sequences[start], sequence, min(before, len(sequence) - 1))
-            if shared >= _LEAST_SHARED and 2 * shared >= before:
+            if shared >= _LEAST_SHARED and 3 * shared >= before:
                 groups[-1] = Group(start, rows + 1, shared)
                 continue
         groups.append(Group(at, 1, len(sequence) - 1))

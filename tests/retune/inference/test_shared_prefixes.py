@@ -77,6 +77,11 @@ def passes(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> list[int]
     return told
 
 
+def find_rows(sequences: Sequence[list[int]], batch: Sequence[int]) -> list[Group]:
+    """Return the groups of a batch."""
+    return find_groups([sequences[place] for place in batch])
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 64])
 @pytest.mark.parametrize("from_first", [True, False])
 def test_losses_are_those_of_rows_read_by_themselves(
@@ -162,11 +167,17 @@ def test_a_row_that_is_the_beginning_of_another_shares_all_but_its_last_token() 
     assert find_groups([lead, [*lead, 1, 2]]) == [Group(0, 2, 39)]
 
 
-def test_half_of_a_long_row_has_to_be_shared() -> None:
-    """Of 100 tokens 49 are too few; 50 do, the hundredth being predicted alone."""
+def test_a_third_of_a_long_row_has_to_be_shared() -> None:
+    """Of 100 tokens 32 are too few; 33 do, the hundredth being predicted alone."""
     row = list(range(100, 200))
-    assert [group.rows for group in find_groups([row, [*row[:49], *range(51)]])] == [1, 1]
-    assert [group.rows for group in find_groups([row, [*row[:50], *range(50)]])] == [2]
+    assert [group.rows for group in find_groups([row, [*row[:32], *range(68)]])] == [1, 1]
+    assert [group.rows for group in find_groups([row, [*row[:33], *range(67)]])] == [2]
+
+
+def test_a_row_shares_from_24_tokens_on() -> None:
+    lead = list(range(100, 124))
+    assert [group.rows for group in find_groups([[*lead, 1], [*lead, 2]])] == [2]
+    assert [group.rows for group in find_groups([[*lead[1:], 1], [*lead[1:], 2]])] == [1, 1]
 
 
 def test_reading_twice_has_to_pay() -> None:
@@ -177,18 +188,21 @@ def test_reading_twice_has_to_pay() -> None:
 
 
 def test_batches_hold_each_row_once_and_keep_groups_together() -> None:
-    """Groups of four in batches of five: each batch begins with a group of its own."""
+    """Three groups of four in batches of five, then the two rows that are like no other."""
     pairs = make_pairs()
     sequences = [before + after for before, after in pairs]
     batches = batch_alike(sequences, 5)
 
     assert sorted(itertools.chain(*batches)) == list(range(len(pairs)))
-    assert max(map(len, batches)) <= 5
-    for schema in {tuple(ids[:33]) for ids in sequences if len(ids) > 33}:
-        holding = [b for b in batches if any(tuple(sequences[i][:33]) == schema for i in b)]
-        assert len(holding) == 1
-    longest = [max(len(sequences[place]) for place in batch) for batch in batches]
-    assert longest == sorted(longest, reverse=True)
+    assert [len(batch) for batch in batches] == [4, 4, 4, 2]
+    for batch in batches[:3]:
+        assert len({tuple(sequences[place][:33]) for place in batch}) == 1
+    assert [len(sequences[place]) for place in batches[3]] == [74, 3]
+    left = [
+        max(len(sequences[place]) for place in batch) - find_rows(sequences, batch)[0].shared
+        for batch in batches[:3]
+    ]
+    assert left == sorted(left, reverse=True)
 
 
 def test_a_lone_row_among_groups_has_its_own_losses(model: PreTrainedModel) -> None:
