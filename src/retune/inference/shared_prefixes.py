@@ -218,4 +218,5 @@ def _read_rest(
         "right",
     )
     targets = targets[:, : ids.shape[1]].unsqueeze(-1)
-    return -logits.float().log_softmax(-1).gather(-1, targets).squeeze(-1)
+    losses: torch.Tensor = -logits.float().log_softmax(-1).gather(-1, targets).squeeze(-1)
+    return losses

@@ -50,7 +50,7 @@ def connect(served: ServedModel, remote: RemoteSettings, batch: int) -> Linked:
     if has_head(scored):
         raise ConfigError(
             f"{served.address}: it has a head and names classes, and an engine (--engine) writes "
-            "text. Leave --engine out."
+            "text. Ask it without --engine."
         )
     tokenizer = load_tokenizer(scored.tokenizer)
     end_ids = end_token_ids(tokenizer, scored.tokenizer)

@@ -39,7 +39,7 @@ from tests.retune.serving.engine_stand_in import (
     drawn,
     standing_in,
 )
-from tests.waiting import closed_port, free_port, wait_until
+from tests.waiting import GUARD_SECONDS, closed_port, free_port, wait_until
 
 TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}"
 KEY = "engine-secret-5f1c"
@@ -404,10 +404,8 @@ def test_other_weights_keep_a_version_from_being_ready_until_they_are_right(
         assert "stored prompt 1 of 1 is answered otherwise" in away.reason
         assert "ba" not in away.reason
 
-        monkeypatch.setattr(
-            "tests.retune.serving.engine_stand_in.backwards", lambda prompt: [*prompt, END]
-        )
-        opening.join()
+        engine.rule = lambda prompt: [*prompt, END]
+        opening.join(GUARD_SECONDS)
     os.close(write)
     [answerer] = opened
     assert answerer is not None and answerer.engine is not None
@@ -429,7 +427,7 @@ def test_a_head_is_refused(
     folder: Path, engine: StandInEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No other try makes an engine name classes: the model is unfit for it."""
-    monkeypatch.setattr("retune.serving.holding.has_head", lambda _: True)
+    monkeypatch.setattr("retune.serving.connecting.has_head", lambda _: True)
     made = Worker(folder, engine.address)
     assert open_answerer(made.load, made.reports, io.StringIO()) is None
     [unfit] = made.told()
