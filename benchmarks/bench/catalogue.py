@@ -12,7 +12,7 @@ from benchmarks.bench.comparisons import (
     same_weights,
 )
 
-_LEARNED, _PADDED, _ASKED, _SCORED, _BLOCKS = 160, 32, 96, 256, 4
+_LEARNED, _PADDED, _ASKED, _SCORED, _WEIGHED, _BLOCKS = 160, 32, 96, 256, 64, 4
 
 
 def _speed(cpu: float | None, wall: float | None = None) -> tuple[Aim, ...]:
@@ -106,6 +106,16 @@ COMPARISONS = (
         (
             Side("guides", "scoring:row_by_row", {"rows": _SCORED, "answers_only": True}),
             Side("retune", "scoring:losses_in_batches", {"rows": _SCORED, "answers_only": True}),
+        ),
+        _speed(3.0, 3.0),
+        same_losses,
+    ),
+    Comparison(
+        "classes",
+        f"{_WEIGHED} rows, four classes each by likelihood: the guides' loop / retune's batches",
+        (
+            Side("guides", "scoring:class_by_class", {"rows": _WEIGHED}),
+            Side("retune", "scoring:classes_in_batches", {"rows": _WEIGHED}),
         ),
         _speed(3.0, 3.0),
         same_losses,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,11 +11,14 @@ from benchmarks.bench.models import find_base
 from benchmarks.bench.processes import Work
 from benchmarks.bench.shipped import Chat, load_base, read_chats
 from retune.inference.generation import Answer, write_answers
+from retune.inference.loaded_models import LoadedModel
 from retune.inference.text_losses import answer_losses, pair_losses
 from retune.scoring.perplexity import fit_batch
 
 BATCH = 32
 """What `scoring.runtime.batch_size` is unless a recipe says otherwise."""
+CLASSES = ("positivo", "negativo", "neutro", "misto")
+"""What a prompt is weighed against."""
 NEW_TOKENS = 96
 """The demo's `scoring.max_new_tokens`."""
 
@@ -57,8 +61,16 @@ def answers_in_batches(folder: Path, rows: int) -> Work:
 def row_by_row(folder: Path, rows: int, answers_only: bool = False) -> Work:
     """Score rows as the guides do: `labels`, one row at a time, the mean undone."""
     loaded = load_base()
-    chats = read_chats(loaded, "test", rows)
+    return _lose_one_by_one(loaded, read_chats(loaded, "test", rows), answers_only)
 
+
+def class_by_class(folder: Path, rows: int) -> Work:
+    """Weigh the classes of each row as the guides score rows: each with its prompt, by itself."""
+    loaded = load_base()
+    return _lose_one_by_one(loaded, _with_classes(loaded, rows), answers_only=True)
+
+
+def _lose_one_by_one(loaded: LoadedModel, chats: Sequence[Chat], answers_only: bool) -> Work:
     def lose(prompt: list[int], answer: list[int]) -> float:
         ids = torch.tensor([[*prompt, *answer]])
         labels = torch.tensor([[-100] * len(prompt) + answer]) if answers_only else ids
@@ -68,6 +80,15 @@ def row_by_row(folder: Path, rows: int, answers_only: bool = False) -> Work:
 
     lose(*chats[0])
     return lambda: [lose(*chat) for chat in chats], lambda losses: losses
+
+
+def _with_classes(loaded: LoadedModel, rows: int) -> list[Chat]:
+    """Return the prompts of rows, each with every class as its answer."""
+    ids = loaded.tokenizer(list(CLASSES), add_special_tokens=False)["input_ids"]
+    answers = [[*each, loaded.end_ids[0]] for each in ids]
+    return [
+        Chat(chat.prompt, answer) for chat in read_chats(loaded, "test", rows) for answer in answers
+    ]
 
 
 def losses_in_batches(
@@ -99,3 +120,17 @@ def losses_in_batches(
 
     lose(chats[:2])
     return lambda: lose(chats), lambda losses: losses
+
+
+def classes_in_batches(folder: Path, rows: int) -> Work:
+    """Weigh the classes of all rows as the stage `score_labels` does by likelihood."""
+    loaded = load_base()
+    pad_id = int(loaded.tokenizer.pad_token_id)
+
+    def weigh(pairs: list[Chat]) -> list[float]:
+        found = answer_losses(loaded.model, pairs, batch_size=BATCH, pad_id=pad_id)
+        return [each.nll_sum_nats for each in found]
+
+    chats = _with_classes(loaded, rows)
+    weigh(chats[:2])
+    return lambda: weigh(chats), lambda losses: losses
