@@ -19,8 +19,10 @@ from retune.inference.batching import pad_sequences
 from retune.inference.decoding import can_decode
 
 _LEAST_SHARED = 24
-_LEAST_SAVED = 64
-"""Tokens that reading a batch in two passes has to save; a pass more takes about as long."""
+_PASS_TOKENS = 128
+"""What a pass takes beside its tokens, told as tokens: measured on the shipped base."""
+_WORTH = 0.9
+"""Part of the cost of reading rows whole that two passes may take to be chosen."""
 
 Ids = Sequence[int]
 
@@ -54,6 +56,45 @@ def can_share(model: PreTrainedModel) -> bool:
     return not any(weight.is_meta for weight in model.parameters())
 
 
+def make_batches(sequences: Sequence[Ids], batch_size: int) -> list[list[int]]:
+    """Put rows into batches, those that begin alike into one where that pays over all rows.
+
+    Args:
+        sequences: Token ids per row.
+        batch_size: Most rows of a batch.
+
+    Returns:
+        Places of rows by batch.
+    """
+    by_length = batch_by_length(sequences, batch_size)
+    alike = batch_alike(sequences, batch_size)
+    costs = [
+        sum(_cost([sequences[place] for place in batch]) for batch in batches)
+        for batches in (by_length, alike)
+    ]
+    return alike if costs[1] < _WORTH * costs[0] else by_length
+
+
+def _cost(sequences: Sequence[Ids]) -> int:
+    groups = find_groups(sequences)
+    return _cost_in_two(groups, sequences) if pays(groups, sequences) else _cost_whole(sequences)
+
+
+def batch_by_length(sequences: Sequence[Ids], batch_size: int) -> list[list[int]]:
+    """Put rows of like lengths into one batch.
+
+    Args:
+        sequences: Token ids per row.
+        batch_size: Most rows of a batch.
+
+    Returns:
+        Places of rows by batch, the longest first: if a batch does not fit into memory, it fails at
+        once, not at the end.
+    """
+    order = sorted(range(len(sequences)), key=lambda place: -len(sequences[place]))
+    return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+
+
 def batch_alike(sequences: Sequence[Ids], batch_size: int) -> list[list[int]]:
     """Put rows that begin alike into one batch.
 
@@ -81,8 +122,8 @@ def batch_alike(sequences: Sequence[Ids], batch_size: int) -> list[list[int]]:
         if not batches or len(batches[-1]) + len(part) > batch_size:
             batches.append([])
         batches[-1] += part
-    alone.sort(key=lambda place: -len(sequences[place]))
-    return batches + [alone[at : at + batch_size] for at in range(0, len(alone), batch_size)]
+    lone = batch_by_length([sequences[place] for place in alone], batch_size)
+    return batches + [[alone[at] for at in batch] for batch in lone]
 
 
 def find_groups(sequences: Sequence[Ids]) -> list[Group]:
@@ -112,14 +153,28 @@ def _count_alike(first: Ids, second: Ids, most: int) -> int:
 
 
 def pays(groups: Sequence[Group], sequences: Sequence[Ids]) -> bool:
-    """Say whether two passes read so many tokens less that they are worth it.
+    """Say whether a batch is read in two passes: whether that takes clearly less.
 
     Args:
         groups: From `find_groups`.
         sequences: Their rows.
     """
-    saved = sum(group.shared * (group.rows - 1) for group in groups)
-    return saved >= max(_LEAST_SAVED, sum(map(len, sequences)) // 8)
+    return _cost_in_two(groups, sequences) < _WORTH * _cost_whole(sequences)
+
+
+def _cost_whole(sequences: Sequence[Ids]) -> int:
+    return len(sequences) * (max(map(len, sequences)) - 1) + _PASS_TOKENS
+
+
+def _cost_in_two(groups: Sequence[Group], sequences: Sequence[Ids]) -> int:
+    """Return the tokens that both passes multiply, what fills rows up among them."""
+    left = max(
+        len(ids) - 1 - group.shared
+        for group in groups
+        for ids in sequences[group.start : group.start + group.rows]
+    )
+    lead = len(groups) * max(group.shared for group in groups) + _PASS_TOKENS
+    return lead + (len(sequences) * left + _PASS_TOKENS if left else 0)
 
 
 def read_in_two(

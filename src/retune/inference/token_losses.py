@@ -18,9 +18,10 @@ from retune.errors import ScoringError
 from retune.inference.batching import PaddingSide, pad_sequences
 from retune.inference.replicas import compute_batches
 from retune.inference.shared_prefixes import (
-    batch_alike,
+    batch_by_length,
     can_share,
     find_groups,
+    make_batches,
     pays,
     read_in_two,
 )
@@ -129,7 +130,8 @@ def score_tokens(
     _refuse_unfit(model, pairs)
     losses: list[list[float]] = [[] for _ in pairs]
     broken = 0
-    batches = _batch(model, pairs, batch_size)
+    split = make_batches if can_share(model) else batch_by_length
+    batches = split([_whole(pair) for pair in pairs], batch_size)
     computed = compute_batches(
         model,
         [[pairs[index] for index in batch] for batch in batches],
@@ -151,14 +153,6 @@ def score_tokens(
         if progress is not None:
             progress(done, len(pairs))
     return losses
-
-
-def _batch(model: PreTrainedModel, pairs: Sequence[Pair], batch_size: int) -> list[list[int]]:
-    if can_share(model):
-        return batch_alike([_whole(pair) for pair in pairs], batch_size)
-    # The longest first: if a batch does not fit into memory, it fails at once, not at the end.
-    order = sorted(range(len(pairs)), key=lambda index: -sum(map(len, pairs[index])))
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def _whole(pair: Pair) -> list[int]:

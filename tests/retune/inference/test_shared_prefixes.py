@@ -13,12 +13,14 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from retune.inference import token_losses
+from retune.inference import shared_prefixes, token_losses
 from retune.inference.shared_prefixes import (
     Group,
     batch_alike,
+    batch_by_length,
     can_share,
     find_groups,
+    make_batches,
     pays,
     read_in_two,
 )
@@ -82,6 +84,13 @@ def find_rows(sequences: Sequence[list[int]], batch: Sequence[int]) -> list[Grou
     return find_groups([sequences[place] for place in batch])
 
 
+@pytest.fixture
+def cheap_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let few shared tokens be worth a pass."""
+    monkeypatch.setattr(shared_prefixes, "_PASS_TOKENS", 0)
+
+
+@pytest.mark.usefixtures("cheap_passes")
 @pytest.mark.parametrize("batch_size", [1, 3, 5, 64])
 @pytest.mark.parametrize("from_first", [True, False])
 def test_losses_are_those_of_rows_read_by_themselves(
@@ -110,6 +119,7 @@ def test_what_rows_share_is_read_once(
     assert told == [4 * 50, 8 * 2]
 
 
+@pytest.mark.usefixtures("cheap_passes")
 def test_a_model_with_an_adapter_shares_too(model: PreTrainedModel) -> None:
     """The adapter's own figures, which are not the base's."""
     torch.manual_seed(0)
@@ -126,13 +136,15 @@ def test_a_model_with_an_adapter_shares_too(model: PreTrainedModel) -> None:
         adapted.unload()
 
 
+@pytest.mark.usefixtures("cheap_passes")
 def test_a_batch_that_does_not_fit_is_read_in_halves(
     model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory for two rows at a time: groups are found anew in each part."""
-    read = token_losses.read_in_two
+    read, tried = token_losses.read_in_two, list[int]()
 
     def read_few(model: Any, sequences: Any, *others: Any, **options: Any) -> Any:
+        tried.append(len(sequences))
         if len(sequences) > 2:
             raise RuntimeError("not enough memory")
         return read(model, sequences, *others, **options)
@@ -140,6 +152,7 @@ def test_a_batch_that_does_not_fit_is_read_in_halves(
     monkeypatch.setattr(token_losses, "read_in_two", read_few)
     pairs = make_pairs()
     found = score_tokens(model, pairs, batch_size=8, pad_id=0)
+    assert max(tried) > 2 and 2 in tried
     for mine, reference in zip(found, read_whole(model, pairs), strict=True):
         assert mine == pytest.approx(reference, abs=2e-5)
 
@@ -181,10 +194,25 @@ def test_a_row_shares_from_24_tokens_on() -> None:
 
 
 def test_reading_twice_has_to_pay() -> None:
-    """Two rows of 33 shared tokens save 33, three save 66 of 102."""
-    rows = [[*range(33), row] for row in (40, 41, 42)]
+    """By hand, 33 tokens shared and 3 own ones, of which 2 are read; a pass counts as 128 tokens.
+
+    Two rows: 33 + 4 + 256 = 293, and whole 70 + 128 = 198. Eight: 305 and 408.
+    """
+    rows = [[*range(33), 40 + row, 50, 51] for row in range(8)]
     assert not pays(find_groups(rows[:2]), rows[:2])
     assert pays(find_groups(rows), rows)
+
+
+def test_rows_are_batched_by_length_unless_sharing_pays_over_all_of_them() -> None:
+    """Two rows that begin alike among twenty that do not change nothing."""
+    chance = random.Random(4)
+    lead = draw(chance, 40)
+    lone = [draw(chance, 40 + place) for place in range(20)]
+    assert make_batches([*lone, [*lead, 5], [*lead, 6]], 4) == batch_by_length(
+        [*lone, [*lead, 5], [*lead, 6]], 4
+    )
+    alike = [[*lead, first, second] for first in range(5) for second in range(4)]
+    assert make_batches(alike, 10) == batch_alike(alike, 10)
 
 
 def test_batches_hold_each_row_once_and_keep_groups_together() -> None:
