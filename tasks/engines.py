@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from retune.errors import ConfigError
+from retune.errors import ConfigError, ServiceError
 from retune.inference.elsewhere import AT_A_TIME, engine_error
 from retune.inference.remote_engine import EngineAway
 from retune.model_records import EngineRef
@@ -37,7 +37,7 @@ def move_to_engine(
     Raises:
         ConfigError: A model has a head; or one name at the engine is to stand for several models.
         ServiceError: The engine cannot be asked, or answers stored prompts of a version otherwise
-            than when that was registered.
+            than when that was registered; or an alias moved meanwhile.
     """
     if remote.model is not None and len(models) > 1:
         raise ConfigError(
@@ -59,6 +59,11 @@ def _move(
     run: RecipeRun, served: ServedModel, model: EvaluatedModel, remote: RemoteSettings
 ) -> EvaluatedModel:
     name = served.name_at_engine(remote)
+    if served.scored.digest != model.scored.digest:
+        raise ServiceError(
+            f"{model.name}: is {served.address} now, and was another model a moment ago: its alias "
+            "has moved, or its files have changed. Run again."
+        )
     try:
         linked = connect(served, remote, AT_A_TIME)
         try:

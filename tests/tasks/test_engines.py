@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,16 @@ def test_an_engine_that_is_not_there_is_an_error_with_what_to_do(
         remote = RemoteSettings(address=f"http://127.0.0.1:{port}/v1", seconds=60)
         move_to_engine(make_run(), [str(folder)], [model], remote)
     assert f"--engine http://127.0.0.1:{port}/v1: the engine cannot be reached" in str(caught.value)
+
+
+def test_a_model_that_changed_since_it_was_found_is_refused(
+    make_run: MakeRun, folder: Path, model: EvaluatedModel
+) -> None:
+    """The alias may move: one version's rows would be scored by another's answers."""
+    other = replace(model, scored=model.scored.model_copy(update={"digest": "another"}))
+    remote = RemoteSettings(address="http://127.0.0.1:9/v1", seconds=60)
+    with pytest.raises(ServiceError, match=r"mine: .* another model a moment ago"):
+        move_to_engine(make_run(), [str(folder)], [other], remote)
 
 
 def test_one_name_cannot_stand_for_two_models(make_run: MakeRun, model: EvaluatedModel) -> None:
