@@ -41,6 +41,22 @@ class Group(NamedTuple):
     shared: int
 
 
+class _Left(NamedTuple):
+    """What is left of rows behind what they share.
+
+    Attributes:
+        sequences: Whole rows.
+        owners: Number of each row's group.
+        shares: Tokens that each row shares.
+        skipped: First tokens of the rest whose losses no row needs.
+    """
+
+    sequences: Sequence[Ids]
+    owners: Sequence[int]
+    shares: Sequence[int]
+    skipped: int
+
+
 def can_share(model: PreTrainedModel) -> bool:
     """Say whether rows of a model may be read in two passes.
 
@@ -48,8 +64,8 @@ def can_share(model: PreTrainedModel) -> bool:
         model: In evaluation mode.
 
     Returns:
-        False on a GPU, where layers are read from the disk at each pass, and for models whose
-        layers do not keep every key and value.
+        False on a GPU, with layers on the disk, which each pass would read again, and for models
+        whose layers do not keep every key and value.
     """
     if model.device.type != "cpu" or not can_decode(model):
         return False
@@ -200,14 +216,20 @@ def read_in_two(
     owners = [number for number, group in enumerate(groups) for _ in range(group.rows)]
     with torch.inference_mode():
         lead, cache, mask = _read_leads(model, sequences, firsts, groups, pad_id)
-        rest = _read_rest(model, sequences, owners, groups, (cache, mask), pad_id)
+        shares = [groups[owner].shared for owner in owners]
+        # Of a rest whose first tokens are not scored, those need no vocabulary.
+        rows = zip(sequences, firsts, shares, strict=True)
+        unscored = [max(0, first - share - 1) for ids, first, share in rows if len(ids) > share + 1]
+        skipped = min(unscored, default=0)
+        left = _Left(sequences, owners, shares, skipped)
+        rest = _read_rest(model, left, (cache, mask), pad_id)
     losses = []
     for row, (ids, first) in enumerate(zip(sequences, firsts, strict=True)):
-        shared = groups[owners[row]].shared
+        shared = shares[row]
         # The last place of the lead tells the token behind it, which rows do not share.
         places = list(range(first, shared + 1))
         led = lead[owners[row], [place - shared - 1 for place in places], [ids[p] for p in places]]
-        own = rest[row, max(0, first - shared - 1) : len(ids) - shared - 1]
+        own = rest[row, max(0, first - shared - 1) - skipped : len(ids) - shared - 1 - skipped]
         losses.append([*led.double().tolist(), *own.double().tolist()])
     return losses
 
@@ -237,23 +259,18 @@ def _read_leads(
 
 
 def _read_rest(
-    model: PreTrainedModel,
-    sequences: Sequence[Ids],
-    owners: Sequence[int],
-    groups: Sequence[Group],
-    lead: tuple[DynamicCache, torch.Tensor],
-    pad_id: int,
+    model: PreTrainedModel, rows: _Left, lead: tuple[DynamicCache, torch.Tensor], pad_id: int
 ) -> torch.Tensor:
-    """Read what is left of each row; losses of the second token behind the lead and on."""
+    """Read what is left of each row; losses from its second token on, but for those skipped."""
     cache, mask = lead
     # The last token is only predicted, so it is not read.
-    left = [
-        list(ids[groups[owner].shared : -1]) for ids, owner in zip(sequences, owners, strict=True)
-    ]
-    if not any(left):
+    left = [list(ids[s:-1]) for ids, s in zip(rows.sequences, rows.shares, strict=True)]
+    told = [[*ids[s + 1 :], pad_id] for ids, s in zip(rows.sequences, rows.shares, strict=True)]
+    kept = max(map(len, left)) - rows.skipped
+    if kept <= 0:
         return torch.zeros((len(left), 0))
     ids, own = pad_sequences(left, pad_id, "right")
-    index = torch.tensor(owners)
+    index = torch.tensor(rows.owners)
     cache.batch_select_indices(index)
     before = mask.sum(-1)[index].unsqueeze(-1)
     logits = model(
@@ -263,15 +280,8 @@ def _read_rest(
         position_ids=before + (own.cumsum(-1) - 1).clamp(min=0),
         past_key_values=cache,
         use_cache=True,
+        logits_to_keep=kept,
     ).logits
-    targets, _ = pad_sequences(
-        [
-            [*ids[groups[owner].shared + 1 :], pad_id]
-            for ids, owner in zip(sequences, owners, strict=True)
-        ],
-        pad_id,
-        "right",
-    )
-    targets = targets[:, : ids.shape[1]].unsqueeze(-1)
+    targets = pad_sequences(told, pad_id, "right")[0][:, rows.skipped : ids.shape[1]].unsqueeze(-1)
     losses: torch.Tensor = -logits.float().log_softmax(-1).gather(-1, targets).squeeze(-1)
     return losses

@@ -119,6 +119,35 @@ def test_what_rows_share_is_read_once(
     assert told == [4 * 50, 8 * 2]
 
 
+def test_tokens_that_are_not_scored_need_no_vocabulary(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of six rows of 60 shared tokens, questions of 10 and answers of 2 and 3, three places behind.
+
+    A lone row is predicted by the first pass, for whose answer of two tokens two places are kept.
+    """
+    chance = random.Random(5)
+    lead = draw(chance, 60)
+    pairs = [(lead + draw(chance, 10), draw(chance, 2 + row % 2)) for row in range(6)]
+    pairs.append((draw(chance, 58), draw(chance, 2)))
+    kept: list[int] = []
+    forward = model.forward
+
+    def note(*args: Any, **kwargs: Any) -> Any:
+        found = forward(*args, **kwargs)
+        kept.append(found.logits.shape[1])
+        return found
+
+    monkeypatch.setattr(model, "forward", note)
+    sequences = [before + after for before, after in pairs]
+    firsts = [len(before) for before, _ in pairs]
+    found = read_in_two(model, sequences, firsts, find_groups(sequences), pad_id=0)
+    assert kept == [2, 3]
+    monkeypatch.undo()
+    for mine, reference in zip(found, read_whole(model, pairs), strict=True):
+        assert mine == pytest.approx(reference, abs=2e-5)
+
+
 @pytest.mark.usefixtures("cheap_passes")
 def test_a_model_with_an_adapter_shares_too(model: PreTrainedModel) -> None:
     """The adapter's own figures, which are not the base's."""
