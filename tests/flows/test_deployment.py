@@ -46,42 +46,37 @@ class Running:
     told: str
     notices: list[str]
 
+    def request(self, method: str, what: str, body: Any = None) -> httpx.Response:
+        """Ask Prefect's API, and ask again where its database is busy, as its own clients do."""
+        answers: list[httpx.Response] = []
+
+        def is_answered() -> bool:
+            address = f"{self.api}/{what}"
+            answers[:] = [httpx.request(method, address, json=body, timeout=GUARD_SECONDS)]
+            return answers[0].status_code != 503
+
+        wait_until(is_answered, what=f"Prefect's database for {method} {what}", every=1)
+        return answers[0]
+
     def ask(self, what: str, **body: Any) -> Any:
         """Post to Prefect's API."""
-        answer = httpx.post(f"{self.api}/{what}", json=body, timeout=GUARD_SECONDS)
-        answer.raise_for_status()
-        return answer.json()
+        return self.request("POST", what, body).raise_for_status().json()
 
     def submit(self, deployment: str, **parameters: Any) -> httpx.Response:
         """Ask for a run, as the form in the UI does."""
-        found = httpx.get(f"{self.api}/deployments/name/{deployment}", timeout=GUARD_SECONDS).json()
-        answers: list[httpx.Response] = []
-
-        def is_taken() -> bool:
-            # Prefect's own clients ask again where its database is busy, and so does this.
-            answers[:] = [
-                httpx.post(
-                    f"{self.api}/deployments/{found['id']}/create_flow_run",
-                    json={"parameters": parameters},
-                    timeout=GUARD_SECONDS,
-                )
-            ]
-            return answers[0].status_code != 503
-
-        wait_until(is_taken, what="the server to take a run", every=1)
-        assert answers[0].status_code in (201, 409), answers[0].text
-        return answers[0]
+        found = self.read(f"deployments/name/{deployment}")
+        create = f"deployments/{found['id']}/create_flow_run"
+        answer = self.request("POST", create, {"parameters": parameters})
+        assert answer.status_code in (201, 409), answer.text
+        return answer
 
     def state(self, run: str) -> str:
         """Return the type of a run's state."""
-        found = httpx.get(f"{self.api}/flow_runs/{run}", timeout=GUARD_SECONDS).json()
-        return str(found["state_type"])
+        return str(self.read(f"flow_runs/{run}")["state_type"])
 
     def read(self, what: str) -> Any:
         """Get from Prefect's API."""
-        answer = httpx.get(f"{self.api}/{what}", timeout=GUARD_SECONDS)
-        answer.raise_for_status()
-        return answer.json()
+        return self.request("GET", what).raise_for_status().json()
 
     def description_of(self, run: str) -> str:
         """Return what a person reads above the form of a suspended run."""
@@ -89,7 +84,7 @@ class Running:
         address = f"flow_runs/{run}/input/{keys['description']}"
 
         def is_there() -> bool:
-            return httpx.get(f"{self.api}/{address}", timeout=GUARD_SECONDS).is_success
+            return self.request("GET", address).is_success
 
         # The state is set before what is asked.
         wait_until(is_there, what="the question's text")
@@ -222,11 +217,10 @@ def say_where_it_is_and_keep_its_ports(running: Running) -> None:
 
 def deploying_again_doubles_nothing(running: Running) -> None:
     """What is there is found by its name, and a schedule that was switched on stays on."""
-    nightly = httpx.get(f"{running.api}/deployments/name/retrain/text-to-sql-demo").json()
+    nightly = running.read("deployments/name/retrain/text-to-sql-demo")
     schedule = nightly["schedules"][0]["id"]
-    httpx.patch(
-        f"{running.api}/deployments/{nightly['id']}/schedules/{schedule}", json={"active": True}
-    ).raise_for_status()
+    switch = f"deployments/{nightly['id']}/schedules/{schedule}"
+    running.request("PATCH", switch, {"active": True}).raise_for_status()
     before = [len(running.ask(f"{kind}/filter")) for kind in ("deployments", "automations")]
     done = subprocess.run(
         [sys.executable, "-m", "retune.cli", "deploy"],
@@ -241,11 +235,11 @@ def deploying_again_doubles_nothing(running: Running) -> None:
     assert re.search(r"retrain/text-to-sql-demo +next .* 03:00 America/Sao_Paulo", done.stdout)
     after = [len(running.ask(f"{kind}/filter")) for kind in ("deployments", "automations")]
     assert before == after and min(after) > 0
-    nights_are_planned_as_long_as_the_schedule_is_on(running, nightly["id"], schedule)
+    nights_are_planned_as_long_as_the_schedule_is_on(running, nightly["id"], switch)
 
 
 def nights_are_planned_as_long_as_the_schedule_is_on(
-    running: Running, deployment: str, schedule: str
+    running: Running, deployment: str, switch: str
 ) -> None:
     """Prefect's scheduler makes the runs to come, and takes them back."""
 
@@ -260,9 +254,7 @@ def nights_are_planned_as_long_as_the_schedule_is_on(
 
     wait_until(planned, what="the scheduler to plan the nights to come", every=1)
     assert {each["expected_start_time"][11:16] for each in planned()} == {"06:00"}
-    httpx.patch(
-        f"{running.api}/deployments/{deployment}/schedules/{schedule}", json={"active": False}
-    ).raise_for_status()
+    running.request("PATCH", switch, {"active": False}).raise_for_status()
     wait_until(lambda: not planned(), what="the planned runs to be taken back", every=1)
 
 
@@ -378,11 +370,11 @@ def automations_act_on_what_was_promoted(running: Running) -> None:
     resource = {"prefect.resource.id": "retune.model.text-to-sql-pt"}
     event = {"event": "retune.promoted", "resource": resource, "id": str(uuid.uuid4())}
     event["occurred"] = datetime.now(UTC).isoformat()
-    httpx.post(f"{running.api}/events", json=[event], timeout=GUARD_SECONDS).raise_for_status()
+    running.request("POST", "events", [event]).raise_for_status()
     wait_until(evaluations, what="the automation's run")
     # What it would compute is another test's.
     for each in evaluations():
-        httpx.delete(f"{running.api}/flow_runs/{each['id']}").raise_for_status()
+        running.request("DELETE", f"flow_runs/{each['id']}").raise_for_status()
 
 
 def take_and_give_back_the_device() -> None:
