@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
+from types import ModuleType
 from typing import Any, Protocol
 
 from retune.errors import ScoringError
@@ -74,8 +76,7 @@ class OwnMetric:
     """
 
     def __init__(self, figure: str, source: Source, result: str | None = None) -> None:
-        import evaluate
-
+        evaluate = _import_evaluate()
         self.figure, self.source, self._result = figure, source, result
         self._name = figure.partition(".")[2]
         try:
@@ -140,3 +141,22 @@ def _takes_lists(features: Any) -> bool:
 def _said(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no reason'}"[:300]
+
+
+def _import_evaluate() -> ModuleType:
+    """Import `evaluate` without what only its evaluators need: all of transformers' pipelines.
+
+    Those are two thirds of its import, in a process per model that is scored. A metric that asks
+    such a pipeline imports it, as ever; `evaluate.evaluator` alone is told that there is none.
+    """
+    pipelines = "transformers.pipelines"
+    if not {"evaluate", pipelines} & sys.modules.keys():
+        sys.modules[pipelines] = None  # type: ignore[assignment]  # an import of it is refused
+        try:
+            import evaluate
+        finally:
+            del sys.modules[pipelines]
+    import evaluate
+
+    imported: ModuleType = evaluate
+    return imported

@@ -9,6 +9,7 @@ import pytest
 
 from retune.errors import ScoringError
 from retune.scoring.free_text import own_process
+from retune.scoring.free_text.own import RowScore
 from retune.scoring.free_text.own_process import MetricProcess
 from retune.scoring.free_text.shipped import Text
 from tests.retune.scoring.free_text.test_own import COMPUTE, write_metric
@@ -44,6 +45,17 @@ def test_a_metric_is_killed_where_it_hangs_and_scores_the_next_row(
         with pytest.raises(ScoringError, match=told):
             metric.score(Text("die", ["x"]))
     assert not metric._process.is_running
+
+
+@pytest.mark.slow
+def test_a_metric_can_ask_the_pipelines_that_its_process_starts_without(tmp_path: Path) -> None:
+    """They are most of what `evaluate` imports; refused to it alone, not to what comes after."""
+    name = "transformers.pipelines"
+    body = f"asked = '{name}' in __import__('sys').modules\n        "
+    body += f"__import__('importlib').import_module('{name}').check_task('fill-mask')\n        "
+    _, source = write_metric(tmp_path, COMPUTE + body + "return {'house': float(asked)}")
+    with MetricProcess("own_metric.house", source) as metric:
+        assert metric.score(Text("four", ["x"])) == RowScore(0.0)
 
 
 @pytest.mark.slow
