@@ -33,11 +33,14 @@ TEST_ROWS, MONTHLY_ROWS = 120, 48
 """Rows of one month, and of the test set: enough groups of their own for a level of 0.005."""
 POISONED_IN_APRIL, POISONED_IN_NOVEMBER = 180, 360
 """Nearly as many as are right by then."""
+MOST_CHARACTERS = 120
+"""Of a row: a year of them is trained on and scored."""
 DECISIONS = 4
 """What the test set is to last."""
 
 
 def read_rows(name: str) -> list[dict[str, str]]:
+    """Return the rows that ship, each question once."""
     lines = (REPOSITORY / "assets" / "text_to_sql_pt" / name).read_text("utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     seen: dict[str, dict[str, str]] = {}
@@ -47,6 +50,10 @@ def read_rows(name: str) -> list[dict[str, str]]:
             {"id": row["id"], "prompt": row["question"], "completion": row["query"]},
         )
     return list(seen.values())
+
+
+def is_short(row: dict[str, str]) -> bool:
+    return len(row["prompt"]) + len(row["completion"]) <= MOST_CHARACTERS
 
 
 def write_rows(path: Path, rows: list[dict[str, str]]) -> None:
@@ -146,7 +153,7 @@ def add_poison(year: Year, rows: list[dict[str, str]], count: int) -> None:
     """Add many rows whose answers are those of other questions, cut and turned round."""
     poisoned = [
         {**row, "completion": rows[-1 - at]["completion"][::-1]}
-        for at, row in enumerate(rows[2500 : 2500 + count])
+        for at, row in enumerate(rows[1000 : 1000 + count])
     ]
     write_rows(year.folder / "data" / "train_poison.jsonl", poisoned)
 
@@ -169,7 +176,10 @@ def two_at_once(year: Year) -> dict[int, int]:
 def year(tmp_path_factory: pytest.TempPathFactory) -> Year:
     """The year 2026."""
     year = write_year(tmp_path_factory.mktemp("year") / "project")
-    rows, held_out = read_rows("train.jsonl"), read_rows("test.jsonl")
+    rows = [row for row in read_rows("train.jsonl") if is_short(row)]
+    held_out = read_rows("test.jsonl")
+    # Short ones for the year, and others for what comes after it.
+    held_out.sort(key=is_short, reverse=True)
     write_rows(year.folder / "data" / "test.jsonl", held_out[:TEST_ROWS])
 
     add_month(year, 0, rows)

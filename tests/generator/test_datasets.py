@@ -1,5 +1,6 @@
 """The shipped datasets: what the generator gives, executable, varied, and without leaks."""
 
+import functools
 import json
 import re
 import sqlite3
@@ -45,7 +46,8 @@ def _values(lexicon: Lexicon) -> set[str]:
     return {value for attribute in lexicon.attributes for value in attribute.pool}
 
 
-def _skeleton(question: str) -> str:
+@functools.cache
+def _names() -> re.Pattern[str]:
     words = {
         form.lower()
         for lexicon in (TRAIN_LEXICON, TEST_LEXICON)
@@ -53,8 +55,11 @@ def _skeleton(question: str) -> str:
         for form in (item.noun.singular, item.noun.plural)
     } | {value.lower() for value in _values(TRAIN_LEXICON) | _values(TEST_LEXICON)}
     longest_first = sorted(words, key=lambda word: (-len(word), word))
-    pattern = "|".join(map(re.escape, longest_first))
-    masked = re.sub(rf"\b({pattern})\b", "#", question.lower())
+    return re.compile(rf"\b({'|'.join(map(re.escape, longest_first))})\b")
+
+
+def _skeleton(question: str) -> str:
+    masked = _names().sub("#", question.lower())
     return re.sub(r"['\"?.]", "", re.sub(r"\d+([,.-]\d+)*", "9", masked)).strip()
 
 
