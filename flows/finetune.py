@@ -64,11 +64,11 @@ def train_challenger(run: RecipeRun) -> RunSummary | None:
     refuse_unlike_champion(job)
     warn_of_worn_rows(job)
     power = check_gate(job)
-    agreement = check_judge(job)
     check_method(job)
     forecast = estimate_training(job)
     job = plan_memory(job, forecast)
     refuse_unfit_disk(job, forecast)
+    agreement = check_judge(job)
 
     model = quantize_model(job.run, base=inputs.base, reference_text=inputs.reference_text)
     baselines = score_label_baselines(job)

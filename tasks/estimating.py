@@ -17,7 +17,7 @@ from retune.modeling.memory.memory_estimate import (
     MemoryEstimate,
     TrainingEstimate,
 )
-from retune.modeling.memory.stage_sizes import StageSizes
+from retune.modeling.memory.stage_sizes import JudgeSizes, StageSizes
 from retune.modeling.placement import PLACES
 from retune.modeling.prequantized import quantized_as
 from retune.preflight import stages
@@ -37,6 +37,7 @@ from retune.spine.process import StageProcess
 from retune.spine.store import Store
 from retune.training.resource_record import read_measured
 from retune.watching import SilentWatcher
+from tasks.judging import find_local, find_wording
 from tasks.modeling import quantize_model, train_model
 from tasks.runs.job import Job
 from tasks.runs.run import stage_log
@@ -45,6 +46,7 @@ from tasks.runs.stage_task import StageTask, is_pending
 estimate = StageTask(stages.estimate_training)
 estimate_more = StageTask(stages.estimate_further)
 measure = StageTask(stages.measure_stages)
+measure_judge = StageTask(stages.measure_judge)
 search = StageTask(stages.find_batch)
 
 _TIMED_STEPS = 4
@@ -96,7 +98,7 @@ def plan_memory(job: Job, training: TrainingForecast | None = None) -> Job:
     Raises:
         ConfigError: A stage fits neither device nor RAM.
     """
-    plan = look_at_plan(job, find_device(), training.memory if training else None)
+    plan = look_at_plan(job, find_device(), training.memory if training else None, whole=True)
     if plan is None:
         return job
     refuse_unplanned(plan, job.run.recipe)
@@ -120,7 +122,7 @@ def plan_scoring(job: Job) -> Job:
     Raises:
         ConfigError: What is scored fits neither device nor RAM.
     """
-    plan = look_at_plan(job, find_device(), None)
+    plan = look_at_plan(job, find_device(), None, whole=False)
     if plan is None:
         return job
     scores = tuple(each for each in plan.stages if each.stage in SCORED_WHOLE)
@@ -133,13 +135,16 @@ def _tell(job: Job, plan: MemoryPlan) -> Job:
     return replace(job, run=replace(job.run, context=context), plan=plan)
 
 
-def look_at_plan(job: Job, device: Device, training: MemoryEstimate | None) -> MemoryPlan | None:
+def look_at_plan(
+    job: Job, device: Device, training: MemoryEstimate | None, *, whole: bool
+) -> MemoryPlan | None:
     """Return the plan of memory of every stage, whether it fits or not.
 
     Args:
         job: Its run, inputs and rows.
         device: For which kind of device.
         training: What the training needs.
+        whole: Whether a judge of this machine is asked too, as in a run.
 
     Returns:
         None where rows or sizes are not known.
@@ -163,6 +168,7 @@ def look_at_plan(job: Job, device: Device, training: MemoryEstimate | None) -> M
         sharded=shared.sharded,
         replicas=count_scoring_devices(recipe.scoring.runtime.devices),
         further=look_further(job, device) if training is not None else None,
+        judge=look_at_judge(job, device) if whole else None,
     )
 
 
@@ -220,6 +226,37 @@ def look_further(job: Job, device: Device) -> FurtherEstimates | None:
     return found
 
 
+def look_at_judge(job: Job, device: Device) -> JudgeSizes | None:
+    """Count what a judge of this machine needs.
+
+    Args:
+        job: Its run, inputs and rows.
+        device: For which kind of device.
+
+    Returns:
+        None where there is none, or what it is asked is not known.
+    """
+    local = find_local(job)
+    if local is None:
+        return None
+    found = measure_judge(
+        job.run,
+        judge=local,
+        wording=find_wording(job),
+        split=job.data.split,
+        sources=job.data.rows,
+        system=job.run.recipe.prompt.system,
+        human_verdicts=job.inputs.human_verdicts,
+        device=device,
+        batch_size=job.run.recipe.scoring.runtime.batch_size,
+    )
+    if is_pending(found):
+        return None
+    if found.fault:
+        job.run.watcher.note(f"memory of the judge is not planned: {found.fault}")
+    return found
+
+
 def _trained_in(recipe: Recipe) -> tuple[Form, ...]:
     return ("nf4",) if recipe.quantization.kind == "nf4" else ()
 
@@ -256,7 +293,7 @@ def forecast_training(
     has_weights = any(base.folder.glob("*.safetensors"))
     try:
         forecast = _hold(job, asked, _look(job, asked))
-        plan = look_at_plan(job, asked, forecast.memory)
+        plan = look_at_plan(job, asked, forecast.memory, whole=True)
         if recipe.training_cluster is not None:
             # They would be run in a folder of this machine, which other nodes do not see.
             notes = (*forecast.notes, _NOT_TIMED)

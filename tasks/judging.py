@@ -7,6 +7,7 @@ from typing import cast
 
 from retune.errors import ScoringError
 from retune.model_records import ChampionRef, MergedRef, Role, ScoredModel
+from retune.preflight.memory_plan import JUDGE
 from retune.recipe.sections.judge import JudgeConfig, list_judged_keys
 from retune.records import Source
 from retune.resolving import resolve_model
@@ -49,8 +50,8 @@ def check_judge(job: Job) -> JudgeAgreement | None:
     judge, verdicts = job.run.recipe.judge, job.inputs.human_verdicts
     if judge is None or verdicts is None:
         return None
-    run, wording = _told_place(job.run), _find_wording(job)
-    local = _find_local(job)
+    run, wording = _told_place(job.run), find_wording(job)
+    local = find_local(job)
     if local is None:
         found = check_endpoint(run, human_verdicts=verdicts, wording=wording)
     else:
@@ -122,7 +123,7 @@ def _ask_judge(
 ) -> JudgedAnswers:
     challenger = combine(lambda both: both[0], answers)
     opponent = combine(lambda both: both[1], answers)
-    local, data, system = _find_local(job), job.data, job.run.recipe.prompt.system
+    local, data, system = find_local(job), job.data, job.run.recipe.prompt.system
     if local is None:
         return judge_answers(
             _told_place(job.run),
@@ -131,7 +132,7 @@ def _ask_judge(
             split=data.split,
             sources=data.rows,
             system=system,
-            wording=_find_wording(job),
+            wording=find_wording(job),
             itself=itself,
         )
     return judge_answers_locally(
@@ -141,7 +142,7 @@ def _ask_judge(
         split=data.split,
         sources=data.rows,
         system=system,
-        wording=_find_wording(job),
+        wording=find_wording(job),
         itself=itself,
         judge=local,
     )
@@ -149,7 +150,7 @@ def _ask_judge(
 
 def _list_own(job: Job, merged: MergedRef, champion: ChampionRef | None) -> tuple[str, ...]:
     """Name the models that the judge is itself, or that were trained from it."""
-    judge, base, local = job.run.recipe.judge, job.inputs.base, _find_local(job)
+    judge, base, local = job.run.recipe.judge, job.inputs.base, find_local(job)
     digests = {"the base": base.digest, "the challenger": merged.digest}
     names = {"the base": base.model_id}
     if champion is not None:
@@ -163,17 +164,33 @@ def _list_own(job: Job, merged: MergedRef, champion: ChampionRef | None) -> tupl
     return tuple(dict.fromkeys([*found, *trained]))
 
 
-def _find_local(job: Job) -> ScoredModel | None:
-    run = job.run
+def find_local(job: Job) -> ScoredModel | None:
+    """Return the judge of this machine, held where the plan of memory says.
+
+    Args:
+        job: Its recipe may name one.
+
+    Returns:
+        None without a judge, or where it is at an endpoint.
+
+    Raises:
+        ConfigError: There is no such model.
+    """
+    run, planned = job.run, job.plan.of(JUDGE) if job.plan else None
     named = run.recipe.judge.local if run.recipe.judge else None
     if named is None:
         return None
     cache = run.store.root / "champions"
-    return resolve_model(named, run.loaded, run.context["tracking_uri"], cache).scored
+    found = resolve_model(named, run.loaded, run.context["tracking_uri"], cache).scored
+    return found.held(found.form, planned.place) if planned else found
 
 
-def _find_wording(job: Job) -> Source:
-    # There is one wherever there is a judge.
+def find_wording(job: Job) -> Source:
+    """Return the text that the judge of a job is asked by; there is one wherever there is a judge.
+
+    Args:
+        job: Its recipe names a judge.
+    """
     return cast(Source, job.inputs.judge_wording)
 
 

@@ -131,7 +131,7 @@ def test_no_steps_are_timed_of_a_training_over_nodes(
     (tmp_path / "base" / "model.safetensors").touch()
     counted = TrainingEstimate(digest="e", memory=training("cpu"))
     monkeypatch.setattr(estimating, "estimate", lambda *_, **__: counted)
-    monkeypatch.setattr(estimating, "look_at_plan", lambda *_: None)
+    monkeypatch.setattr(estimating, "look_at_plan", lambda *_, **__: None)
     monkeypatch.setattr("retune.preflight.forecast.count_sequences", lambda *_: 16)
     job = make_job(
         runner={"kind": "ray", "address": "head:6379"},
@@ -149,7 +149,7 @@ def test_what_only_a_training_needs_is_no_reason_to_refuse_scores(
     """Weights are merged beside 1,200 MB in RAM, of which there are 1,500 with the libraries."""
     found = plan("6GB", "1500MB")
     assert {each.stage for each in found.stages if not each.fits} >= {"merge_adapter"}
-    monkeypatch.setattr(estimating, "look_at_plan", lambda *_: found)
+    monkeypatch.setattr(estimating, "look_at_plan", lambda *_, **__: found)
     job = with_rows(make_job(), tmp_path)
     with pytest.raises(DoesNotFit, match="merge_adapter needs"):
         plan_memory(job)
@@ -172,7 +172,7 @@ def test_steps_are_timed_as_planned(
     (tmp_path / "base" / "model.safetensors").touch()
     counted = TrainingEstimate(digest="e", memory=training("cpu"))
     monkeypatch.setattr(estimating, "estimate", lambda *_, **__: counted)
-    monkeypatch.setattr(estimating, "look_at_plan", lambda *_: plan("6GB", "16GB"))
+    monkeypatch.setattr(estimating, "look_at_plan", lambda *_, **__: plan("6GB", "16GB"))
     monkeypatch.setattr(estimating, "_time_steps", time_steps)
     monkeypatch.setattr("retune.preflight.forecast.count_sequences", lambda *_: 2)
     job = with_rows(make_job(device={"memory": "64GB"}), tmp_path)

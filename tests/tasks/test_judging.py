@@ -10,12 +10,15 @@ import pytest
 
 from retune.errors import ConfigError, ScoringError
 from retune.model_records import ChampionRef, MergedRef
+from retune.modeling.memory.stage_sizes import JudgeSizes
 from retune.score_records import ModelScores
 from retune.scoring.judge.wording import locate_wording
 from tasks import judging
 from tasks.runs.job import Job
 from tests.judge_stand_in import StandInJudge, always_first, preferring, standing_in
 from tests.making import source_of
+from tests.retune.preflight.test_memory_plan import plan_judged
+from tests.retune.preflight.test_memory_plan import sized as sizes
 from tests.retune.scoring.judge.conftest import write_answers_of, write_asked_rows, write_verdicts
 from tests.tasks.conftest import PENDING, MakeJob, labels_of, locate, make_data
 from tests.tiny_models import REPOSITORY
@@ -163,10 +166,20 @@ def test_without_a_judge_scores_are_as_they_are(
 def test_a_local_judge_is_found_by_what_it_holds(make_job: MakeJob, tmp_path: Path) -> None:
     """A folder of this machine; one that is not there is refused before the training."""
     job = make_job(judge={"local": str(BASE)}, **ANSWERS)
-    found = judging._find_local(job)
+    found = judging.find_local(job)
     assert found is not None and found.weights == BASE
     path = write_verdicts(tmp_path / "verdicts.jsonl", VERDICTS)
     given = {"judge_wording": locate_wording(None, "en"), "human_verdicts": source_of(path)}
     absent = make_job(given=given, judge={"local": str(tmp_path / "none")}, **ANSWERS)
     with pytest.raises(ConfigError, match="there is no folder"):
         judging.check_judge(absent)
+
+
+def test_a_local_judge_is_held_where_the_plan_says(make_job: MakeJob) -> None:
+    """It is the same judge there: what it said elsewhere is kept."""
+    job = make_job(judge={"local": str(BASE)}, **ANSWERS)
+    whole, sized = judging.find_local(job), JudgeSizes(digest="j", asked=sizes(14_000, 600, 500))
+    found = judging.find_local(replace(job, plan=plan_judged("6GB", "16GB", sized)))
+    assert whole is not None and found is not None
+    assert (whole.place.placement, found.place.placement) == ("device", "offloaded")
+    assert found.digest == whole.digest

@@ -73,9 +73,9 @@ def check_recipe(recipe: Path, overrides: Sequence[str], *, show: int) -> None:
     _say_budget(console, job)
     refuse_data(job)
     _refuse_unfit_gate(console, job)
-    _refuse_unfit_judge(console, job)
     _refuse_unfit_method(console, job)
-    _refuse_unfit_machine(console, job)
+    job = _refuse_unfit_machine(console, job)
+    _refuse_unfit_judge(console, job)
     console.print(
         Text("Ready:", style="bold green").append(
             " retune run would start.", style="not bold default"
@@ -181,7 +181,8 @@ def _refuse_unfit_judge(console: Console, job: Job) -> None:
         _say(console, "judge", note)
 
 
-def _refuse_unfit_machine(console: Console, job: Job) -> None:
+def _refuse_unfit_machine(console: Console, job: Job) -> Job:
+    """Refuse what does not fit; return the job that knows where its models are held."""
     from tasks.estimating import estimate_training, plan_memory
     from tasks.foreseeing import plan_disk
 
@@ -190,15 +191,16 @@ def _refuse_unfit_machine(console: Console, job: Job) -> None:
         _say(console, "memory", "not estimated: a classification head takes less than a writer")
     with console.status("counting memory"):
         found = estimate_training(job)
-        plan = plan_memory(job, found).plan
+        job = plan_memory(job, found)
         disk = plan_disk(job, found)
     if found is not None:
         _say(console, "memory", f"{say_fit(found)} (retune estimate says more)")
-    if plan is not None:
-        print_plan(console, plan)
+    if job.plan is not None:
+        print_plan(console, job.plan)
     if disk is not None:
         print_disk(console, disk)
         refuse_full_disk(disk)
+    return job
 
 
 def _refuse_unfit_method(console: Console, job: Job) -> None:

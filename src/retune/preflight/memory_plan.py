@@ -17,6 +17,8 @@ from retune.recipe.sections.scoring import Form
 from retune.records import Record
 
 MERGING = ("merge_adapter", "bundle_adapter")
+JUDGE = "judge"
+"""What is told of a judge of this machine, whoever it judges."""
 SCORED_WHOLE = ("score base", "score merged")
 """What is told of base, released model and champion alike."""
 
@@ -138,6 +140,8 @@ def _say_help(plan: MemoryPlan, unfit: list[StagePlan], recipe: Recipe) -> str:
         )
     if names & {*MERGING} and recipe.merge.check_rows > 1:
         ways.append("a lower merge.check_rows takes less for merging")
+    if JUDGE in names:
+        ways.append("a smaller judge.local, or a judge.endpoint on another machine")
     if any(each.held.ram_bytes > plan.room.ram for each in unfit) and plan.room.kind == "cuda":
         ways.append("or take a machine with more RAM (device.ram)")
     if not ways:

@@ -8,7 +8,7 @@ from retune.errors import ConfigError
 from retune.machine import GPU_CONTEXT_BYTES, Device, find_memory
 from retune.model_records import StagePlace
 from retune.modeling.memory.memory_estimate import FurtherEstimates, MemoryEstimate
-from retune.modeling.memory.stage_sizes import StageSizes
+from retune.modeling.memory.stage_sizes import JudgeSizes, StageSizes
 from retune.modeling.placement import (
     Candidate,
     FormSizes,
@@ -18,7 +18,7 @@ from retune.modeling.placement import (
     resident_bytes,
 )
 from retune.preflight.forecast import parse_memory
-from retune.preflight.memory_plan import MERGING, MemoryPlan, StagePlan
+from retune.preflight.memory_plan import JUDGE, MERGING, MemoryPlan, StagePlan
 from retune.recipe.recipe import Recipe
 from retune.recipe.sections.method import MERGEABLE
 from retune.recipe.sections.scoring import Form
@@ -90,6 +90,7 @@ def plan_stages(
     sharded: bool = False,
     replicas: int = 1,
     further: FurtherEstimates | None = None,
+    judge: JudgeSizes | None = None,
 ) -> MemoryPlan:
     """Plan every stage of a run.
 
@@ -104,6 +105,7 @@ def plan_stages(
         sharded: Whether each holds a part of weights, gradients and optimizer.
         replicas: Processes that share the batches of scores, each with the whole model.
         further: What preferences and rewards need, on one device; None where there are none.
+        judge: What a judge of this machine needs; None where there is none.
 
     Returns:
         The plan; stages that fit no way are marked, with the way that needs least.
@@ -127,6 +129,7 @@ def plan_stages(
     stages.append(_score("score adapter", adapted, room, wanted, replicas, without="offloaded"))
     stages.append(_merge(sizes, learned, recipe, room))
     stages.append(score.model_copy(update={"stage": "score merged"}))
+    stages += _judge(judge, room, wanted, replicas)
     plain: dict[Form, FormSizes] = {"plain": sizes.scored["plain"]}
     stages.append(_plan("register_model", plain, room, wanted, without="offloaded"))
     return MemoryPlan(room=room, form=score.held.form, stages=tuple(stages), devices=devices)
@@ -172,6 +175,15 @@ def _score(
     one = _plan(stage, sizes, room.model_copy(update=shared), wanted, without=without)
     held = one.held.model_copy(update={"ram_bytes": one.held.ram_bytes * replicas})
     return one.model_copy(update={"held": held})
+
+
+def _judge(
+    found: JudgeSizes | None, room: Room, wanted: PlacementChoice, replicas: int
+) -> Iterator[StagePlan]:
+    """Plan a judge, which is loaded as models are that are scored, and never in another form."""
+    if found is not None and found.asked is not None:
+        without = "" if found.offloadable else "offloaded"
+        yield _score(JUDGE, {"plain": found.asked}, room, wanted, replicas, without=without)
 
 
 def _look(sizes: FormSizes, found: StageSizes, room: Room) -> StagePlan:

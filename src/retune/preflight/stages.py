@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Annotated
 
 from retune.machine import Device
-from retune.model_records import BaseRef, MethodFit
+from retune.model_records import BaseRef, MethodFit, ScoredModel
 from retune.modeling.libraries import ADAPTED
 from retune.modeling.memory.memory_estimate import (
     BatchSearch,
     FurtherEstimates,
     TrainingEstimate,
 )
-from retune.modeling.memory.stage_sizes import StageSizes
+from retune.modeling.memory.stage_sizes import JudgeSizes, StageSizes
 from retune.recipe.sections import MethodConfig
+from retune.recipe.sections.judge import JudgeLanguage
 from retune.recipe.sections.model import Attention, Dtype, QuantizationKind
 from retune.recipe.sections.scoring import Form
-from retune.records import PairsRef, Record, SideRef, Source
+from retune.records import DatasetRef, PairsRef, Record, SideRef, Source, SplitRef
 from retune.spine.stage import Settings, Workdir, reads, stage
 
 
@@ -179,6 +180,49 @@ def measure_stages(inputs: SizesInputs, settings: SizesSettings, work: Workdir) 
     from retune.preflight.measure_stages import measure_stages
 
     return measure_stages(inputs, settings, work)
+
+
+class JudgeSizesInputs(Record):
+    """What the memory of a judge of this machine depends on, beside its settings."""
+
+    judge: ScoredModel
+    wording: Source
+    """The text that it is asked by."""
+    split: SplitRef
+    """Names the held-out rows."""
+    sources: tuple[DatasetRef, ...]
+    """What they ask."""
+    system: str | None
+    """The recipe's system message."""
+    human_verdicts: Source | None
+    """Pairs that people have judged."""
+    device: Device
+    batch_size: int
+    """Questions at once. It changes no verdict, but what is counted here."""
+
+
+class JudgeSizesSettings(Settings):
+    """What the memory of a judge depends on."""
+
+    language: Annotated[JudgeLanguage, reads("judge.language")]
+    rubric: Annotated[str | None, reads("judge.rubric")]
+    max_new_tokens: Annotated[int, reads("judge.max_new_tokens")]
+    answer_tokens: Annotated[int, reads("scoring.max_new_tokens")]
+
+
+@stage(
+    JudgeSizesInputs,
+    version=1,
+    libraries=("torch", "transformers", "bitsandbytes", "pyarrow", "tokenizers", "numpy"),
+    on_device=True,
+)
+def measure_judge(
+    inputs: JudgeSizesInputs, settings: JudgeSizesSettings, work: Workdir
+) -> JudgeSizes:
+    """Count what a judge of this machine needs, before a weight is loaded."""
+    from retune.preflight.measure_judge import measure_judge
+
+    return measure_judge(inputs, settings, work)
 
 
 class FindBatchInputs(EstimateInputs):

@@ -9,7 +9,7 @@ import pytest
 from retune.errors import ConfigError, DoesNotFit
 from retune.machine import Device
 from retune.modeling.memory.memory_estimate import BatchShape, FurtherEstimates, MemoryEstimate
-from retune.modeling.memory.stage_sizes import StageSizes
+from retune.modeling.memory.stage_sizes import JudgeSizes, StageSizes
 from retune.modeling.placement import FormSizes, Room
 from retune.preflight.memory_plan import MemoryPlan, refuse_unplanned
 from retune.preflight.planning import LIBRARIES, find_room, list_forms, plan_stages
@@ -66,6 +66,13 @@ def plan(memory: str, ram: str, of: Device = GPU, **sections: Any) -> MemoryPlan
     asked = recipe(device=section, **sections)
     room, forms = find_room(asked, of), list_forms(asked, of, "none")
     return plan_stages(SIZES, training(of.name), asked, room, forms)
+
+
+def plan_judged(memory: str, ram: str, judge: JudgeSizes) -> MemoryPlan:
+    """Plan a run whose answers a model of this machine judges."""
+    asked = recipe(device={"memory": memory, "ram": ram})
+    room, forms = find_room(asked, GPU), list_forms(asked, GPU, "none")
+    return plan_stages(SIZES, training(), asked, room, forms, judge=judge)
 
 
 def held(found: MemoryPlan) -> dict[str, tuple[str, str]]:
@@ -254,3 +261,31 @@ def test_a_form_that_the_model_does_not_have_is_refused(stored: str, head: Any) 
     with pytest.raises(ConfigError, match=r"scoring\.form: nf4"):
         list_forms(asked, GPU, stored)
     assert list_forms(recipe(), GPU, stored if head is None else "mxfp4") == ("plain",)
+
+
+@pytest.mark.parametrize(
+    ("offloadable", "place"), [(True, ("plain", "offloaded")), (False, ("plain", "cpu"))]
+)
+def test_a_large_judge_is_read_by_layers_or_asked_on_the_cpu(
+    offloadable: bool, place: tuple[str, str]
+) -> None:
+    """7 billion weights beside a card of 6 GB; in 4 bits it would be another judge."""
+    judge = JudgeSizes(digest="j", asked=sized(14_000, 600, 500), offloadable=offloadable)
+    found = plan_judged("6GB", "16GB", judge)
+    assert found.fits and held(found)["judge"] == place
+    assert held(plan("6GB", "16GB")).keys() == held(found).keys() - {"judge"}
+
+
+def test_a_judge_that_fits_no_way_is_refused_with_what_helps() -> None:
+    """14.5 GB and the libraries are in no 12 GB."""
+    judge = JudgeSizes(digest="j", asked=sized(14_000, 600, 500), offloadable=False)
+    found = plan_judged("6GB", "12GB", judge)
+    with pytest.raises(DoesNotFit, match=r"1 of \d+ stages fit no way: judge needs at") as told:
+        refuse_unplanned(found, recipe())
+    assert "a smaller judge.local, or a judge.endpoint on another machine" in told.value.message
+
+
+def test_a_judge_that_cannot_be_counted_is_not_planned() -> None:
+    """What is not known is no reason to refuse."""
+    found = plan_judged("6GB", "16GB", JudgeSizes(digest="j", asked=None, fault="no such class"))
+    assert found.fits and "judge" not in held(found)

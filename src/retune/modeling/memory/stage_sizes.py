@@ -26,3 +26,14 @@ class StageSizes(ContentRecord):
     """Of the largest decoder block as it is trained: what several devices gather at once."""
     fault: str = ""
     """Why nothing was counted."""
+
+
+class JudgeSizes(ContentRecord):
+    """Sizes of a judge of this machine."""
+
+    asked: FormSizes | None
+    """Plain, as it is loaded to compare answers; None where that cannot be followed."""
+    offloadable: bool = True
+    """Whether layers of it may wait on the disk: not those of an adapter's base or in 4 bits."""
+    fault: str = ""
+    """Why nothing was counted."""
