@@ -66,7 +66,7 @@ def train_challenger(run: RecipeRun) -> RunSummary | None:
     power = check_gate(job)
     check_method(job)
     forecast = estimate_training(job)
-    job = plan_memory(job, forecast)
+    job = plan_memory(job, forecast, judged=True)
     refuse_unfit_disk(job, forecast)
     agreement = check_judge(job)
 

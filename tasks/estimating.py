@@ -84,12 +84,13 @@ def estimate_training(job: Job) -> TrainingForecast | None:
     return forecast
 
 
-def plan_memory(job: Job, training: TrainingForecast | None = None) -> Job:
+def plan_memory(job: Job, training: TrainingForecast | None = None, *, judged: bool = False) -> Job:
     """Plan in which form and where each stage holds its model, and refuse what fits no way.
 
     Args:
         job: Its run, inputs and rows.
         training: From `estimate_training`; None where it is not known.
+        judged: Whether answers are judged, maybe by a model of this machine.
 
     Returns:
         The job with its plan, and with a run that tells the stages their places; unchanged where
@@ -98,7 +99,7 @@ def plan_memory(job: Job, training: TrainingForecast | None = None) -> Job:
     Raises:
         ConfigError: A stage fits neither device nor RAM.
     """
-    plan = look_at_plan(job, find_device(), training.memory if training else None, whole=True)
+    plan = look_at_plan(job, find_device(), training.memory if training else None, judged=judged)
     if plan is None:
         return job
     refuse_unplanned(plan, job.run.recipe)
@@ -122,7 +123,7 @@ def plan_scoring(job: Job) -> Job:
     Raises:
         ConfigError: What is scored fits neither device nor RAM.
     """
-    plan = look_at_plan(job, find_device(), None, whole=False)
+    plan = look_at_plan(job, find_device(), None, judged=False)
     if plan is None:
         return job
     scores = tuple(each for each in plan.stages if each.stage in SCORED_WHOLE)
@@ -136,7 +137,7 @@ def _tell(job: Job, plan: MemoryPlan) -> Job:
 
 
 def look_at_plan(
-    job: Job, device: Device, training: MemoryEstimate | None, *, whole: bool
+    job: Job, device: Device, training: MemoryEstimate | None, *, judged: bool
 ) -> MemoryPlan | None:
     """Return the plan of memory of every stage, whether it fits or not.
 
@@ -144,7 +145,7 @@ def look_at_plan(
         job: Its run, inputs and rows.
         device: For which kind of device.
         training: What the training needs.
-        whole: Whether a judge of this machine is asked too, as in a run.
+        judged: Whether a judge of this machine is asked too, as in a run.
 
     Returns:
         None where rows or sizes are not known.
@@ -168,7 +169,7 @@ def look_at_plan(
         sharded=shared.sharded,
         replicas=count_scoring_devices(recipe.scoring.runtime.devices),
         further=look_further(job, device) if training is not None else None,
-        judge=look_at_judge(job, device) if whole else None,
+        judge=look_at_judge(job, device) if judged else None,
     )
 
 
@@ -293,7 +294,7 @@ def forecast_training(
     has_weights = any(base.folder.glob("*.safetensors"))
     try:
         forecast = _hold(job, asked, _look(job, asked))
-        plan = look_at_plan(job, asked, forecast.memory, whole=True)
+        plan = look_at_plan(job, asked, forecast.memory, judged=True)
         if recipe.training_cluster is not None:
             # They would be run in a folder of this machine, which other nodes do not see.
             notes = (*forecast.notes, _NOT_TIMED)

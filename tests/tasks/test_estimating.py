@@ -11,18 +11,22 @@ from typing import Any
 import pytest
 
 from retune.errors import DoesNotFit
+from retune.machine import find_device
 from retune.modeling.memory.memory_estimate import TrainingEstimate
+from retune.modeling.memory.stage_sizes import JudgeSizes
 from retune.modeling.placement import StagePlaces
 from retune.preflight.devices import share_rows
 from retune.preflight.estimate_training import _on_one
 from retune.preflight.forecast import StepTimes
 from retune.preflight.stages import StageSizes
 from retune.recipe.sections import TrainingConfig
+from retune.scoring.judge.wording import locate_wording
 from tasks import estimating
 from tasks.estimating import estimate_training, forecast_training, plan_memory, plan_scoring
 from tasks.runs.job import Job
-from tests.retune.preflight.test_memory_plan import plan, training
+from tests.retune.preflight.test_memory_plan import plan, sized, training
 from tests.tasks.conftest import MakeJob, Told, labels_of, locate, make_data, with_rows
+from tests.tiny_models import REPOSITORY
 
 
 def test_a_plan_looks_for_the_estimate_of_rows_that_it_does_not_know(make_job: MakeJob) -> None:
@@ -178,3 +182,35 @@ def test_steps_are_timed_as_planned(
     job = with_rows(make_job(device={"memory": "64GB"}), tmp_path)
     forecast_training(job, device=None, timed=True)
     assert StagePlaces.read(seen[0].run.context).of("quantize_model").placement == "offloaded"
+
+
+def test_only_what_is_judged_waits_for_the_size_of_a_judge(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A judge of this machine is counted for a run, and not for models that are only compared."""
+    sizes = StageSizes(digest="s", scored={"plain": sized(600, 60, 50)})
+    asked: list[object] = []
+
+    def count(*_: object, **inputs: object) -> JudgeSizes:
+        asked.append(inputs["judge"])
+        return JudgeSizes(digest="j", asked=None, fault="its class has no such step")
+
+    monkeypatch.setattr(estimating, "measure", lambda *_, **__: sizes)
+    monkeypatch.setattr(estimating, "measure_judge", count)
+    monkeypatch.setattr(estimating, "plan_stages", lambda *_, **given: given["judge"])
+    judge = str(REPOSITORY / "assets" / "base_tiny")
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text("{}", "utf-8")
+    job = with_rows(
+        make_job(
+            locate(format_name="instruction"),
+            given={"judge_wording": locate_wording(None, "en")},
+            judge={"local": judge},
+            scoring={"text_metrics": ["chrf"]},
+        ),
+        tmp_path,
+    )
+    look = estimating.look_at_plan
+    assert look(job, find_device(), None, judged=False) is None and asked == []
+    found: Any = look(job, find_device(), None, judged=True)
+    assert found.fault == "its class has no such step" and len(asked) == 1

@@ -191,7 +191,7 @@ def _refuse_unfit_machine(console: Console, job: Job) -> Job:
         _say(console, "memory", "not estimated: a classification head takes less than a writer")
     with console.status("counting memory"):
         found = estimate_training(job)
-        job = plan_memory(job, found)
+        job = plan_memory(job, found, judged=True)
         disk = plan_disk(job, found)
     if found is not None:
         _say(console, "memory", f"{say_fit(found)} (retune estimate says more)")
