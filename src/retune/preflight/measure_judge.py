@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from transformers import AutoConfig
 
 from retune.data.chats.rendering import ChatRenderer
 from retune.data.chats.tokenizers import load_tokenizer
 from retune.digests import digest_json
-from retune.errors import RetuneError
+from retune.errors import ConfigError, RetuneError
 from retune.modeling.context import read_context
+from retune.modeling.memory.meta_model import UNBUILDABLE
 from retune.modeling.memory.model_sizes import Work, measure_model
 from retune.modeling.memory.stage_sizes import JudgeSizes
 from retune.modeling.prequantized import NF4, quantized_as
@@ -35,31 +37,46 @@ def measure_judge(
 
     Returns:
         Its sizes; none where its work cannot be followed without weights.
+
+    Raises:
+        ConfigError: Its configuration or its tokenizer cannot be loaded: it could not be asked
+            after the training.
     """
-    try:
-        found = _measure(inputs, settings)
-    except RetuneError as error:
-        found = JudgeSizes(digest="", asked=None, fault=error.message)
-    return found.model_copy(update={"digest": digest_json(found.model_dump(mode="json"))})
-
-
-def _measure(inputs: JudgeSizesInputs, settings: JudgeSizesSettings) -> JudgeSizes:
     folder, adapter = inputs.judge.weights, inputs.judge.adapter
-    limit = read_context(AutoConfig.from_pretrained(folder, local_files_only=True))
-    written = settings.max_new_tokens
+    limit, written = _read_limit(folder), settings.max_new_tokens
     tokens = _longest_question(inputs, settings)
     if limit is not None:
         written = min(written, limit - 1)
         # A longer question is cut, or not answered.
         tokens = min(tokens, limit - written)
     asked = Work(rows=inputs.batch_size, tokens=tokens, written=written)
-    sizes = measure_model(folder, "plain", {_ASKED: [asked]}, device=inputs.device)[_ASKED]
+    try:
+        sizes = measure_model(folder, "plain", {_ASKED: [asked]}, device=inputs.device)[_ASKED]
+    except RetuneError as error:
+        return _record(JudgeSizes(digest="", asked=None, fault=error.message))
     learned = sum(each.stat().st_size for each in adapter.glob("*.safetensors")) if adapter else 0
-    return JudgeSizes(
-        digest="",
-        asked=sizes.model_copy(update={"weights": sizes.weights + learned}),
-        offloadable=adapter is None and quantized_as(folder) != NF4,
+    return _record(
+        JudgeSizes(
+            digest="",
+            asked=sizes.model_copy(update={"weights": sizes.weights + learned}),
+            offloadable=adapter is None and quantized_as(folder) != NF4,
+        )
     )
+
+
+def _record(found: JudgeSizes) -> JudgeSizes:
+    return found.model_copy(update={"digest": digest_json(found.model_dump(mode="json"))})
+
+
+def _read_limit(folder: Path) -> int | None:
+    try:
+        return read_context(AutoConfig.from_pretrained(folder, local_files_only=True))
+    except UNBUILDABLE as error:
+        told = str(error).splitlines()[:1]
+        raise ConfigError(
+            f"judge.local: {folder / 'config.json'} is no configuration of a model that can be "
+            f"asked ({type(error).__name__}: {''.join(told)}). Name a causal language model."
+        ) from error
 
 
 def _longest_question(inputs: JudgeSizesInputs, settings: JudgeSizesSettings) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,19 @@ def test_a_judge_that_cannot_be_followed_is_told(tmp_path: Path, monkeypatch: An
     monkeypatch.setattr(module, "measure_model", refuse)
     found = measured(tmp_path)
     assert (found.asked, found.fault) == (None, "its class has no such step")
+
+
+def test_a_judge_that_could_not_be_asked_is_refused(tmp_path: Path) -> None:
+    """Before the training: its kind is unknown, or no answer of it could end."""
+    shutil.copytree(BASE, tmp_path / "unknown")
+    (tmp_path / "unknown" / "config.json").write_text('{"model_type": "no_such"}', "utf-8")
+    shutil.copytree(BASE, tmp_path / "endless")
+    settings = json.loads((BASE / "tokenizer_config.json").read_text("utf-8"))
+    del settings["eos_token"]
+    (tmp_path / "endless" / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
+    for name, told in (("unknown", r"judge\.local: .*no_such"), ("endless", "has no eos_token")):
+        folder = tmp_path / name
+        judge = JUDGE.model_copy(update={"weights": folder, "tokenizer": folder})
+        (folder / "asked").mkdir()
+        with pytest.raises(ConfigError, match=told):
+            measured(folder / "asked", judge=judge)

@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 
 from retune.errors import ConfigError
 
-_UNBUILDABLE = (
+UNBUILDABLE = (
     AssertionError,
     AttributeError,
     ImportError,
@@ -73,7 +73,7 @@ def build_meta_model(
         config = _text_config(AutoConfig.from_pretrained(folder, local_files_only=True))
         with torch.device("meta"):
             model = auto.from_config(config, dtype=dtype, **options)
-    except _UNBUILDABLE as error:
+    except UNBUILDABLE as error:
         raise ConfigError(
             f"{folder}: no {what} can be built from its config.json ({error or 'no reason given'})"
             f".{_hint(folder)}"
@@ -87,7 +87,7 @@ def _hint(folder: Path) -> str:
     """Name a padding token without a row, which torch refuses without saying which it is."""
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True).get_text_config()
-    except _UNBUILDABLE:
+    except UNBUILDABLE:
         # It could not be read at all, which is what the message says already.
         return ""
     pad, rows = getattr(config, "pad_token_id", None), getattr(config, "vocab_size", None)

@@ -47,7 +47,7 @@ class LocalJudge:
             told: Is told each answer with the place of its question.
 
         Raises:
-            ConfigError: The model cannot be loaded, or has no chat template.
+            ConfigError: The model cannot be loaded.
         """
         loaded = SLOT.get(self._model, self._devices)
         renderer = ChatRenderer(loaded.tokenizer)
