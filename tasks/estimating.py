@@ -17,7 +17,7 @@ from retune.modeling.memory.memory_estimate import (
     MemoryEstimate,
     TrainingEstimate,
 )
-from retune.modeling.memory.stage_sizes import JudgeSizes, StageSizes
+from retune.modeling.memory.stage_sizes import StageSizes
 from retune.modeling.placement import PLACES
 from retune.modeling.prequantized import quantized_as
 from retune.preflight import stages
@@ -37,7 +37,7 @@ from retune.spine.process import StageProcess
 from retune.spine.store import Store
 from retune.training.resource_record import read_measured
 from retune.watching import SilentWatcher
-from tasks.judging import find_local, find_wording
+from tasks.judging import look_at_judge
 from tasks.modeling import quantize_model, train_model
 from tasks.runs.job import Job
 from tasks.runs.run import stage_log
@@ -46,7 +46,6 @@ from tasks.runs.stage_task import StageTask, is_pending
 estimate = StageTask(stages.estimate_training)
 estimate_more = StageTask(stages.estimate_further)
 measure = StageTask(stages.measure_stages)
-measure_judge = StageTask(stages.measure_judge)
 search = StageTask(stages.find_batch)
 
 _TIMED_STEPS = 4
@@ -224,37 +223,6 @@ def look_further(job: Job, device: Device) -> FurtherEstimates | None:
         return None
     if found.fault:
         job.run.watcher.note(f"memory of dpo and grpo is not planned: {found.fault}")
-    return found
-
-
-def look_at_judge(job: Job, device: Device) -> JudgeSizes | None:
-    """Count what a judge of this machine needs.
-
-    Args:
-        job: Its run, inputs and rows.
-        device: For which kind of device.
-
-    Returns:
-        None where there is none, or what it is asked is not known.
-    """
-    local = find_local(job)
-    if local is None:
-        return None
-    found = measure_judge(
-        job.run,
-        judge=local,
-        wording=find_wording(job),
-        split=job.data.split,
-        sources=job.data.rows,
-        system=job.run.recipe.prompt.system,
-        human_verdicts=job.inputs.human_verdicts,
-        device=device,
-        batch_size=job.run.recipe.scoring.runtime.batch_size,
-    )
-    if is_pending(found):
-        return None
-    if found.fault:
-        job.run.watcher.note(f"memory of the judge is not planned: {found.fault}")
     return found
 
 

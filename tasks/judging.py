@@ -6,7 +6,10 @@ from dataclasses import replace
 from typing import cast
 
 from retune.errors import ScoringError
+from retune.machine import Device
 from retune.model_records import ChampionRef, MergedRef, Role, ScoredModel
+from retune.modeling.memory.stage_sizes import JudgeSizes
+from retune.preflight import stages as preflight
 from retune.preflight.memory_plan import JUDGE
 from retune.recipe.sections.judge import JudgeConfig, list_judged_keys
 from retune.records import Source
@@ -30,6 +33,7 @@ check_endpoint = StageTask(stages.check_judge)
 check_local = StageTask(stages.check_local_judge)
 judge_answers = StageTask(stages.judge_answers)
 judge_answers_locally = StageTask(stages.judge_answers_locally)
+measure_judge = StageTask(preflight.measure_judge)
 
 
 def check_judge(job: Job) -> JudgeAgreement | None:
@@ -50,7 +54,7 @@ def check_judge(job: Job) -> JudgeAgreement | None:
     judge, verdicts = job.run.recipe.judge, job.inputs.human_verdicts
     if judge is None or verdicts is None:
         return None
-    run, wording = _told_place(job.run), find_wording(job)
+    run, wording = _told_place(job.run), _find_wording(job)
     local = find_local(job)
     if local is None:
         found = check_endpoint(run, human_verdicts=verdicts, wording=wording)
@@ -132,7 +136,7 @@ def _ask_judge(
             split=data.split,
             sources=data.rows,
             system=system,
-            wording=find_wording(job),
+            wording=_find_wording(job),
             itself=itself,
         )
     return judge_answers_locally(
@@ -142,7 +146,7 @@ def _ask_judge(
         split=data.split,
         sources=data.rows,
         system=system,
-        wording=find_wording(job),
+        wording=_find_wording(job),
         itself=itself,
         judge=local,
     )
@@ -162,6 +166,37 @@ def _list_own(job: Job, merged: MergedRef, champion: ChampionRef | None) -> tupl
         found = [name for name, known in names.items() if judge and judge.model == known]
     trained = ["the challenger"] if "the base" in found else []
     return tuple(dict.fromkeys([*found, *trained]))
+
+
+def look_at_judge(job: Job, device: Device) -> JudgeSizes | None:
+    """Count what a judge of this machine needs.
+
+    Args:
+        job: Its run, inputs and rows.
+        device: For which kind of device.
+
+    Returns:
+        None where there is none, or what it is asked is not known.
+    """
+    local = find_local(job)
+    if local is None:
+        return None
+    found = measure_judge(
+        job.run,
+        judge=local,
+        wording=_find_wording(job),
+        split=job.data.split,
+        sources=job.data.rows,
+        system=job.run.recipe.prompt.system,
+        human_verdicts=job.inputs.human_verdicts,
+        device=device,
+        batch_size=job.run.recipe.scoring.runtime.batch_size,
+    )
+    if is_pending(found):
+        return None
+    if found.fault:
+        job.run.watcher.note(f"memory of the judge is not planned: {found.fault}")
+    return found
 
 
 def find_local(job: Job) -> ScoredModel | None:
@@ -185,12 +220,8 @@ def find_local(job: Job) -> ScoredModel | None:
     return found.held(found.form, planned.place) if planned else found
 
 
-def find_wording(job: Job) -> Source:
-    """Return the text that the judge of a job is asked by; there is one wherever there is a judge.
-
-    Args:
-        job: Its recipe names a judge.
-    """
+def _find_wording(job: Job) -> Source:
+    # There is one wherever there is a judge.
     return cast(Source, job.inputs.judge_wording)
 
 

@@ -21,7 +21,7 @@ from retune.preflight.forecast import StepTimes
 from retune.preflight.stages import StageSizes
 from retune.recipe.sections import TrainingConfig
 from retune.scoring.judge.wording import locate_wording
-from tasks import estimating
+from tasks import estimating, judging
 from tasks.estimating import estimate_training, forecast_training, plan_memory, plan_scoring
 from tasks.runs.job import Job
 from tests.retune.preflight.test_memory_plan import plan, sized, training
@@ -196,7 +196,7 @@ def test_only_what_is_judged_waits_for_the_size_of_a_judge(
         return JudgeSizes(digest="j", asked=None, fault="its class has no such step")
 
     monkeypatch.setattr(estimating, "measure", lambda *_, **__: sizes)
-    monkeypatch.setattr(estimating, "measure_judge", count)
+    monkeypatch.setattr(judging, "measure_judge", count)
     monkeypatch.setattr(estimating, "plan_stages", lambda *_, **given: given["judge"])
     judge = str(REPOSITORY / "assets" / "base_tiny")
     (tmp_path / "base").mkdir()
